@@ -1,0 +1,55 @@
+"""gradscope: a doctor for Keras models that do not train.
+
+    report = gradscope.analyze(model, x, y)
+    print(report.summary())
+    report.to_html("report.html")
+
+Importing gradscope loads no TensorFlow; the first analysis does.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from gradscope._version import __version__
+
+if TYPE_CHECKING:
+    from gradscope.analysis import analyze as analyze
+    from gradscope.errors import CannotExamineError as CannotExamineError
+    from gradscope.errors import GradscopeError as GradscopeError
+    from gradscope.errors import UnreadableError as UnreadableError
+    from gradscope.errors import UsageError as UsageError
+    from gradscope.report import Report as Report
+    from gradscope.report import load_report as load_report
+
+_HOME = {
+    "analyze": "analysis",
+    "Report": "report",
+    "load_report": "report",
+    "GradscopeError": "errors",
+    "UsageError": "errors",
+    "UnreadableError": "errors",
+    "CannotExamineError": "errors",
+}
+
+__all__ = [
+    "CannotExamineError",
+    "GradscopeError",
+    "Report",
+    "UnreadableError",
+    "UsageError",
+    "__version__",
+    "analyze",
+    "load_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"gradscope.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'gradscope' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,214 @@
+"""Where an activation function's own derivative is small or zero, for any elementwise function.
+
+Saturation is a property of the derivative, so it is measured from the derivative and not by name.
+An elementwise activation's derivative depends on one number only, so the pre-activations at which
+it is small form intervals. They are found once a function, by a scan and bisection; after that
+counting saturated entries is a comparison against a few numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+SMALL_DERIVATIVE = 0.1  # of the function's maximum derivative
+
+_REACH = 30.0
+_STEPS_PER_UNIT = 100
+_AROUND_ZERO = 0.1
+_NEAR = 7.0
+# Beyond the scanned range the derivative is taken to stay as it is at these far points.
+_FAR = (100.0, 1e4)
+_MAX_INTERVALS = 8
+_ACTIVATION_LAYERS = "keras.src.layers.activations"
+_ACTIVATION_OPERATIONS = "keras.src.ops.nn"
+
+Interval = tuple[float, float]
+_cache: dict[object, ActivationDerivative | None] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class ActivationDerivative:
+    """Facts about f' of an elementwise activation f.
+
+    Attributes:
+        maximum: the largest |f'(z)| for |z| <= 30.
+        low: closed intervals of z in which |f'(z)| < maximum / 10.
+        flat: closed intervals of z in which f'(z) == 0.
+    """
+
+    maximum: float
+    low: tuple[Interval, ...]
+    flat: tuple[Interval, ...]
+
+    @property
+    def saturates(self) -> bool:
+        """Whether f' is small towards both infinities but not around zero (sigmoid, tanh).
+
+        ReLU6 is flat at both ends too, but rests at zero: for it a low derivative is sparsity.
+        """
+        both = bool(self.low) and self.low[0][0] == -np.inf and self.low[-1][1] == np.inf
+        return both and all(abs(end) > _AROUND_ZERO for interval in self.low for end in interval)
+
+    @property
+    def rectifies(self) -> bool:
+        """Whether f is flat on a half line by construction (ReLU's kin), so that a unit can die.
+
+        Smooth functions are flat too once float32 underflows, but only far out (tanh: |z| > 7.9).
+        """
+        if self.saturates or not self.flat:
+            return False
+        (start, low_end), (high_end, stop) = self.flat[0], self.flat[-1]
+        left = start == -np.inf and abs(low_end) < _NEAR
+        return left or (stop == np.inf and abs(high_end) < _NEAR)
+
+
+def count_inside(z: np.ndarray, intervals: tuple[Interval, ...]) -> int:
+    """How many entries of `z` lie in one of the closed intervals."""
+    return sum(int(np.count_nonzero(_inside(z, interval))) for interval in intervals)
+
+
+def units_inside(z: np.ndarray, intervals: tuple[Interval, ...], axis: int) -> np.ndarray:
+    """Which units (positions on `axis`) have every entry of `z` in the intervals; bool (units,)."""
+    units = np.moveaxis(z, axis, -1).reshape(-1, z.shape[axis])
+    if len(intervals) == 1 and intervals[0][0] == -np.inf:
+        return np.asarray(units.max(axis=0) <= intervals[0][1])
+    inside = np.zeros(units.shape, bool)
+    for interval in intervals:
+        inside |= _inside(units, interval)
+    return np.asarray(inside.all(axis=0))
+
+
+def _inside(z: np.ndarray, interval: Interval) -> np.ndarray:
+    low, high = interval
+    if low == -np.inf:
+        return z <= high
+    if high == np.inf:
+        return z >= low
+    return (z >= low) & (z <= high)
+
+
+def activation_of(layer: Any) -> Callable[..., Any] | None:
+    """The activation function a layer or graph operation applies, None where it applies none."""
+    module = type(layer).__module__
+    if module.startswith(_ACTIVATION_LAYERS) and not isinstance(layer, keras.layers.Activation):
+        return layer.call  # type: ignore[no-any-return]
+    if module.startswith(_ACTIVATION_OPERATIONS) and len(vars(layer).get("_inbound_nodes", ())):
+        return layer.call  # type: ignore[no-any-return]
+    function = vars(layer).get("activation")
+    if not callable(function) or function is keras.activations.linear:
+        return None
+    return function  # type: ignore[no-any-return]
+
+
+def activation_name(layer: Any, function: Callable[..., Any]) -> str:
+    """A short name of the activation, as Keras spells it where Keras knows it."""
+    if getattr(function, "__self__", None) is layer:
+        return str(type(layer).__name__)
+    return str(getattr(function, "__name__", None) or type(function).__name__)
+
+
+def derivative(function: Callable[..., Any]) -> ActivationDerivative | None:
+    """What is known of the derivative of `function`.
+
+    Returns:
+        None where the function is not elementwise (softmax), is not differentiable, or has a
+        derivative that grows without bound (exponential): saturation has no meaning there.
+    """
+    key = _key(function)
+    if key not in _cache:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Keras warns of a softmax over one entry
+                _cache[key] = _examine(function)
+        except Exception:  # a user's function may refuse the probe in any way
+            _cache[key] = None
+    return _cache[key]
+
+
+def _key(function: Callable[..., Any]) -> object:
+    """Layers of the same configuration share one entry; functions are their own key."""
+    layer = getattr(function, "__self__", function)
+    if not isinstance(layer, keras.Operation):
+        return function
+    try:
+        config = {k: v for k, v in layer.get_config().items() if k not in ("name", "trainable")}
+        return type(layer), json.dumps(config, sort_keys=True, default=str)
+    except Exception:
+        return function
+
+
+def _examine(function: Callable[..., Any]) -> ActivationDerivative | None:
+    if not _is_elementwise(function):
+        return None
+    steps = int(_REACH * _STEPS_PER_UNIT)
+    inner = np.arange(-steps, steps + 1) / _STEPS_PER_UNIT  # holds 0 exactly: ReLU's corner
+    far = np.array(_FAR)
+    grid = np.concatenate([-far[::-1], inner, far]).astype(np.float32)
+    size = _slope(function, grid)
+    within = size[2:-2]
+    maximum = float(within.max())
+    growing = max(size[0], size[-1]) > 1.5 * maximum or not np.isfinite(size).all()
+    if growing or maximum == 0.0 or _grows_at_an_end(within, maximum):
+        return None
+    low = _intervals(function, grid, size < SMALL_DERIVATIVE * maximum, SMALL_DERIVATIVE * maximum)
+    flat = _intervals(function, grid, size == 0.0, np.nextafter(np.float32(0), np.float32(1)))
+    return ActivationDerivative(maximum, low, flat) if len(low) <= _MAX_INTERVALS else None
+
+
+def _grows_at_an_end(size: np.ndarray, maximum: float) -> bool:
+    half = len(size) // 4
+    return bool(size[-1] > 1.5 * size[-half] or size[0] > 1.5 * size[half]) and (
+        maximum in (size[0], size[-1])
+    )
+
+
+def _is_elementwise(function: Callable[..., Any]) -> bool:
+    row = np.array([[-2.0, -0.7, -0.1, 0.2, 0.9, 2.5, 4.0]], np.float32)
+    together = np.asarray(function(tf.constant(row)))
+    apart = np.asarray(function(tf.constant(row.reshape(-1, 1))))
+    return together.shape == row.shape and np.allclose(together.reshape(-1), apart.reshape(-1))
+
+
+def _slope(function: Callable[..., Any], z: np.ndarray) -> np.ndarray:
+    """|f'(z)| at each entry of the vector `z`."""
+    points = tf.constant(z.reshape(-1, 1), tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        values = function(points)
+    gradient = tape.gradient(values, points)
+    return np.zeros(len(z)) if gradient is None else np.abs(np.asarray(gradient)).reshape(-1)
+
+
+def _intervals(
+    function: Callable[..., Any], grid: np.ndarray, small: np.ndarray, bound: float
+) -> tuple[Interval, ...]:
+    """Closed intervals in which |f'| < `bound`, their ends bisected to float32 resolution."""
+    if len(np.flatnonzero(np.diff(small.astype(np.int8)))) > 2 * _MAX_INTERVALS:
+        return ((0.0, 0.0),) * (_MAX_INTERVALS + 1)
+    edges = np.flatnonzero(np.diff(small.astype(np.int8)))
+    inner = np.where(small[edges], grid[edges], grid[edges + 1]).astype(np.float64)
+    outer = np.where(small[edges], grid[edges + 1], grid[edges]).astype(np.float64)
+    for _ in range(26 if len(edges) else 0):
+        middle = (inner + outer) / 2
+        is_small = _slope(function, middle) < bound
+        inner, outer = np.where(is_small, middle, inner), np.where(is_small, outer, middle)
+    ends = iter(inner.tolist())
+    intervals = []
+    start = -np.inf if small[0] else None
+    for i in edges:
+        if small[i]:
+            intervals.append((start, next(ends)))
+        else:
+            start = next(ends)
+    if small[-1]:
+        intervals.append((start, np.inf))
+    return tuple(intervals)  # type: ignore[arg-type]
+

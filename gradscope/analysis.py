@@ -1,0 +1,182 @@
+"""analyze: the whole way from a model and data to a report."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Any
+
+import keras
+import numpy as np
+
+from gradscope import diagnosis, flow, probe, profiling
+from gradscope.capture import Batch, Objective, gradients, one_line
+from gradscope.errors import CannotExamineError, UsageError
+from gradscope.isolation import isolated
+from gradscope.objectives import labels, objective
+from gradscope.records import Finding, Profile
+from gradscope.report import Report
+from gradscope.updates import copy_of, copy_state
+
+SETTLING_STEPS = 10
+
+
+def analyze(
+    model: keras.Model,
+    x: Any = None,
+    y: Any = None,
+    *,
+    batch_size: int = 32,
+    num_batches: int = 4,
+    loss: Any = None,
+    select: Collection[str] | None = None,
+    ignore: Collection[str] | None = None,
+    seed: int = 0,
+    source: str | None = None,
+    command: str | None = None,
+) -> Report:
+    """Examine a Keras model: how gradients and activations flow, what is wrong, and where.
+
+    The model is left exactly as it was. A model that is not built yet is built from the data.
+
+    Example:
+        >>> report = gradscope.analyze(model, x_train, y_train)
+        >>> print(report.summary())
+        >>> report.to_html("report.html")
+
+    Args:
+        model: any Keras 3 model on the TensorFlow backend; compiled or not.
+        x: arrays (or a list or dict of them) with samples on axis 0, a `tf.data.Dataset`, a
+            `keras.utils.PyDataset` or a generator of batches. None: inputs are made up from the
+            model's input specs, and symptoms that need data are not examined.
+        y: labels to `x`; not for data sets and generators, which yield their own.
+        batch_size: samples a batch, for arrays.
+        num_batches: batches to measure on; arrays are sampled at random with `seed`.
+        loss: what `compile(loss=...)` takes; default is the compiled loss, or one chosen from the
+            output activation.
+        select: ids of the symptoms to examine; all by default.
+        ignore: ids of symptoms to leave out.
+        seed: of the sampling and of made-up inputs and labels.
+        source: where the model came from, for the report.
+        command: the command to reproduce the report, for the report.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        UsageError: an argument that cannot be, or another Keras backend.
+        UnreadableError: data that do not fit the model; both shapes are named.
+        CannotExamineError: no trainable weights, no loss, or the model refuses the data.
+    """
+    _check_arguments(model, batch_size, num_batches)
+    diagnosis.chosen(select, ignore)
+    batches, data = probe.batches(
+        model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
+    )
+    _build(model, batches[0])
+    target = objective(model, loss, batches[0])
+    if target.loss is not None and any(b.y is None for b in batches):
+        batches = _labelled(model, batches, target, seed)
+        if x is not None:
+            data = dataclasses.replace(data, note="no labels were given; they are made up")
+    start = profiling.profile(model, batches, data, target, seed=seed, source=source)
+    findings, checks = diagnosis.diagnose(start, select, ignore)
+    findings, steps = _second_look(model, batches, target, start, findings, select, ignore)
+    found = {f.symptom for f in findings}
+    checks = tuple(
+        dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
+        for c in checks
+    )
+    return Report(
+        model=start.model,
+        data=start.data,
+        loss=start.loss,
+        layers=start.layers,
+        checks=checks,
+        findings=findings,
+        seed=seed,
+        steps=steps,
+        versions=start.versions,
+        command=command,
+    )
+
+
+def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
+    if keras.backend.backend() != "tensorflow":
+        raise UsageError(
+            f"Keras runs on {keras.backend.backend()!r}. gradscope needs TensorFlow: set "
+            "KERAS_BACKEND=tensorflow before Keras is imported."
+        )
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
+    for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
+        if not isinstance(value, int) or value < 1:
+            raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
+
+
+def _build(model: keras.Model, batch: Batch) -> None:
+    """Give a model its weights by calling it once; the call leaves no other trace."""
+    if model.built and all(layer.built for layer in model._flatten_layers()):
+        return
+    try:
+        model(batch.x)
+    except Exception as error:
+        raise CannotExamineError(
+            f"The model is not built and could not be built from the data: {one_line(error)}"
+        ) from error
+
+
+def _labelled(
+    model: keras.Model, batches: list[Batch], target: Objective, seed: int
+) -> list[Batch]:
+    """The batches with made-up labels that fit the model's outputs."""
+    rng = np.random.default_rng(seed)
+    with isolated(model):
+        return [b._replace(y=labels(model, model(b.x), target, rng)) for b in batches]
+
+
+def _second_look(
+    model: keras.Model,
+    batches: list[Batch],
+    target: Objective,
+    start: Profile,
+    findings: tuple[Finding, ...],
+    select: Collection[str] | None,
+    ignore: Collection[str] | None,
+) -> tuple[tuple[Finding, ...], int]:
+    """Decide on findings about the gradient flow a few steps later, on a copy of the weights.
+
+    A kernel that starts at zero blocks every gradient at step 0 and none at step 1.
+    """
+    if any(f.symptom == diagnosis.FIRST for f in findings):
+        return findings, 0
+    if not any(f.symptom in diagnosis.FLOW for f in findings) and not flow.obstructed(start):
+        return findings, 0
+    with isolated(model):
+        take_steps(model, batches, target, SETTLING_STEPS)
+        later = profiling.profile(
+            model, batches, start.data, target, seed=start.seed, steps=SETTLING_STEPS
+        )
+    found, _ = diagnosis.diagnose(later, select, ignore)
+    if any(f.symptom == diagnosis.FIRST for f in found):
+        return findings, 0
+    return diagnosis.reconcile(findings, found, SETTLING_STEPS), SETTLING_STEPS
+
+
+def take_steps(
+    model: keras.Model, batches: list[Batch], target: Objective, num_steps: int
+) -> None:
+    """Train the model in place with a copy of its optimizer; call inside `isolated`."""
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        optimizer = optimizer.inner_optimizer
+    weights = model.trainable_weights
+    twin = keras.optimizers.SGD(0.01) if optimizer is None else copy_of(optimizer)
+    twin.build(weights)
+    if optimizer is not None:
+        copy_state(optimizer, twin)
+    for step in range(num_steps):
+        grads = gradients(model, batches[step % len(batches)], target)
+        pairs = [(g, w) for g, w in zip(grads, weights, strict=True) if g is not None]
+        if pairs:
+            twin.apply_gradients(pairs)

@@ -1,0 +1,159 @@
+"""One or more tapped forward and backward passes: the only GradientTape of the analysis path."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+from keras.src.trainers.compile_utils import CompileLoss
+
+from gradscope.errors import CannotExamineError
+from gradscope.isolation import patched
+from gradscope.rows import Rows, as_array
+from gradscope.structure import Site
+from gradscope.taps import patches
+
+
+class Batch(NamedTuple):
+    """One batch as `train_step` gets it."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What the passes left behind.
+
+    Attributes:
+        rows: the rows, filled by the taps.
+        losses: the loss of each batch, not scaled.
+        gradients: of the first batch, by trainable variable; None where the loss has no path.
+        loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
+    """
+
+    rows: Rows
+    losses: tuple[float, ...]
+    gradients: list[Any]
+    loss_scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The loss to differentiate: one for `keras.Model.compile`, or the model's own (None)."""
+
+    loss: Any
+    loss_weights: Any
+    name: str
+    note: str | None = None
+
+
+def capture(
+    model: keras.Model, sites: tuple[Site, ...], batches: Sequence[Batch], objective: Objective
+) -> Captured:
+    """Run every batch forward and backward in training mode and note all layers.
+
+    The caller holds the model in `isolation.isolated`. In mixed precision the loss is scaled as
+    the model's LossScaleOptimizer would, halved until gradients are finite.
+
+    Raises:
+        CannotExamineError: the model or its loss refuses the data.
+    """
+    scale = _loss_scale(model)
+    while True:
+        rows = Rows()
+        with patched(patches(sites, rows)):
+            losses, first = _passes(model, batches, objective, rows, scale)
+        if scale <= 1.0 or all(_is_finite(g) for g in first):
+            return Captured(rows, losses, first, scale)
+        scale = max(1.0, scale / 2.0)
+
+
+def gradients(model: keras.Model, batch: Batch, objective: Objective) -> list[Any]:
+    """The plain gradient of one batch by trainable variable, in training mode."""
+    with patched(_loss_patches(model, objective)):
+        return _backward(model, batch, 1.0)[1]
+
+
+def _passes(
+    model: keras.Model,
+    batches: Sequence[Batch],
+    objective: Objective,
+    rows: Rows,
+    scale: float,
+) -> tuple[tuple[float, ...], list[Any]]:
+    losses: list[float] = []
+    first: list[Any] = []
+    # User code under tf.function would hide its tensors from the taps.
+    tf.config.run_functions_eagerly(True)
+    with patched(_loss_patches(model, objective)):
+        for batch in batches:
+            rows.begin_pass()
+            loss, grads = _backward(model, batch, scale)
+            for number, gradient in enumerate(grads):
+                if gradient is not None:
+                    rows.reducer.add(("gradient", number), as_array(gradient))
+            losses.append(float(loss))
+            first = first or grads
+    return tuple(losses), first
+
+
+def _backward(model: keras.Model, batch: Batch, scale: float) -> tuple[Any, list[Any]]:
+    try:
+        with tf.GradientTape() as tape:
+            kwargs = {"training": True} if model._call_has_training_arg else {}
+            y_pred = model(batch.x, **kwargs)
+            loss = model._compute_loss(
+                x=batch.x,
+                y=batch.y,
+                y_pred=y_pred,
+                sample_weight=batch.sample_weight,
+                training=True,
+            )
+            loss = tf.convert_to_tensor(loss)
+            scaled = loss if scale == 1.0 else loss * tf.cast(scale, loss.dtype)
+        weights = [getattr(v, "_value", v) for v in model.trainable_weights]
+        return loss, tape.gradient(scaled, weights)
+    except (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CannotExamineError(
+            f"The model could not be run on the data: {one_line(error)} "
+            "Pass x and y as you would pass them to model.fit."
+        ) from error
+
+
+def one_line(error: BaseException) -> str:
+    """The gist of an exception in one line: Keras's first sentences, TensorFlow's last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next((line for line in lines if not line.startswith("Exception encountered")), "")
+    text = text.removeprefix("\x1b[1m").replace("\x1b[0m", "")
+    text = text if len(text) <= 300 else text[:297] + "..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, str, Any]]:
+    """A compile loss of our own, so that the user's is neither built nor updated."""
+    if objective.loss is None:
+        return []
+    fresh = CompileLoss(
+        objective.loss, objective.loss_weights, output_names=getattr(model, "output_names", None)
+    )
+    return [(model, "_compile_loss", fresh)]
+
+
+def _loss_scale(model: keras.Model) -> float:
+    optimizer = getattr(model, "optimizer", None)
+    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+        return float(optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale)
+    return 1.0
+
+
+def _is_finite(gradient: Any) -> bool:
+    if gradient is None:
+        return True
+    dense = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
+    return math.isfinite(float(tf.reduce_max(tf.abs(tf.cast(dense, tf.float32)))))

@@ -1,0 +1,139 @@
+"""How the backward signal of a profile changes with depth, and what changes it.
+
+The signal of a layer call is the L2 norm of dL/d(output): an orthogonal map keeps it, and so do
+strides and pooling windows of any size up to a constant, where the rms of single entries would
+fall with every larger feature map (Saxe et al. 2014, arXiv:1312.6120, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from gradscope.records import LayerProfile, Profile, TensorStats
+
+# A gradient that is exactly zero is this many decades below the largest: float32's whole range.
+FLOOR_DECADES = 45.0
+# Weights that change by a tenth of themselves in one step are on their way somewhere else: an
+# output kernel or residual scale that starts at zero. What they block today says little.
+_UNSETTLED_UPDATE_RATIO = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one layer call does to the signal on its way down one unit of depth, in decades.
+
+    `lost` = `activation` + `weight` + `rest`; negative where the signal grows.
+    """
+
+    layer: LayerProfile
+    lost: float
+    activation: float
+    weight: float
+    rest: float
+    settled: bool
+
+
+def gradient_of(layer: LayerProfile) -> TensorStats | None:
+    """dL/d(output), or dL/d(pre-activation) where the loss is computed from that directly."""
+    return layer.activation_gradient or layer.preactivation_gradient
+
+
+def signal(layer: LayerProfile) -> float | None:
+    """The L2 norm of the gradient at the layer's output; None where none is computed."""
+    gradient = gradient_of(layer)
+    return None if gradient is None else gradient.l2_norm
+
+
+def strongest(profile: Profile) -> list[LayerProfile]:
+    """At each depth the layer call with the strongest signal, from the inputs up.
+
+    Where branches run side by side the signal is as good as its best way: a skip connection
+    carries it past a branch that blocks it.
+    """
+    best: dict[int, LayerProfile] = {}
+    for layer in profile.layers:
+        value = signal(layer)
+        if value is not None and layer.depth > 0:
+            held = best.get(layer.depth)
+            if held is None or value > (signal(held) or 0.0):
+                best[layer.depth] = layer
+    return [best[depth] for depth in sorted(best)]
+
+
+def steps(profile: Profile) -> list[Step]:
+    """The signal's way from the loss down to the inputs, first step first."""
+    path = strongest(profile)
+    top = max((signal(layer) or 0.0 for layer in path), default=0.0)
+    if top == 0.0:
+        return []
+    floor = math.log10(top) - FLOOR_DECADES
+    levels = [_level(signal(layer), floor) for layer in path]
+    return [
+        _step(upper, level - below)
+        for upper, level, below in reversed(
+            list(zip(path[1:], levels[1:], levels[:-1], strict=True))
+        )
+    ]
+
+
+def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
+    """The stretch of `path` over which the signal shrinks (or grows) most, possibly empty.
+
+    Steps whose weights are not settled count nothing.
+    """
+    best_total, best = 0.0, (0, 0)
+    total, start = 0.0, 0
+    for i, step in enumerate(path):
+        change = (-step.lost if growing else step.lost) if step.settled else 0.0
+        if total + change <= 0.0:
+            total, start = 0.0, i + 1
+            continue
+        total += change
+        if total > best_total:
+            best_total, best = total, (start, i + 1)
+    return [s for s in path[best[0] : best[1]] if s.settled]
+
+
+def obstructed(profile: Profile) -> bool:
+    """Whether unsettled weights hide more than a decade, so that a later look is worth it."""
+    return any(not step.settled and step.lost > 1.0 for step in steps(profile))
+
+
+def _level(value: float | None, floor: float) -> float:
+    return max(floor, math.log10(value)) if value else floor
+
+
+def _step(layer: LayerProfile, lost: float) -> Step:
+    factors = layer.backward
+    activation = -_log(factors.activation_factor)
+    if factors.weight_factor is not None:
+        weight = -_log(factors.weight_factor) - _size_decades(layer)
+    elif layer.weights:
+        # Without a factor (first in a chain, blocked) all that is not the activation is the kernel.
+        weight = lost - activation
+    else:
+        weight = 0.0
+    return Step(layer, lost, activation, weight, lost - activation - weight, _is_settled(layer))
+
+
+def _size_decades(layer: LayerProfile) -> float:
+    """log10 of what turns a ratio of rms into a ratio of norms: sqrt(entries in / entries out)."""
+    lower = layer.input_gradient
+    upper = layer.preactivation_gradient or layer.activation_gradient
+    if lower is None or upper is None or not (lower.count and upper.count):
+        return 0.0
+    return 0.5 * math.log10(lower.count / upper.count)
+
+
+def _log(factor: float | None) -> float:
+    return math.log10(factor) if factor else 0.0
+
+
+def _is_settled(layer: LayerProfile) -> bool:
+    if not layer.trainable or layer.kernel is None:
+        return True
+    if layer.kernel.l2_norm == 0.0:
+        return False
+    return layer.update_ratio is None or layer.update_ratio < _UNSETTLED_UPDATE_RATIO

@@ -1,0 +1,144 @@
+"""Leaving no trace: whatever happens inside `isolated`, the model is as it was afterwards."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.src.backend.common import global_state
+from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
+
+_ABSENT = object()
+_MUTATED_IN_PLACE = ("_losses", "_loss_ids")
+
+
+@contextmanager
+def isolated(model: keras.Model) -> Iterator[None]:
+    """Restore weights, states, attributes and random generators, also after an exception.
+
+    Covers all variables of the model (BatchNormalization statistics, seed and RNN states, metrics),
+    `tf.Variable`s held by its layers, each layer's `__dict__`, Keras's call context and global
+    seed generator, and the generators of `random`, NumPy and TensorFlow. Unchanged weights are
+    recognised by their buffer and not written, so a model that was only run costs no copy.
+    """
+    layers = model._flatten_layers()
+    with ExitStack() as stack:
+        stack.callback(_restore_variables, [(v, _value(v)) for v in _variables(model, layers)])
+        for layer in layers:
+            stack.callback(_restore_attributes, layer, dict(vars(layer)), _lists(layer))
+        for restore in _global_state():
+            stack.callback(restore)
+        yield
+
+
+@contextmanager
+def patched(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
+    """Set (object, name, value) in the objects' own `__dict__`s, past any `__setattr__`."""
+    with ExitStack() as stack:
+        for target, name, value in changes:
+            attributes = vars(target)
+            stack.callback(_put_back, attributes, name, attributes.get(name, _ABSENT))
+            attributes[name] = value
+        yield
+
+
+def _put_back(attributes: dict[str, Any], name: str, value: Any) -> None:
+    if value is _ABSENT:
+        attributes.pop(name, None)
+    else:
+        attributes[name] = value
+
+
+def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
+    found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
+    for layer in layers:
+        for value in vars(layer).values():
+            if isinstance(value, tf.Variable):
+                found[id(value)] = value
+    for variable in list(found.values()):
+        # Keras's variable wraps one of TensorFlow's; the wrapped one is enough.
+        inner = getattr(variable, "_value", None)
+        if isinstance(inner, tf.Variable):
+            found.pop(id(inner), None)
+    return list(found.values())
+
+
+def _value(variable: Any) -> tf.Tensor:
+    inner = getattr(variable, "_value", variable)
+    return inner.read_value() if isinstance(inner, tf.Variable) else tf.convert_to_tensor(inner)
+
+
+def _address(tensor: tf.Tensor) -> int | None:
+    """Where the tensor's buffer lies; None where it cannot be told (another device)."""
+    try:
+        return int(np.asarray(memoryview(tensor)).__array_interface__["data"][0])
+    except Exception:
+        return None
+
+
+def _restore_variables(saved: list[tuple[Any, tf.Tensor]]) -> None:
+    for variable, value in saved:
+        # While `value` holds the old buffer, a write can only have gone to another one.
+        address = _address(value)
+        if address is None or address != _address(_value(variable)):
+            inner = getattr(variable, "_value", variable)
+            (inner if isinstance(inner, tf.Variable) else variable).assign(value)
+
+
+def _lists(layer: Any) -> dict[str, Any]:
+    return {k: type(vars(layer)[k])(vars(layer)[k]) for k in _MUTATED_IN_PLACE if k in vars(layer)}
+
+
+def _restore_attributes(layer: Any, saved: dict[str, Any], lists: dict[str, Any]) -> None:
+    attributes = vars(layer)
+    for name in [name for name in attributes if name not in saved]:
+        del attributes[name]
+    for name, value in saved.items():
+        if attributes.get(name, _ABSENT) is not value:
+            attributes[name] = value
+    for name, content in lists.items():
+        held = attributes[name]
+        if held != content:
+            held.clear()
+            (held.update if isinstance(held, set) else held.extend)(content)
+
+
+def _global_state() -> list[Callable[[], None]]:
+    """What puts each process-wide state back to what it is now."""
+    python, numpy = random.getstate(), np.random.get_state()
+    restore: list[Callable[[], None]] = [
+        lambda: random.setstate(python),
+        lambda: np.random.set_state(numpy),
+    ]
+    names = global_state.get_global_attribute("object_name_uids")  # counters behind "dense_1"
+    if names is not None:
+        counters = dict(names)
+        restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type, return-value]
+    for name in ("current_call_ctx", GLOBAL_SEED_GENERATOR):
+        value = global_state.get_global_attribute(name)
+        restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]
+        if name == GLOBAL_SEED_GENERATOR and value is not None:
+            seed = _value(value.state)
+            restore.append(lambda value=value, seed=seed: value.state.assign(seed))  # type: ignore[misc]
+    eagerly = tf.config.functions_run_eagerly()
+    restore.append(lambda: tf.config.run_functions_eagerly(eagerly))
+    with suppress(Exception):  # TensorFlow's op-seed generator has no public accessor
+        from tensorflow.python.eager import context
+
+        generator = context.context()._rng
+        if generator is not None:
+            state = generator.getstate()
+            restore.append(lambda: generator.setstate(state))
+    return restore
+
+
+def _set_global(name: str, value: Any) -> None:
+    if value is None:
+        global_state.GLOBAL_STATE_TRACKER.__dict__.pop(name, None)
+    else:
+        global_state.set_global_attribute(name, value)

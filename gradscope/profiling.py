@@ -1,0 +1,338 @@
+"""Captures -> Profile: run a model on batches and put what was noted into records."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradscope import statistics
+from gradscope._version import __version__
+from gradscope.capture import Batch, Captured, Objective, capture
+from gradscope.errors import CannotExamineError
+from gradscope.isolation import isolated
+from gradscope.records import (
+    BackwardFactors,
+    DataCard,
+    Histogram,
+    LayerProfile,
+    LossCard,
+    ModelCard,
+    Profile,
+    TensorStats,
+    Timesteps,
+    WeightProfile,
+)
+from gradscope.rows import Row, as_array
+from gradscope.structure import Site, own_variables, sites
+from gradscope.updates import updates
+
+GRADIENT_ROLES = ("input_gradient", "preactivation_gradient", "activation_gradient")
+
+
+def profile(
+    model: keras.Model,
+    batches: Sequence[Batch],
+    data: DataCard,
+    objective: Objective,
+    *,
+    seed: int = 0,
+    steps: int = 0,
+    source: str | None = None,
+) -> Profile:
+    """Measure a built model on the batches; the model is left as it was.
+
+    Raises:
+        CannotExamineError: no trainable weights, or the model refuses the data.
+    """
+    if not model.trainable_weights:
+        raise CannotExamineError(
+            f"Model {model.name!r} has no trainable weights, so no gradient flows. "
+            "Set trainable = True on the layers to examine."
+        )
+    places = sites(model)
+    with isolated(model):
+        captured = capture(model, places, batches, objective)
+        weights = _weights(model, captured)
+    return Profile(
+        model=_model_card(model, places, source),
+        data=data,
+        loss=_loss_card(captured, objective),
+        layers=tuple(_layers(places, captured, weights)),
+        seed=seed,
+        steps=steps,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """The versions a measurement depends on."""
+    return {
+        "gradscope": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def _model_card(model: keras.Model, places: tuple[Site, ...], source: str | None) -> ModelCard:
+    optimizer = getattr(model, "optimizer", None)
+    rate = None if optimizer is None else float(optimizer.learning_rate)
+    return ModelCard(
+        name=model.name,
+        class_=type(model).__name__,
+        num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
+        num_params=model.count_params(),
+        source=source,
+        optimizer=None if optimizer is None else type(optimizer).__name__,
+        learning_rate=rate if rate is not None and math.isfinite(rate) else None,
+        dtype_policy=model.dtype_policy.name,
+    )
+
+
+def _loss_card(captured: Captured, objective: Objective) -> LossCard:
+    value = float(np.mean(captured.losses))
+    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note)
+
+
+def _weights(model: keras.Model, captured: Captured) -> dict[int, WeightProfile]:
+    """Every weight of the model by the id of its variable."""
+    trainable = model.trainable_weights
+    reducer = captured.rows.reducer
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        scale = captured.loss_scale
+        grads = [None if g is None else _unscaled(g, scale) for g in captured.gradients]
+        for number, change in updates(optimizer, trainable, grads):
+            reducer.add(("update", number), change)
+    numbers = {id(v): number for number, v in enumerate(trainable)}
+    for variable in model.weights:
+        if keras.backend.is_float_dtype(variable.dtype):
+            reducer.add(("value", id(variable)), as_array(variable.value))
+    return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}
+
+
+def _unscaled(gradient: Any, scale: float) -> Any:
+    dense = tf.convert_to_tensor(gradient)
+    return dense if scale == 1.0 else tf.cast(dense, tf.float32) / scale
+
+
+def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProfile:
+    reducer = captured.rows.reducer
+    value = reducer.stats(("value", id(variable))) or statistics.stats(np.zeros(0))
+    gradient = update = None
+    if number is not None:
+        gradient = _rescaled(reducer.stats(("gradient", number)), captured.loss_scale)
+        update = reducer.stats(("update", number))
+    fans = _fans(variable.shape)
+    return WeightProfile(
+        path=variable.path,
+        shape=tuple(int(d) for d in variable.shape),
+        trainable=number is not None,
+        reached=number is not None and captured.gradients[number] is not None,
+        initializer=_initializer_name(variable),
+        fan_in=fans[0],
+        fan_out=fans[1],
+        num_distinct_units=_num_distinct_units(variable),
+        value=value,
+        gradient=gradient,
+        update=update,
+        update_ratio=_ratio(update, value),
+    )
+
+
+def _initializer_name(variable: Any) -> str | None:
+    initializer = getattr(variable, "_initializer", None)
+    return None if initializer is None else type(initializer).__name__
+
+
+def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
+    """Fan-in and fan-out as Keras counts them (keras.initializers.VarianceScaling)."""
+    if len(shape) < 2:
+        return None, None
+    field = math.prod(shape[:-2])
+    return float(shape[-2] * field), float(shape[-1] * field)
+
+
+def _num_distinct_units(variable: Any) -> int | None:
+    if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
+        return None
+    units = as_array(variable.value).reshape(-1, variable.shape[-1])
+    # A random projection tells columns apart without sorting whole columns.
+    weights = np.cos(np.arange(1, units.shape[0] + 1))
+    return len(np.unique(weights @ units.astype(np.float64)))
+
+
+def _ratio(part: TensorStats | None, whole: TensorStats | None) -> float | None:
+    if part is None or whole is None or part.finite_fraction < 1.0 or not whole.l2_norm:
+        return None
+    return part.l2_norm / whole.l2_norm
+
+
+def _rescaled(stats: TensorStats | None, scale: float) -> TensorStats | None:
+    """Undo the loss scale, a power of two, in statistics of gradients."""
+    if stats is None or scale == 1.0:
+        return stats
+    return dataclasses.replace(
+        stats,
+        mean=stats.mean / scale,
+        std=stats.std / scale,
+        rms=stats.rms / scale,
+        l2_norm=stats.l2_norm / scale,
+        abs_max=stats.abs_max / scale,
+        histogram=Histogram(
+            stats.histogram.first_exponent - round(math.log2(scale)), stats.histogram.counts
+        ),
+    )
+
+
+def _layers(
+    places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
+) -> list[LayerProfile]:
+    """Rows in forward order; layers with weights that were never called come last."""
+    rows = captured.rows.rows
+    called = {row.site.path for row in rows.values()}
+    owned = {site.path: _owned(site, weights) for site in places}
+    profiles = [_layer(row, owned[row.site.path], captured) for row in rows.values()]
+    for site in places:
+        if site.path not in called and any(w.trainable for w in owned[site.path]):
+            profiles.append(_uncalled(site, owned[site.path]))
+    return profiles
+
+
+def _owned(site: Site, weights: dict[int, WeightProfile]) -> tuple[WeightProfile, ...]:
+    return tuple(weights[id(v)] for v in own_variables(site) if id(v) in weights)
+
+
+def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
+    kernel, gradient, update = _kernel(weights)
+    return LayerProfile(
+        path=site.path or site.layer.name,
+        class_=type(site.layer).__name__,
+        call=0,
+        activation=None,
+        trainable=True,
+        depth=0,
+        kernel=kernel,
+        kernel_gradient=gradient,
+        update=update,
+        update_ratio=_ratio(update, kernel),
+        weights=weights,
+    )
+
+
+def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> LayerProfile:
+    stats = captured.rows.stats
+    gradients = {
+        role: _rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES
+    }
+    kernel, kernel_gradient, update = _kernel(weights)
+    known = row.derivative
+    num_units = None if row.dead is None else int(row.dead.size)
+    num_dead = None if row.dead is None else int(row.dead.sum())
+    layer = row.site.layer
+    return LayerProfile(
+        path=row.site.path,
+        class_=type(layer).__name__,
+        call=row.call,
+        activation=row.activation,
+        trainable=any(w.trainable for w in weights),
+        depth=row.depth,
+        inputs=row.inputs,
+        output_shape=row.output_shape,
+        compute_dtype=str(getattr(layer, "compute_dtype", None) or keras.config.floatx()),
+        input=stats(row, "input"),
+        preactivation=stats(row, "preactivation"),
+        output=stats(row, "output"),
+        kernel=kernel,
+        kernel_gradient=kernel_gradient,
+        update=update,
+        backward=_factors(row, gradients, bool(weights)),
+        saturated_fraction=_share(row.num_low, row.num_preactivations),
+        dead_fraction=_share(num_dead, num_units),
+        num_dead=num_dead,
+        num_units=num_units,
+        gate_saturated_fraction=_share(row.num_gate_low, row.num_gates),
+        max_derivative=None if known is None else known.maximum,
+        saturates=bool(known and known.saturates),
+        update_ratio=_ratio(update, kernel),
+        timesteps=_timesteps(row),
+        weights=weights,
+        **gradients,
+    )
+
+
+def _share(part: int | None, whole: int | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _kernel(
+    weights: tuple[WeightProfile, ...],
+) -> tuple[TensorStats | None, TensorStats | None, TensorStats | None]:
+    """Value, gradient and update of the trainable weights of rank >= 2, else of all trainable."""
+    trainable = [w for w in weights if w.trainable]
+    chosen = [w for w in trainable if len(w.shape) >= 2] or trainable
+    return (
+        _merged([w.value for w in chosen]),
+        _merged([w.gradient for w in chosen]),
+        _merged([w.update for w in chosen]),
+    )
+
+
+def _merged(parts: list[Any]) -> TensorStats | None:
+    total: TensorStats | None = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else statistics.merge(total, part)
+    return total
+
+
+def _factors(
+    row: Row, gradients: dict[str, TensorStats | None], has_weights: bool
+) -> BackwardFactors:
+    """Ratios of the gradients around one call (chain rule: dL/dx = J_z^T diag(f'(z)) dL/da)."""
+    into, z, out = (gradients[role] for role in GRADIENT_ROLES)
+    gain = _rms_ratio(into, out)
+    if row.activation is None:
+        return BackwardFactors(None, gain if has_weights else None, gain)
+    if not has_weights and z is None:  # an activation layer: its input is the pre-activation
+        return BackwardFactors(gain, None, gain)
+    return BackwardFactors(_rms_ratio(z, out), _rms_ratio(into, z), gain)
+
+
+def _rms_ratio(upper: TensorStats | None, lower: TensorStats | None) -> float | None:
+    if upper is None or lower is None or not lower.rms:
+        return None
+    if min(upper.finite_fraction, lower.finite_fraction) < 1.0:
+        return None
+    return upper.rms / lower.rms
+
+
+def _timesteps(row: Row) -> Timesteps | None:
+    """The per-step curve; pooled over batches and entries."""
+    sums = np.array(row.steps[row.num_trial_steps :], np.float64)
+    if not len(sums) or not np.isfinite(sums).all() or not sums[:, 1].any():
+        return None
+    entering, leaving, first, count = sums.T
+    rms = np.sqrt(np.divide(first, count, out=np.zeros_like(first), where=count > 0))
+    arrives = leaving[1:] > 0
+    ratio = np.divide(entering[1:], leaving[1:], out=np.ones_like(entering[1:]), where=arrives)
+    gain = np.sqrt(ratio)
+    return Timesteps(tuple(rms.tolist()), tuple(gain.tolist()), half_life(gain[arrives]))
+
+
+def half_life(gain: np.ndarray) -> float | None:
+    """Steps in which a signal multiplied by `gain` each step halves; None where it does not."""
+    if not len(gain):
+        return None
+    if not gain.all():
+        return 0.0
+    octaves = -float(np.mean(np.log2(gain)))
+    return 1.0 / octaves if octaves > 0 else None

@@ -1,0 +1,263 @@
+"""The report in a terminal, in a pipe (the same, without colour) and as GitHub annotations."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gradscope.render.values import (
+    clean,
+    dig,
+    findings_by_severity,
+    flow_trend,
+    geometric_mean,
+    items,
+    labels,
+    named,
+    number,
+    plural,
+    positions,
+    shorten,
+    stretches,
+)
+from gradscope.render.verdict import Verdict, count_checks, verdict
+
+_STYLES = {"error": "bold red", "warning": "yellow", "info": "blue", "healthy": "green"}
+_COMMANDS = {"error": "error", "warning": "warning"}
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_SPARK_COLUMNS = 60
+_MAX_EVIDENCE = 5
+_MAX_STRETCHES = 8
+# For terminals that cannot encode more than ASCII.
+_ASCII = str.maketrans(
+    {**dict(zip(_BLOCKS, "_.,-~=+#", strict=True)), "…": "...", "–": "-", "·": "|", "×": "x"}
+)
+
+
+def render_text(report: dict[str, Any]) -> str:
+    """Plain text, 100 columns wide, from the plain data of a report."""
+    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        _print(report, console)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def print_report(report: dict[str, Any], console: Console) -> None:
+    """Print the report: in colour on a terminal, as plain text in a pipe."""
+    if console.options.ascii_only:
+        text = render_text(report).translate(_ASCII)
+        console.print(Text(text.encode("ascii", "replace").decode()), soft_wrap=True)
+    else:
+        _print(report, console)
+
+
+def render_github(report: dict[str, Any]) -> str:
+    """GitHub workflow commands: one annotation a finding, or one notice where there is none."""
+    report = clean(report, keep="\r\n")
+    rows = items(report, "layers")
+    findings = findings_by_severity(report)
+    if not findings:
+        return _annotation("notice", "gradscope", verdict(report).sentence)
+    return "\n".join(
+        _annotation(
+            _COMMANDS.get(finding.get("severity") or "", "notice"),
+            f"gradscope {finding.get('symptom')}",
+            _github_message(finding, rows),
+        )
+        for finding in findings
+    )
+
+
+def _github_message(finding: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    message = finding.get("message") or ""
+    culprits = items(finding, "culprits")
+    return f"{message} Culprits: {named(culprits, rows)}." if culprits else message
+
+
+def _annotation(command: str, title: str, message: str) -> str:
+    escaped = _escape(title).replace(":", "%3A").replace(",", "%2C")
+    return f"::{command} title={escaped}::{_escape(message)}"
+
+
+def _escape(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _print(report: dict[str, Any], console: Console) -> None:
+    for renderable in _renderables(clean(report)):
+        console.print(renderable, highlight=False, emoji=False)
+
+
+def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
+    opinion = verdict(report)
+    rows = items(report, "layers")
+    yield from _headline(report, opinion, rows)
+    for i, finding in enumerate(findings_by_severity(report), 1):
+        yield _gap(_finding(i, finding, rows))
+    yield from _section("Gradient by layer: rms of dL/d output, log scale", _sparkline(rows))
+    yield from _section("Backward factors by layer (geometric mean)", _factors(report, rows))
+    yield from _section("What to do next", _numbered(opinion.advice))
+    yield from _section("Symptoms examined", _checks(report))
+
+
+def _gap(renderable: RenderableType) -> Padding:
+    return Padding(renderable, (1, 0, 0, 0))
+
+
+def _section(title: str, body: RenderableType | None) -> Iterator[RenderableType]:
+    if body is not None:
+        yield _gap(Text(title, style="bold"))
+        yield Padding(body, (0, 0, 0, 2))
+
+
+def _headline(
+    report: dict[str, Any], opinion: Verdict, rows: list[dict[str, Any]]
+) -> Iterator[RenderableType]:
+    yield Text.assemble(
+        (opinion.level.upper(), _STYLES.get(opinion.level, "bold")),
+        "  ",
+        (opinion.sentence, "bold"),
+    )
+    if opinion.culprits:
+        yield Text(f"Culprit layers: {named(opinion.culprits, rows)}")
+    parts = (
+        dig(report, "model", "name"),
+        dig(report, "model", "class"),
+        _count(report, "model", "num_layers", "layer"),
+        _count(report, "model", "num_params", "parameter"),
+        _count(report, "data", "num_samples", "sample"),
+        f"loss {dig(report, 'loss', 'name')} {number(dig(report, 'loss', 'value'))}",
+    )
+    yield Text(" · ".join(part for part in parts if part), style="dim")
+
+
+def _count(report: dict[str, Any], record: str, key: str, noun: str) -> str | None:
+    value = dig(report, record, key)
+    return None if value is None else plural(value, noun)
+
+
+def _pairs(pairs: Sequence[tuple[RenderableType, RenderableType]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in pairs:
+        table.add_row(name, value)
+    return table
+
+
+def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) -> Table:
+    severity = finding.get("severity") or "error"
+    details = [f"{finding.get('confidence') or 'unstated'} confidence"]
+    if finding.get("persistence"):
+        details.append({"start": "at the start only"}.get(finding["persistence"], "stays"))
+    title = Text.assemble(
+        (finding.get("symptom") or "", "bold"),
+        "  ",
+        (severity, _STYLES.get(severity, "")),
+        (f", {', '.join(details)}", "dim"),
+    )
+    culprits = items(finding, "culprits")
+    victims = [name for name in items(finding, "layers") if name not in set(culprits)]
+    evidence = items(finding, "evidence")
+    lines = [_evidence(e) for e in evidence[:_MAX_EVIDENCE]]
+    if len(evidence) > _MAX_EVIDENCE:
+        lines.append(f"and {number(len(evidence) - _MAX_EVIDENCE)} more")
+    facts = (
+        ("culprits", named(culprits, rows)),
+        ("affected", named(victims, rows)),
+        ("evidence", "\n".join(lines)),
+        ("treatments", ", ".join(items(finding, "treatments"))),
+    )
+    body = Table.grid()
+    body.add_row(Text(finding.get("message") or "", overflow="fold"))
+    body.add_row(_pairs([(Text(n, style="dim"), Text(v)) for n, v in facts if v]))
+    return _pairs([(Text(f"{index}.", style="dim"), title), ("", body)])
+
+
+def _evidence(evidence: dict[str, Any]) -> str:
+    where = f" at {evidence['layer']}" if evidence.get("layer") else ""
+    unit = f" {evidence['unit']}" if evidence.get("unit") else ""
+    observed, threshold = number(evidence.get("observed")), number(evidence.get("threshold"))
+    return f"{evidence.get('statistic')}{where}: {observed}{unit} (threshold {threshold})"
+
+
+def _sparkline(rows: list[dict[str, Any]]) -> RenderableType | None:
+    names = labels(rows)
+    signal = [(names[i], dig(row, "activation_gradient", "rms")) for i, row in enumerate(rows)]
+    signal = [(name, value) for name, value in signal if value is not None]
+    if len(signal) < 2:
+        return None
+    (first, low), (last, high) = signal[0], signal[-1]
+    values = [value for _, value in signal]
+    ends = f"{shorten(first, 36)} {number(low)} … {shorten(last, 36)} {number(high)}"
+    dead = values.count(0)
+    zeros = f" It is exactly zero at {plural(dead, 'layer')}." if dead else ""
+    return Text(f"{spark(values)}\n{ends}\nIt {flow_trend(values)}.{zeros}", overflow="fold")
+
+
+def spark(values: Sequence[float]) -> str:
+    """Block characters by log magnitude, at most `_SPARK_COLUMNS`; "0" where all are zero."""
+    step = math.ceil(len(values) / _SPARK_COLUMNS)
+    means = [geometric_mean(values[i : i + step]) for i in range(0, len(values), step)]
+    logs = [None if mean is None else math.log10(mean) for mean in means]
+    known = [value for value in logs if value is not None]
+    if not known:
+        return "0" * len(logs)
+    # At least two decades: a level gradient shall look level.
+    low, span = min(known), max(max(known) - min(known), 2.0)
+    return "".join(
+        "0" if value is None else _BLOCKS[round((value - low) / span * (len(_BLOCKS) - 1))]
+        for value in logs
+    )
+
+
+def _factors(report: dict[str, Any], rows: list[dict[str, Any]]) -> Table | None:
+    """A line for each stretch of culprits, and one for all other layers to compare with."""
+    culprits = [n for f in findings_by_severity(report) for n in items(f, "culprits")]
+    marked = positions(culprits, rows)
+    groups = [(s.label, s.rows) for s in stretches(culprits, rows)[:_MAX_STRETCHES]]
+    rest = tuple(i for i in range(len(rows)) if i not in marked)
+    groups.append(("all other layers" if groups else "all layers", rest))
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    table.add_column("layers", overflow="fold")
+    for heading in ("activation", "weight", "product"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for label, group in groups:
+        backward = [rows[i].get("backward") for i in group]
+        means = [
+            geometric_mean(dig(b, key) for b in backward)
+            for key in ("activation_factor", "weight_factor", "gain")
+        ]
+        if any(mean is not None for mean in means):
+            table.add_row(Text(label), *map(number, means))
+    return table if table.row_count else None
+
+
+def _numbered(sentences: Sequence[str]) -> Table | None:
+    if not sentences:
+        return None
+    return _pairs([(Text(f"{i}."), Text(s)) for i, s in enumerate(sentences, 1)])
+
+
+def _checks(report: dict[str, Any]) -> RenderableType | None:
+    checks = items(report, "checks")
+    if not checks:
+        return None
+    counts = ", ".join(
+        f"{number(count_checks(report, status))} {status}"
+        for status in ("found", "clean", "not examined")
+    )
+    skipped = [c for c in checks if c.get("status") == "not examined"]
+    return _pairs(
+        [
+            (Text(counts), Text("")),
+            *((Text(f"{c.get('symptom')}"), Text(c.get("reason") or "")) for c in skipped),
+        ]
+    )

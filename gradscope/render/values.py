@@ -1,0 +1,168 @@
+"""Reads the plain data of a report: missing values, numbers and layer names as people read them."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+MISSING = "–"
+SEVERITIES = ("error", "warning", "info")
+
+# Control, format (bidirectional overrides, zero width), surrogate and separator characters: they
+# can move a cursor, reorder a line or break the encoding, so they are shown as escapes.
+_UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def printable(text: str, keep: str = "") -> str:
+    """`text` with every character that is not for reading shown as its escape ("\\x1b")."""
+    return "".join(
+        c.encode("unicode_escape").decode()
+        if c not in keep and unicodedata.category(c) in _UNPRINTABLE
+        else c
+        for c in text
+    )
+
+
+def clean(data: Any, keep: str = "") -> Any:
+    """`data` with all its strings made printable; only the code in a snippet has several lines."""
+    if isinstance(data, str):
+        return printable(data, keep)
+    if isinstance(data, list):
+        return [clean(item, keep) for item in data]
+    if isinstance(data, dict):
+        return {
+            printable(k, keep): clean(v, "\n\t" if k == "snippet" else keep)
+            for k, v in data.items()
+        }
+    return data
+
+
+def dig(data: Any, *keys: str) -> Any:
+    """`data[key][key]...`, or None where a key on the way is missing or None."""
+    for key in keys:
+        data = data.get(key) if isinstance(data, dict) else None
+    return data
+
+
+def items(data: Any, *keys: str) -> list[Any]:
+    """Like `dig`, for a list: empty where it is missing or None."""
+    return dig(data, *keys) or []
+
+
+def number(value: float | int | None) -> str:
+    """Three significant digits, at any scale; whole numbers in full."""
+    if value is None:
+        return MISSING
+    if isinstance(value, int) or (value == int(value) and abs(value) < 1e6):
+        return f"{int(value):,}"
+    if 1e-3 <= abs(value) < 1e6:
+        return f"{value:.3g}" if abs(value) < 1e3 else f"{value:,.0f}"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    return f"{mantissa}e{int(exponent)}"
+
+
+def percent(fraction: float | None) -> str:
+    """A fraction in [0, 1] as a percentage."""
+    return MISSING if fraction is None else f"{number(100 * fraction)} %"
+
+
+def plural(count: int, noun: str) -> str:
+    """ "1 layer", "2 layers"."""
+    return f"{number(count)} {noun}{'' if count == 1 else 's'}"
+
+
+def shorten(name: str, width: int = 18) -> str:
+    """The end of a long name, which tells it from its neighbours better than the start."""
+    return name if len(name) <= width else "…" + name[1 - width :]
+
+
+def findings_by_severity(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The findings, worst first, otherwise in the report's order."""
+
+    def rank(finding: dict[str, Any]) -> int:
+        severity = finding.get("severity")
+        return SEVERITIES.index(severity) if severity in SEVERITIES else len(SEVERITIES)
+
+    return sorted(items(report, "findings"), key=rank)
+
+
+def labels(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A name a row: its path, with the call's index where the layer is called more than once."""
+    shared = {row.get("path") for row in rows if row.get("call")}
+    return [
+        f"{row.get('path')}:{row.get('call') or 0}"
+        if row.get("path") in shared
+        else str(row.get("path"))
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """Consecutive rows (positions in the report's layers) that are named together."""
+
+    label: str
+    rows: tuple[int, ...]
+
+
+def positions(names: Iterable[str], rows: Sequence[dict[str, Any]]) -> set[int]:
+    """Positions of the rows that are named by path (all calls) or by "path:call"."""
+    wanted = set(names)
+    return {
+        i
+        for i, row in enumerate(rows)
+        if row.get("path") in wanted or f"{row.get('path')}:{row.get('call') or 0}" in wanted
+    }
+
+
+def stretches(names: Iterable[str], rows: Sequence[dict[str, Any]]) -> list[Stretch]:
+    """The named rows in forward order, neighbours together; rows without a kernel do not part."""
+    named = positions(names, rows)
+    groups: list[list[int]] = []
+    parted = True
+    for i, row in enumerate(rows):
+        if i in named:
+            if parted:
+                groups.append([])
+            groups[-1].append(i)
+            parted = False
+        elif row.get("kernel"):
+            parted = True
+    label = labels(rows)
+    return [Stretch(_span([label[i] for i in group]), tuple(group)) for group in groups]
+
+
+def _span(group: list[str]) -> str:
+    if len(group) < 3:
+        return ", ".join(group)
+    return f"{group[0]} … {group[-1]} ({plural(len(group), 'layer')})"
+
+
+def named(names: Sequence[str], rows: Sequence[dict[str, Any]], limit: int = 8) -> str:
+    """The names as one phrase of at most `limit` stretches; names without a row come last."""
+    known = {row.get("path") for row in rows}
+    known |= {f"{row.get('path')}:{row.get('call') or 0}" for row in rows}
+    phrases = [s.label for s in stretches(names, rows)] + [n for n in names if n not in known]
+    more = len(phrases) - limit
+    return ", ".join(phrases[:limit]) + (f" and {number(more)} more" if more > 0 else "")
+
+
+def geometric_mean(values: Iterable[float | None]) -> float | None:
+    """The mean factor of a product, zeros and missing values left out; None without any."""
+    logs = [math.log(v) for v in values if v]
+    return math.exp(sum(logs) / len(logs)) if logs else None
+
+
+def flow_trend(signal: Sequence[float | None]) -> str:
+    """How the backward signal changes from the last measured row to the first, as a predicate."""
+    measured = [v for v in signal if v]
+    if len(measured) < 2:
+        return "was measured at fewer than two layers"
+    lost = math.log10(measured[-1] / measured[0])
+    if abs(lost) < 0.1:
+        return "stays level"
+    verb = "shrinks" if lost > 0 else "grows"
+    return f"{verb} by {abs(lost):.1f} decades from the last layer back to the first"

@@ -1,0 +1,129 @@
+"""Report: everything one examination found, and its JSON form (schema "gradscope.report/1")."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradscope.errors import UnreadableError
+from gradscope.records import (
+    SCHEMA,
+    Check,
+    DataCard,
+    Finding,
+    LayerProfile,
+    LossCard,
+    ModelCard,
+    Prescription,
+    from_plain,
+    to_plain,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
+
+    `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
+    names of the fields.
+    """
+
+    model: ModelCard
+    data: DataCard
+    loss: LossCard
+    layers: tuple[LayerProfile, ...]
+    checks: tuple[Check, ...]
+    findings: tuple[Finding, ...]
+    prescriptions: tuple[Prescription, ...] = ()
+    trials: tuple[dict[str, Any], ...] = ()
+    seed: int = 0
+    steps: int = 0
+    versions: dict[str, str] | None = None
+    command: str | None = None
+    schema: str = SCHEMA
+
+    def to_plain(self) -> dict[str, Any]:
+        """The report as JSON data: dicts, lists, strings, finite numbers, None."""
+        plain: dict[str, Any] = to_plain(self)
+        return {"schema": plain.pop("schema"), **plain}
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The report as JSON text; also written to `path`, all or nothing, where given."""
+        text = json.dumps(self.to_plain(), allow_nan=False, indent=1)
+        if path is not None:
+            write_atomically(path, text)
+        return text
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The report as one self-contained HTML page; also written to `path` where given."""
+        from gradscope.render.html import render_html
+
+        page = render_html(self.to_plain())
+        if path is not None:
+            write_atomically(path, page)
+        return page
+
+    def summary(self) -> str:
+        """The report as plain text, culprits first."""
+        from gradscope.render.text import render_text
+
+        return render_text(self.to_plain())
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The page inside a frame of its own, so that its style stays out of the notebook."""
+        from markupsafe import escape
+
+        page = escape(self.to_html())
+        return (
+            f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="gradscope report" '
+            'style="width:100%;height:640px;border:0"></iframe>'
+        )
+
+
+def load_report(path: str | os.PathLike[str]) -> Report:
+    """Read a report that `Report.to_json` or `--json` wrote.
+
+    Raises:
+        UnreadableError: the file is missing, not JSON, or not a report of this schema.
+    """
+    name = os.fspath(path)
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(
+            f"{name!r} is not JSON. Expected a report written by --json or Report.to_json()."
+        ) from error
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise UnreadableError(
+            f"{name!r} has schema {schema!r}. Expected {SCHEMA!r}: write it anew with --json."
+        )
+    try:
+        return from_plain(Report, data)
+    except ValueError as error:
+        raise UnreadableError(f"{name!r} is not a whole report. {error}") from error
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the new one, never half."""
+    target = Path(path)
+    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(temporary, 0o666 & ~umask)
+        os.replace(temporary, target)
+    except BaseException:
+        os.unlink(temporary)
+        raise

@@ -1,0 +1,223 @@
+"""Rows: what the taps have noted, one row a layer call, over all batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from gradscope import activations
+from gradscope.activations import ActivationDerivative
+from gradscope.records import TensorStats
+from gradscope.statistics import Reducer, merge
+from gradscope.structure import Site
+
+Origin = tuple[str, int]  # the row a tensor came from, and that row's depth
+_Counts = tuple[int, int, int, int]
+
+
+def as_array(tensor: Any) -> np.ndarray:
+    """The tensor's entries, without a copy where its device and dtype allow it."""
+    if isinstance(tensor, tf.IndexedSlices):
+        tensor = tf.convert_to_tensor(tensor)
+    try:
+        return np.asarray(memoryview(tensor))
+    except Exception:  # bfloat16 and other devices have no buffer
+        return np.asarray(tensor.numpy())
+
+
+@dataclass(slots=True)
+class Row:
+    """What is known of one call of one layer."""
+
+    site: Site
+    call: int
+    depth: int
+    inputs: tuple[str, ...]
+    activation: str | None
+    derivative: ActivationDerivative | None
+    output_shape: tuple[int | None, ...] | None = None
+    num_low: int = 0
+    num_preactivations: int = 0
+    dead: np.ndarray | None = None
+    num_gate_low: int = 0
+    num_gates: int = 0
+    num_steps: int = 0
+    num_trial_steps: int = 0
+    _counts_before: _Counts = (0, 0, 0, 0)
+    _counts_first: _Counts = (0, 0, 0, 0)
+    # per time step: [squares entering, squares leaving, squares of the first state, its count]
+    steps: list[list[float]] = field(default_factory=list)
+    # the rows whose output statistics are this row's input statistics
+    input_keys: dict[tuple[str, str], None] = field(default_factory=dict)
+    gradient_keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        return f"{self.site.path}:{self.call}"
+
+    @property
+    def origin(self) -> Origin:
+        return self.id, self.depth
+
+    @property
+    def counts(self) -> _Counts:
+        return self.num_low, self.num_preactivations, self.num_gate_low, self.num_gates
+
+    def begin_call(self) -> None:
+        self.num_steps = 0
+        self._counts_before = self.counts
+
+    def end_call(self, num_timesteps: int | None) -> None:
+        """Take back what was counted at a first step that Keras ran only to learn shapes."""
+        if num_timesteps is not None and self.num_steps == num_timesteps + 1:
+            self.num_trial_steps = 1
+            once = zip(self.counts, self._counts_before, self._counts_first, strict=True)
+            self.num_low, self.num_preactivations, self.num_gate_low, self.num_gates = (
+                now - (first - before) for now, before, first in once
+            )
+
+    def begin_step(self) -> int:
+        if self.num_steps == 1:
+            self._counts_first = self.counts
+        self.num_steps += 1
+        if self.num_steps > len(self.steps):
+            self.steps.append([0.0, 0.0, 0.0, 0.0])
+        return self.num_steps - 1
+
+    def note_state(self, step: int, role: str, gradient: np.ndarray) -> None:
+        flat = gradient.reshape(-1).astype(np.float64)
+        squares = float(flat @ flat)
+        sums = self.steps[step]
+        sums[0 if role == "entering" else 1] += squares
+        if role == "first":
+            sums[2] += squares
+            sums[3] += flat.size
+
+
+class Rows:
+    """All rows of one examination; the taps write into it."""
+
+    def __init__(self) -> None:
+        self.reducer = Reducer()
+        self.rows: dict[str, Row] = {}
+        self.active: list[Row] = []
+        self._calls: dict[str, int] = {}
+        self._outer: list[tuple[Site, list[Origin]]] = []
+        self._latest: Origin | None = None
+        self._last_gradient: tuple[Any, tuple[str, str]] | None = None
+
+    def begin_pass(self) -> None:
+        """Forget where the last forward pass stood; what was noted is kept."""
+        self._calls.clear()
+        self._latest = self._last_gradient = None
+
+    def enter(self, site: Site, origins: list[Origin]) -> None:
+        self._outer.append((site, origins))
+
+    def leave(self) -> None:
+        self._outer.pop()
+
+    def begin(
+        self, site: Site, origins: list[Origin], function: Callable[..., Any] | None
+    ) -> Row:
+        """The row of this call, made at its first pass."""
+        number = self._calls.get(site.path, 0)
+        self._calls[site.path] = number + 1
+        row = self.rows.get(f"{site.path}:{number}")
+        if row is None:
+            row = self._new_row(site, number, origins, function)
+        row.begin_call()
+        self._latest = row.origin
+        return row
+
+    def _new_row(
+        self,
+        site: Site,
+        number: int,
+        origins: list[Origin],
+        function: Callable[..., Any] | None,
+    ) -> Row:
+        origins = origins or self._unknown_origin()
+        row = Row(
+            site=site,
+            call=number,
+            depth=1 + min((depth for _, depth in origins), default=0),
+            inputs=tuple(dict.fromkeys(name for name, _ in origins)),
+            activation=activations.activation_name(site.layer, function) if function else None,
+            derivative=activations.derivative(function) if function else None,
+        )
+        self.rows[row.id] = row
+        return row
+
+    def _unknown_origin(self) -> list[Origin]:
+        """Where a tensor without origin comes from: inputs of a graph, or code in between."""
+        if not self._outer:
+            return []
+        site, origins = self._outer[-1]
+        if site.kind == "graph":
+            return origins
+        return [self._latest] if self._latest else origins
+
+    def note_input(self, row: Row, value: Any, origin: Origin | None) -> None:
+        key = (origin[0], "output") if origin else (row.id, "input")
+        row.input_keys[key] = None
+        if not origin:
+            self.reducer.add(key, as_array(value))
+
+    def note_output(self, row: Row, value: Any) -> None:
+        array = as_array(value)
+        self.reducer.add((row.id, "output"), array)
+        row.output_shape = (None, *array.shape[1:])
+
+    def note_preactivation(self, row: Row, value: Any) -> None:
+        z = as_array(value)
+        self.reducer.add((row.id, "preactivation"), z)
+        known = row.derivative
+        if known is None:
+            return
+        row.num_low += activations.count_inside(z, known.low)
+        row.num_preactivations += z.size
+        if known.rectifies and z.ndim > 1:
+            axis = 1 if getattr(row.site.layer, "data_format", "") == "channels_first" else -1
+            flat = activations.units_inside(z, known.flat, axis)
+            row.dead = flat if row.dead is None else row.dead & flat
+
+    def note_saturation(
+        self, row: Row, function: Callable[..., Any], value: Any, is_gate: bool
+    ) -> None:
+        known = activations.derivative(function)
+        if known is None:
+            return
+        z = as_array(value)
+        low = activations.count_inside(z, known.low)
+        if is_gate:
+            row.num_gate_low += low
+            row.num_gates += z.size
+        else:
+            row.num_low += low
+            row.num_preactivations += z.size
+            row.derivative = row.derivative or known
+
+    def note_gradient(self, row: Row, role: str, gradient: Any) -> None:
+        """Add a gradient; the one that a tap just handed on is the same tensor and is shared."""
+        if self._last_gradient is not None and self._last_gradient[0] is gradient:
+            row.gradient_keys[role] = self._last_gradient[1]
+            return
+        key = (row.id, role)
+        self.reducer.add(key, as_array(gradient))
+        self._last_gradient = (gradient, row.gradient_keys.get(role, key))
+        row.gradient_keys.setdefault(role, key)
+
+    def stats(self, row: Row, role: str) -> TensorStats | None:
+        if role == "input":
+            found = [s for key in row.input_keys if (s := self.reducer.stats(key))]
+            total = found[0] if found else None
+            for other in found[1:]:
+                total = merge(total, other)  # type: ignore[arg-type]
+            return total
+        return self.reducer.stats(row.gradient_keys.get(role, (row.id, role)))
+

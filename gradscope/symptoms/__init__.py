@@ -1,0 +1,115 @@
+"""The symptoms: one file each, found by themselves.
+
+A symptom is a pure function from a Profile to findings, decorated with what a user has to know of
+it. To add one, add a file here; nothing else changes. A file that fails to import, or registers
+nothing, is an error at once.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from gradscope.records import Finding, Profile, Skipped
+from gradscope.thresholds import Threshold
+
+Need = Literal["data", "recurrent"]
+Examine = Callable[[Profile, dict[str, float]], "Sequence[Finding] | Skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Symptom:
+    """One pathology.
+
+    Attributes:
+        id: kebab-case noun of the pathology.
+        summary: one line: what it is.
+        why: why it hurts training.
+        measured: how it is measured.
+        silent: when it is not reported although it looks like it.
+        needs: "data" where made-up inputs would say nothing, "recurrent" where only recurrent
+            layers can have it.
+        thresholds: the bounds `examine` gets, by their name after the dot.
+        treatments: ids of the treatments that answer it, the first choice first.
+        sources: papers (with equations) and tools behind it.
+        sick, healthy: a profile that has it and one that only looks so.
+        examine: profile and thresholds -> findings, or why it could not be examined.
+    """
+
+    id: str
+    summary: str
+    why: str
+    measured: str
+    silent: str
+    needs: tuple[Need, ...]
+    thresholds: tuple[Threshold, ...]
+    treatments: tuple[str, ...]
+    sources: tuple[str, ...]
+    sick: Callable[[], Profile]
+    healthy: Callable[[], Profile]
+    examine: Examine
+
+
+_found: dict[str, Symptom] = {}
+
+
+def symptom(
+    *,
+    id: str,
+    summary: str,
+    why: str,
+    measured: str,
+    silent: str,
+    treatments: tuple[str, ...],
+    sources: tuple[str, ...],
+    sick: Callable[[], Profile],
+    healthy: Callable[[], Profile],
+    thresholds: tuple[Threshold, ...] = (),
+    needs: tuple[Need, ...] = (),
+) -> Callable[[Examine], Examine]:
+    """Register the decorated function as the symptom `id`; see `Symptom` for the arguments."""
+
+    def register(examine: Examine) -> Examine:
+        if id in _found:
+            raise ValueError(f"Two symptoms have the id {id!r}.")
+        for threshold in thresholds:
+            if not threshold.id.startswith(f"{id}."):
+                raise ValueError(f"Threshold {threshold.id!r} must start with '{id}.'.")
+        _found[id] = Symptom(
+            id=id,
+            summary=summary,
+            why=why,
+            measured=measured,
+            silent=silent,
+            needs=needs,
+            thresholds=thresholds,
+            treatments=treatments,
+            sources=sources,
+            sick=sick,
+            healthy=healthy,
+            examine=examine,
+        )
+        return examine
+
+    return register
+
+
+@functools.cache
+def registry() -> dict[str, Symptom]:
+    """All symptoms by id, in alphabetical order.
+
+    Raises:
+        ImportError: a file in this folder cannot be imported or registers no symptom.
+    """
+    for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):
+            continue
+        before = len(_found)
+        importlib.import_module(f"{__name__}.{module.name}")
+        if len(_found) == before:
+            raise ImportError(f"gradscope/symptoms/{module.name}.py registers no symptom.")
+    return dict(sorted(_found.items()))

@@ -1,0 +1,115 @@
+"""Findings about a signal that changes with depth: shared by vanishing and exploding."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from gradscope import flow
+from gradscope.flow import Step
+from gradscope.records import Evidence, Finding, Profile
+from gradscope.symptoms import _common
+
+# A layer is a culprit when it does at least this part of the work of the average layer affected.
+_CULPRIT_PART = 0.5
+
+
+def flow_finding(
+    symptom: str, profile: Profile, limits: dict[str, float], *, growing: bool
+) -> list[Finding]:
+    """A finding where the signal shrinks (grows) over its steepest stretch beyond the limits."""
+    stretch = flow.steepest(flow.steps(profile), growing=growing)
+    sign = -1.0 if growing else 1.0
+    total = sign * sum(step.lost for step in stretch)
+    if not stretch or total < limits["warning_decades"]:
+        return []
+    mean = total / len(stretch)
+    culprits = [s for s in stretch if sign * s.lost >= _CULPRIT_PART * mean]
+    culprits.sort(key=lambda s: -sign * s.lost)
+    below = [layer.id for layer in flow.strongest(profile)]
+    bottom = stretch[-1].layer.id
+    affected = below[: below.index(bottom)] if bottom in below else []
+    ids = list(dict.fromkeys([s.layer.id for s in culprits] + [s.layer.id for s in stretch]))
+    ids += [i for i in reversed(affected) if i not in ids]
+    return [
+        Finding(
+            symptom=symptom,
+            severity="error" if total >= limits["error_decades"] else "warning",
+            confidence=_common.confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            layers=tuple(ids),
+            culprits=tuple(s.layer.id for s in culprits),
+            evidence=_evidence(stretch, total, limits, growing),
+            message=_message(stretch, culprits, total, growing),
+        )
+    ]
+
+
+def shares(stretch: Sequence[Step]) -> dict[str, float]:
+    """How many decades of the change are owed to activations, to weights and to the rest."""
+    return {
+        "activation": sum(s.activation for s in stretch),
+        "weight": sum(s.weight for s in stretch),
+        "rest": sum(s.rest for s in stretch),
+    }
+
+
+def _evidence(
+    stretch: Sequence[Step], total: float, limits: dict[str, float], growing: bool
+) -> tuple[Evidence, ...]:
+    sign = -1.0 if growing else 1.0
+    bound = limits["warning_decades"]
+    evidence = [
+        Evidence("total_decades", total, bound, "decades", stretch[-1].layer.id),
+        Evidence("decades_per_layer", total / len(stretch), bound / len(stretch), "decades"),
+    ]
+    for part, decades in shares(stretch).items():
+        evidence.append(Evidence(f"{part}_decades", sign * decades, bound, "decades"))
+    return tuple(evidence)
+
+
+def _message(
+    stretch: Sequence[Step], culprits: Sequence[Step], total: float, growing: bool
+) -> str:
+    verb = "grows" if growing else "shrinks"
+    sign = -1.0 if growing else 1.0
+    ids = [s.layer.id for s in stretch]
+    if total >= flow.FLOOR_DECADES - 1:
+        return f"No gradient gets below {_common.names(ids[:1])}: it is zero in every layer under it."
+    parts = {k: sign * v for k, v in shares(stretch).items()}
+    split = ", ".join(
+        f"{name} {parts[key]:.1f}"
+        for key, name in (
+            ("activation", "activation derivatives"),
+            ("weight", "weights"),
+            ("rest", "other operations"),
+        )
+        if abs(parts[key]) >= 0.05
+    )
+    text = (
+        f"On its way from {_common.names(ids[:1])} down to {_common.names(ids[-1:])} the gradient "
+        f"{verb} by {total:.1f} decades, {total / len(stretch):.2f} a layer ({split})."
+    )
+    if len(culprits) < len(stretch) / 2:
+        text += f" Most of it happens in {_common.names([s.layer.id for s in culprits])}."
+    return text + ("" if growing else _bound(stretch))
+
+
+def _bound(stretch: Sequence[Step]) -> str:
+    """The ceiling that the activations' maximum derivatives put on what can arrive."""
+    bounded = [
+        s.layer
+        for s in stretch
+        if s.layer.saturates and s.layer.backward.activation_factor and s.layer.max_derivative
+    ]
+    if not bounded or bounded[0].max_derivative is None or bounded[0].max_derivative >= 1.0:
+        return ""
+    name, highest = bounded[0].activation, bounded[0].max_derivative
+    same = [b for b in bounded if b.activation == name]
+    measured = statistics.median(b.backward.activation_factor or 0.0 for b in same)
+    ceiling = 1.0
+    for _ in same:
+        ceiling *= highest
+    return (
+        f" {name}'s derivative never exceeds {highest:.3g} (measured {measured:.3g} a layer), so "
+        f"{len(same)} of them pass on at most {highest:.3g}^{len(same)} = {ceiling:.1e}."
+    )

@@ -1,0 +1,128 @@
+"""dead-relu: units that are off for every sample and can never come back."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import confidence, example_chain, is_output, names, num
+from gradscope.thresholds import Threshold
+
+_ID = "dead-relu"
+_FEW_SAMPLES = 32
+
+
+def _example(fraction: float, sparsity: float = 0.5) -> Profile:
+    profile = example_chain([1e-2] * 4)
+    dead = tuple(
+        dataclasses.replace(
+            layer,
+            dead_fraction=fraction,
+            num_dead=round(64 * fraction),
+            num_units=64,
+            saturated_fraction=max(fraction, sparsity),
+        )
+        for layer in profile.layers
+    )
+    return dataclasses.replace(profile, layers=dead)
+
+
+@symptom(
+    id=_ID,
+    summary="rectifier units are off for every sample, get no gradient and never come back",
+    why=(
+        "Left of its corner ReLU is flat: a unit that is off for every sample gets no gradient, so "
+        "its weights never change again. It is lost, and with it part of the layer."
+    ),
+    measured=(
+        "Units (channels) whose local derivative is exactly zero at every sample and position seen, "
+        "with the number of samples; for ReLU, ReLU6 and any activation flat on one side."
+    ),
+    silent=(
+        "Units that are off for most samples but not for all: 60-80 % zeros are ordinary sparsity. "
+        "Output layers. Made-up inputs."
+    ),
+    needs=("data",),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_fraction",
+            0.5,
+            "fraction",
+            "convention",
+            "SageMaker Debugger, DyingRelu rule: more than 50 % of the layer",
+            "Half of the layer's capacity is gone.",
+        ),
+        Threshold(
+            f"{_ID}.error_fraction",
+            0.9,
+            "fraction",
+            "derived",
+            "the gradient that passes scales with the root of the share of live units",
+            "Next to nothing gets through the layer, in either direction.",
+        ),
+    ),
+    treatments=(
+        "swap-activation",
+        "he-initialization",
+        "batch-normalization",
+        "learning-rate",
+        "input-normalization",
+    ),
+    sources=(
+        "Lu et al. 2020, Dying ReLU and initialization, arXiv:1903.06733",
+        "Maas, Hannun, Ng 2013, Rectifier nonlinearities improve neural network acoustic models",
+    ),
+    sick=lambda: _example(0.95),
+    healthy=lambda: _example(0.02, sparsity=0.8),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    dead = [
+        layer
+        for layer in profile.layers
+        if (layer.dead_fraction or 0.0) > limits["warning_fraction"]
+        and not is_output(layer, profile)
+    ]
+    if not dead:
+        return []
+    worst = max(dead, key=lambda layer: layer.dead_fraction or 0.0)
+    is_error = (worst.dead_fraction or 0.0) >= limits["error_fraction"]
+    enough = profile.data.num_samples >= _FEW_SAMPLES
+    return [
+        Finding(
+            symptom=_ID,
+            severity="error" if is_error and enough else "warning",
+            confidence=confidence(profile) if enough else "low",
+            layers=tuple(layer.id for layer in dead),
+            culprits=_culprits(dead),
+            evidence=tuple(
+                Evidence(
+                    "dead_fraction",
+                    layer.dead_fraction or 0.0,
+                    limits["warning_fraction"],
+                    "fraction",
+                    layer.id,
+                )
+                for layer in dead
+            ),
+            message=_message(worst, dead, profile),
+        )
+    ]
+
+
+def _culprits(dead: list[LayerProfile]) -> tuple[str, ...]:
+    """Below a layer that is dead throughout, constants follow: the first such layer is to blame."""
+    for layer in sorted(dead, key=lambda layer: layer.depth):
+        if layer.dead_fraction == 1.0:
+            return (layer.id,)
+    return tuple(layer.id for layer in dead)
+
+
+def _message(worst: LayerProfile, dead: list[LayerProfile], profile: Profile) -> str:
+    text = (
+        f"{worst.num_dead} of {worst.num_units} units of {names([worst.id])} are off for all "
+        f"{num(profile.data.num_samples, 'sample')} seen: they get no gradient"
+    )
+    if len(dead) > 1:
+        text += f"; also affected: {names([layer.id for layer in dead if layer is not worst])}"
+    return text + "."

@@ -1,0 +1,73 @@
+"""disconnected-layer: trainable weights that the loss cannot reach."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import example_chain, example_weight, is_output, names, num
+
+_ID = "disconnected-layer"
+
+
+def _example(*, reached: bool, trainable: bool = True) -> Profile:
+    profile = example_chain([1e-2] * 4)
+    weight = dataclasses.replace(example_weight(reached=reached), trainable=trainable)
+    first = dataclasses.replace(profile.layers[0], weights=(weight,))
+    return dataclasses.replace(profile, layers=(first, *profile.layers[1:]))
+
+
+@symptom(
+    id=_ID,
+    summary="trainable weights get no gradient at all: no path leads from the loss to them",
+    why=(
+        "GradientTape returns None for them and fit leaves them as they are, silently. Usual "
+        "causes: an operation without gradient (argmax, round, a cast to integer, stop_gradient, "
+        "NumPy inside call), an output without loss, a layer that is built but not called."
+    ),
+    measured="Trainable weights whose gradient is None.",
+    silent="Frozen weights (trainable=False), and weights whose gradient is zero but exists.",
+    treatments=(),
+    sources=("TensorFlow guide, Introduction to gradients: getting a gradient of None",),
+    sick=lambda: _example(reached=False),
+    healthy=lambda: _example(reached=False, trainable=False),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    cut = {layer.id: layer for layer in profile.layers if _num_cut(layer)}
+    if not cut:
+        return []
+    used = [layer for layer in cut.values() if not _is_unused(layer, profile)]
+    # The cut is right above the last layer that gets nothing: those below are its victims.
+    fed = {name for layer in used for name in layer.inputs}
+    culprits = [layer.id for layer in used if layer.id not in fed] or list(cut)
+    total = sum(_num_cut(layer) for layer in cut.values())
+    return [
+        Finding(
+            symptom=_ID,
+            severity="error" if used else "warning",
+            confidence="high",
+            layers=tuple(dict.fromkeys([*culprits, *cut])),
+            culprits=tuple(culprits),
+            evidence=(Evidence("num_unreached_weights", float(total), 0.0, "weights"),),
+            message=_message(cut, used, total),
+        )
+    ]
+
+
+def _num_cut(layer: LayerProfile) -> int:
+    return sum(1 for w in layer.weights if w.trainable and not w.reached)
+
+
+def _is_unused(layer: LayerProfile, profile: Profile) -> bool:
+    """Never called, or called for an output that nothing takes (and no loss is set on)."""
+    return layer.depth == 0 or is_output(layer, profile)
+
+
+def _message(cut: dict[str, LayerProfile], used: list[LayerProfile], total: int) -> str:
+    text = f"{num(total, 'trainable weight')} of {names(list(cut))} get no gradient: "
+    if used:
+        return text + "an operation between them and the loss has no derivative."
+    if all(layer.depth == 0 for layer in cut.values()):
+        return text + "the layers are never called."
+    return text + "no loss is computed from their output."

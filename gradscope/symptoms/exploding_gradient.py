@@ -1,0 +1,69 @@
+"""exploding-gradient: the backward signal grows on its way to the first layers."""
+
+from __future__ import annotations
+
+from gradscope.records import Finding, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import example_chain
+from gradscope.symptoms._flow import flow_finding
+from gradscope.thresholds import Threshold
+
+_ID = "exploding-gradient"
+
+
+def _sick() -> Profile:
+    return example_chain([10.0 ** (6 - k / 2) for k in range(12)], factor=0.7)
+
+
+def _healthy() -> Profile:
+    """Large gradients (targets in the thousands), but equally large in every layer."""
+    return example_chain([1e4 * (1 + 0.1 * k) for k in range(12)])
+
+
+@symptom(
+    id=_ID,
+    summary="the gradient grows with depth until the first layers are thrown about",
+    why=(
+        "Where weights multiply the gradient by more than one in every layer, the first layers get "
+        "steps that are larger by orders of magnitude: the loss jumps, then turns into NaN."
+    ),
+    measured=(
+        "L2 norm of dL/d(output) by graph depth; the stretch over which it grows most towards the "
+        "input, in decades, split into activation derivatives, weights and other operations."
+    ),
+    silent="Gradients are large alike in all layers (large targets); weights that start at zero.",
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_decades",
+            3.0,
+            "decades",
+            "convention",
+            "the mirror image of vanishing-gradient.warning_decades",
+            "One learning rate cannot serve layers whose gradients are 1,000 times apart.",
+        ),
+        Threshold(
+            f"{_ID}.error_decades",
+            5.0,
+            "decades",
+            "convention",
+            "the mirror image of vanishing-gradient.error_decades",
+            "A step that suits the last layers changes the first by more than their size.",
+        ),
+    ),
+    treatments=(
+        "gradient-clipping",
+        "he-initialization",
+        "glorot-initialization",
+        "batch-normalization",
+        "layer-normalization",
+        "learning-rate",
+    ),
+    sources=(
+        "Pascanu, Mikolov, Bengio 2013, arXiv:1211.5063, section 2",
+        "He et al. 2015, Delving deep into rectifiers, arXiv:1502.01852, eq. 13",
+    ),
+    sick=_sick,
+    healthy=_healthy,
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    return flow_finding(_ID, profile, limits, growing=True)

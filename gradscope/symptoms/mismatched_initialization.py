@@ -1,0 +1,175 @@
+"""mismatched-initialization: kernels too small or too large for the activations behind them."""
+
+from __future__ import annotations
+
+import math
+
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, WeightProfile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import example_chain, is_output, names
+from gradscope.thresholds import Threshold
+
+_ID = "mismatched-initialization"
+_CULPRIT_RATIO = 2.0
+_LINEAR_GAIN = 1.0
+# Var[w] * fan: He et al. 2015 eq. 10 for rectifiers; LeCun 1998 (SELU: Klambauer 2017); else Glorot.
+_RECTIFIERS = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "hard_silu", "mish")
+_SELF_NORMALIZING = ("selu",)
+
+
+def _sick() -> Profile:
+    outputs = [0.163**k for k in range(1, 9)]
+    return example_chain(
+        [0.163 ** (8 - k) for k in range(8)], outputs=outputs, weight_std=0.05 / math.sqrt(3)
+    )
+
+
+@symptom(
+    id=_ID,
+    summary="kernels start too small or too large for their activation, layer after layer",
+    why=(
+        "Every layer scales what passes by sqrt(fan_in * Var[w]) times its activation's gain. A "
+        "start that is off by a factor in one layer is off by its power in a deep model: the "
+        "signal dies or overflows before training begins."
+    ),
+    measured=(
+        "Standard deviation of each kernel over the one its activation asks for (He for ReLU's kin, "
+        "LeCun for SELU, else Glorot); the product over depth, in decades, where the measured "
+        "signal, forward or backward, confirms it."
+    ),
+    silent=(
+        "Kernels in front of a normalisation, output kernels, embeddings, residual branches that "
+        "leave the signal alone, single layers that are a little off (Glorot with ReLU)."
+    ),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_decades",
+            2.0,
+            "decades",
+            "derived",
+            "He et al. 2015, arXiv:1502.01852, eq. 9: the variance changes by the product over "
+            "layers of fan_in * Var[w] / 2",
+            "The signal is off by a hundredfold before the first step.",
+        ),
+        Threshold(
+            f"{_ID}.error_decades",
+            4.0,
+            "decades",
+            "derived",
+            "He et al. 2015, section 2.2: 30 Glorot layers with ReLU (4.5 decades) do not train",
+            "Beyond what deep plain networks were seen to recover from.",
+        ),
+    ),
+    treatments=(
+        "he-initialization",
+        "glorot-initialization",
+        "lecun-initialization",
+        "layer-sequential-unit-variance",
+        "batch-normalization",
+    ),
+    sources=(
+        "He et al. 2015, arXiv:1502.01852, eq. 9 and 10",
+        "Glorot and Bengio 2010, eq. 12",
+        "Klambauer et al. 2017, Self-normalizing neural networks, arXiv:1706.02515",
+    ),
+    sick=_sick,
+    healthy=lambda: example_chain([1e-2] * 12, weight_std=math.sqrt(1 / 64)),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    kernels = _kernels(profile)
+    if len(kernels) < 2:
+        return []
+    product = sum(math.log10(ratio) for _, ratio in kernels)
+    drift = _drift(profile, kernels)
+    if abs(product) < limits["warning_decades"] or drift * product <= 0:
+        return []
+    if abs(drift) < abs(product) / 2:
+        return []
+    off = [(l, r) for l, r in kernels if abs(math.log(r)) >= math.log(_CULPRIT_RATIO)]
+    off = [(l, r) for l, r in off if (r > 1) == (product > 0)] or kernels
+    is_error = abs(product) >= limits["error_decades"]
+    return [
+        Finding(
+            symptom=_ID,
+            severity="error" if is_error else "warning",
+            confidence="high",
+            layers=tuple(layer.id for layer, _ in off),
+            culprits=tuple(layer.id for layer, _ in off),
+            evidence=(
+                Evidence("scale_product_decades", product, limits["warning_decades"], "decades"),
+                Evidence("signal_drift_decades", drift, product / 2, "decades"),
+                *(Evidence("scale_ratio", r, 1.0, "ratio", layer.id) for layer, r in off),
+            ),
+            message=_message(off, product),
+        )
+    ]
+
+
+def _kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
+    """Hidden layers with their kernel's scale over the one asked for, where scale matters."""
+    found = []
+    for layer in profile.layers:
+        kernel = _kernel(layer)
+        if kernel is None or layer.call or is_output(layer, profile):
+            continue
+        activation, normalized = _follows(layer, profile)
+        spread = kernel.value.rms
+        if not normalized and spread > 0 and kernel.value.finite_fraction == 1.0:
+            found.append((layer, spread / _asked(kernel, activation)))
+    return found
+
+
+def _kernel(layer: LayerProfile) -> WeightProfile | None:
+    if layer.class_ not in ("Dense", "EinsumDense") and not layer.class_.startswith("Conv"):
+        return None
+    if "Transpose" in layer.class_ or "LSTM" in layer.class_:
+        return None
+    return next((w for w in layer.weights if w.fan_in is not None), None)
+
+
+def _follows(layer: LayerProfile, profile: Profile) -> tuple[str | None, bool]:
+    """The activation behind a kernel, and whether a normalisation makes its scale irrelevant."""
+    activation, here = layer.activation, layer
+    for _ in range(4):
+        after = [other for other in profile.layers if here.id in other.inputs]
+        if len(after) != 1:
+            return activation, False
+        here = after[0]
+        if "Normalization" in here.class_:
+            return activation, True
+        if here.kernel is not None:
+            return activation, False
+        activation = activation or here.activation
+    return activation, False
+
+
+def _asked(kernel: WeightProfile, activation: str | None) -> float:
+    fan_in, fan_out = kernel.fan_in or 1.0, kernel.fan_out or 1.0
+    name = (activation or "linear").lower().replace("leakyrelu", "leaky_relu")
+    if name in _RECTIFIERS:
+        return math.sqrt(2.0 / fan_in)
+    if name in _SELF_NORMALIZING:
+        return math.sqrt(1.0 / fan_in)
+    return math.sqrt(2.0 / (fan_in + fan_out))
+
+
+def _drift(profile: Profile, kernels: list[tuple[LayerProfile, float]]) -> float:
+    """What the signal really did across these layers, in decades: the larger of both ways."""
+    first, last = kernels[0][0], kernels[-1][0]
+    drifts = [0.0]
+    if first.input and last.output and first.input.rms > 0 and last.output.rms > 0:
+        drifts.append(math.log10(last.output.rms / first.input.rms))
+    low, high = first.activation_gradient, last.activation_gradient
+    if low and high and low.rms > 0 and high.rms > 0:
+        drifts.append(math.log10(low.rms / high.rms))
+    return max(drifts, key=abs)
+
+
+def _message(off: list[tuple[LayerProfile, float]], product: float) -> str:
+    small = product < 0
+    typical = sorted(r for _, r in off)[len(off) // 2]
+    return (
+        f"The kernels of {names([layer.id for layer, _ in off])} are {typical:.2g} times the scale "
+        f"their activation asks for; over the depth that makes the signal "
+        f"{'smaller' if small else 'larger'} by {abs(product):.1f} decades."
+    )

@@ -1,0 +1,72 @@
+"""vanishing-through-time: a recurrent layer forgets what happened long ago."""
+
+from __future__ import annotations
+
+from gradscope.records import Finding, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._time import example, time_findings
+from gradscope.thresholds import Threshold
+
+_ID = "vanishing-through-time"
+
+
+@symptom(
+    id=_ID,
+    summary="the gradient dies out over the time steps, so early inputs teach nothing",
+    why=(
+        "Going back one time step multiplies the gradient by the recurrent weights and the "
+        "activation's derivative. Below one, what happened many steps ago has no say in the "
+        "weights, and the layer learns from the last few steps only."
+    ),
+    measured=(
+        "For each step, norm of the gradient handed on to the step before over norm of the "
+        "gradient at the step (all states together); their product over the sequence, in decades."
+    ),
+    silent=(
+        "Short sequences; gated cells (LSTM, GRU) at their usual start, because their gates open in "
+        "training; masked steps."
+    ),
+    needs=("recurrent",),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_decades",
+            3.0,
+            "decades",
+            "literature",
+            "as vanishing-gradient.warning_decades, with time for depth",
+            "The first step's share of the gradient is a thousandth of the last one's.",
+        ),
+        Threshold(
+            f"{_ID}.error_decades",
+            5.0,
+            "decades",
+            "derived",
+            "as vanishing-gradient.error_decades",
+            "What the first steps contribute is rounded away in float32.",
+        ),
+        Threshold(
+            f"{_ID}.gated_warning_decades",
+            38.0,
+            "decades",
+            "derived",
+            "float32 spans 38 decades below one. Gates at their usual start lose 0.09 (LSTM) to 0.2 "
+            "(GRU) decades a step and still learn tasks of 100 steps, because training opens them",
+            "Not even an underflowing trace of the first step arrives for the gates to learn from.",
+        ),
+    ),
+    treatments=(
+        "gated-recurrence",
+        "orthogonal-recurrent-initialization",
+        "forget-gate-bias",
+        "layer-normalization",
+    ),
+    sources=(
+        "Bengio, Simard, Frasconi 1994, doi:10.1109/72.279181",
+        "Pascanu, Mikolov, Bengio 2013, arXiv:1211.5063, eq. 5-7",
+        "Hochreiter and Schmidhuber 1997, doi:10.1162/neco.1997.9.8.1735",
+    ),
+    sick=lambda: example(0.8),
+    healthy=lambda: example(0.731, gated=True),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    return time_findings(_ID, profile, limits, growing=False)

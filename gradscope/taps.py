@@ -1,0 +1,210 @@
+"""Taps: identities that note what passes forward and which gradient comes back.
+
+A tap is put into a layer by replacing `call` (its input and output), `activation` (the
+pre-activation) and, for recurrent layers, the cell's `call` (the states of every step) in the
+layer's own `__dict__`. It notes statistics at once and keeps no tensor, so memory does not grow.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.eager import record
+
+from gradscope import activations
+from gradscope.rows import Row, Rows, as_array
+from gradscope.structure import Site
+
+# Attributes that Keras hangs on tensors: a copy without them loses its mask, and a loss that
+# computes from logits (softmax, sigmoid) would quietly become the less exact one.
+_CARRIED = ("_keras_mask", "_keras_logits")
+_ORIGIN = "_gradscope_origin"
+
+
+def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
+    """What to set on which object so that every site is tapped into `rows`."""
+    changes: list[tuple[Any, str, Any]] = []
+    for site in sites:
+        layer = site.layer
+        if site.kind in ("graph", "composite"):
+            changes.append((layer, "call", _composite_call(site, layer.call, rows)))
+            continue
+        changes.append((layer, "call", _leaf_call(site, layer.call, rows)))
+        if getattr(layer, "quantization_mode", None) is not None:
+            changes.append((layer, "quantized_call", _leaf_call(site, layer.quantized_call, rows)))
+        if vars(layer).get("_remat_mode") is not None:
+            changes.append((layer, "_remat_mode", None))  # a recomputed call would be noted twice
+        if site.kind == "recurrent":
+            changes += _recurrent_patches(layer, rows)
+        elif activations.activation_of(layer) is vars(layer).get("activation", ()):
+            changes.append((layer, "activation", _activation(layer.activation, rows)))
+    return changes
+
+
+def tap(
+    tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None
+) -> Any:
+    """A copy of `tensor` that hands the gradient arriving at it to `backward`."""
+    with record.stop_recording():
+        copy = tf.identity(tensor)
+
+    def gradient(upstream: Any) -> list[Any]:
+        backward(upstream)
+        return [upstream]
+
+    record.record_operation("GradscopeTap", [copy], [tensor], gradient)
+    for name in _CARRIED:
+        value = getattr(tensor, name, None)
+        if value is not None:
+            setattr(copy, name, value)
+    setattr(copy, _ORIGIN, origin or getattr(tensor, _ORIGIN, None))
+    return copy
+
+
+def _can_tap(value: Any) -> bool:
+    """Whether `value` is a concrete tensor that carries gradients (symbolic ones pass by)."""
+    return isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.dtype.is_floating
+
+
+def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+    function = activations.activation_of(site.layer)
+    of_layer = getattr(function, "__self__", None) is site.layer
+
+    @functools.wraps(call)
+    def tapped(*args: Any, **kwargs: Any) -> Any:
+        flat = [v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, tf.Tensor)]
+        if any(not hasattr(v, "numpy") for v in flat):
+            return call(*args, **kwargs)
+        row = rows.begin(site, [o for v in flat if (o := getattr(v, _ORIGIN, None))], function)
+
+        def enter(value: Any) -> Any:
+            if not _can_tap(value):
+                return value
+            rows.note_input(row, value, getattr(value, _ORIGIN, None))
+            if of_layer:
+                rows.note_preactivation(row, value)
+            return tap(value, lambda g: rows.note_gradient(row, "input_gradient", g))
+
+        if len(args) == 1 and not kwargs and isinstance(args[0], tf.Tensor):
+            args = (enter(args[0]),)
+        else:
+            args, kwargs = keras.tree.map_structure(enter, (args, kwargs))
+        rows.active.append(row)
+        try:
+            outputs = call(*args, **kwargs)
+        finally:
+            rows.active.pop()
+        if site.kind == "recurrent":
+            row.end_call(flat[0].shape[1] if flat and flat[0].ndim > 1 else None)
+        return _leave(row, outputs, rows)
+
+    return tapped
+
+
+def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
+    """Tap every output of a leaf; tensors without gradient only get to know their origin."""
+
+    def leave(value: Any) -> Any:
+        if not isinstance(value, tf.Tensor) or not hasattr(value, "numpy"):
+            return value
+        if not _can_tap(value):
+            setattr(value, _ORIGIN, row.origin)
+            return value
+        rows.note_output(row, value)
+        return tap(value, lambda g: rows.note_gradient(row, "activation_gradient", g), row.origin)
+
+    if isinstance(outputs, tf.Tensor):
+        return leave(outputs)
+    return keras.tree.map_structure(leave, outputs)
+
+
+def _activation(function: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+    """The layer's own activation, with its argument (the pre-activation) tapped."""
+
+    @functools.wraps(function)
+    def tapped(z: Any, *args: Any, **kwargs: Any) -> Any:
+        row = rows.active[-1] if rows.active else None
+        if row is None or not _can_tap(z):
+            return function(z, *args, **kwargs)
+        rows.note_preactivation(row, z)
+        z = tap(z, lambda g: rows.note_gradient(row, "preactivation_gradient", g))
+        return function(z, *args, **kwargs)
+
+    return tapped
+
+
+def _composite_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+    """Notes only where the composite's inputs come from, for its first layers."""
+
+    @functools.wraps(call)
+    def followed(*args: Any, **kwargs: Any) -> Any:
+        values = keras.tree.flatten((args, kwargs))
+        rows.enter(site, [o for v in values if (o := getattr(v, _ORIGIN, None))])
+        try:
+            return call(*args, **kwargs)
+        finally:
+            rows.leave()
+
+    return followed
+
+
+def _recurrent_patches(layer: Any, rows: Rows) -> list[tuple[Any, str, Any]]:
+    changes: list[tuple[Any, str, Any]] = []
+    if "use_cudnn" in vars(layer):
+        changes.append((layer, "use_cudnn", False))  # the fused kernel has no steps to tap
+    cell = layer.cell
+    if not isinstance(cell, keras.Layer):
+        return changes
+    changes.append((cell, "call", _cell_call(cell.call, rows)))
+    for part in getattr(cell, "cells", [cell]):
+        for name, is_gate in (("recurrent_activation", True), ("activation", False)):
+            function = vars(part).get(name)
+            if callable(function) and function is not keras.activations.linear:
+                changes.append((part, name, _counted(function, is_gate, rows)))
+    return changes
+
+
+def _counted(function: Callable[..., Any], is_gate: bool, rows: Rows) -> Callable[..., Any]:
+    """An activation inside a cell: saturated entries are counted, gradients are not needed."""
+
+    @functools.wraps(function)
+    def counted(z: Any, *args: Any, **kwargs: Any) -> Any:
+        if rows.active and _can_tap(z):
+            rows.note_saturation(rows.active[-1], function, z, is_gate)
+        return function(z, *args, **kwargs)
+
+    return counted
+
+
+def _cell_call(call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+    """One step: taps on the states that enter it and on those that leave it."""
+
+    @functools.wraps(call)
+    def tapped(inputs: Any, states: Any, *args: Any, **kwargs: Any) -> Any:
+        row = rows.active[-1] if rows.active else None
+        if row is None or not all(_can_tap(s) for s in keras.tree.flatten(states)):
+            return call(inputs, states, *args, **kwargs)
+        step = row.begin_step()
+
+        def entering(state: Any) -> Any:
+            return tap(state, lambda g: row.note_state(step, "entering", as_array(g)))
+
+        states = keras.tree.map_structure(entering, states)
+        output, new_states = call(inputs, states, *args, **kwargs)
+        # A state and the output are often one tensor: it must stay one, so that the gradient
+        # arriving at its tap is the sum over both ways out.
+        tapped_states: dict[int, Any] = {}
+        for number, state in enumerate(keras.tree.flatten(new_states)):
+            role = "first" if number == 0 else "other"
+            if _can_tap(state) and id(state) not in tapped_states:
+                tapped_states[id(state)] = tap(
+                    state, lambda g, role=role: row.note_state(step, role, as_array(g))
+                )
+        new_states = keras.tree.map_structure(lambda s: tapped_states.get(id(s), s), new_states)
+        return tapped_states.get(id(output), output), new_states
+
+    return tapped

@@ -1,0 +1,218 @@
+"""The page: whole, self-contained, small, and inert whatever the layers are called."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+
+from gradscope.records import TensorStats
+from gradscope.render.html import render_html
+from gradscope.render.values import printable
+from tests.factories import (
+    HOSTILE_NAMES,
+    blank_report,
+    deep_report,
+    healthy_report,
+    hostile_names_report,
+    layer,
+    recurrent_report,
+    report,
+    sick_sigmoid_report,
+    stats,
+    weight,
+)
+
+_VOID = {"meta", "link", "input", "path", "rect", "br"}
+
+
+class _Page(HTMLParser):
+    """Collects tags, attributes and text, and fails on tags that do not nest."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str | None]] = []
+        self.texts: dict[str, list[str]] = {}
+        self._open: list[str] = []
+        self.feed(page)
+        self.close()
+        assert not self._open
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in _VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in _VOID:
+            assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        for tag in self._open:
+            self.texts.setdefault(tag, []).append(data)
+
+    def text(self, tag: str = "html") -> str:
+        return " ".join("".join(self.texts.get(tag, [])).split())
+
+
+def _cells(page: str) -> str:
+    """The text with a space for every tag, so that the cells of a row stay apart."""
+    return " ".join(re.sub(r"<[^>]+>", " ", page).split())
+
+
+@pytest.fixture(scope="module")
+def sick() -> str:
+    return render_html(sick_sigmoid_report().to_plain())
+
+
+@pytest.fixture(scope="module")
+def hostile() -> str:
+    return render_html(hostile_names_report().to_plain())
+
+
+@pytest.fixture(scope="module")
+def deep() -> str:
+    return render_html(deep_report().to_plain())
+
+
+@pytest.mark.parametrize(
+    "build", [sick_sigmoid_report, recurrent_report, deep_report, hostile_names_report]
+)
+def test_every_finding_is_on_the_page(build):
+    plain = build().to_plain()
+    text = _Page(render_html(plain)).text("article")
+    wanted = [printable(f["message"]) for f in plain["findings"]]
+    assert [message for message in wanted if " ".join(message.split()) not in text] == []
+
+
+def test_evidence_shows_observed_and_threshold(sick):
+    assert "slope of the backward signal -0.86 -0.15 decades per layer" in _cells(sick)
+
+
+def test_verdict_is_the_first_heading(sick):
+    assert "vanishing gradient, caused by dense_0 … dense_18 (19 layers)" in _Page(sick).text("h1")
+
+
+def test_snippet_keeps_its_lines(sick):
+    assert "for name in names:\n    model.get_layer(name)" in sick
+
+
+def test_healthy_page_has_no_finding_cards():
+    assert "Findings" not in _Page(render_html(healthy_report().to_plain())).text("h2")
+
+
+def test_every_symptom_has_its_state_and_reason(sick):
+    assert "loss-plateau not examined Needs the history of a Monitor." in _cells(sick)
+
+
+def test_page_says_how_to_reproduce(sick):
+    assert "gradscope inspect mlp.keras --data train.npz" in _Page(sick).text("code")
+
+
+def test_recurrent_page_has_a_curve_through_time():
+    page = _Page(render_html(recurrent_report().to_plain()))
+    assert "lstm halves every 2 steps" in page.text("figcaption")
+
+
+def test_pictures_are_named_for_screen_readers(sick):
+    page = _Page(sick)
+    assert page.attributes.count(("role", "img")) == page.tags.count("svg") == 4
+
+
+def test_trials_are_shown_where_there_are_any():
+    tried = replace(healthy_report(), trials=({"verdict": "improved", "steps": 200},))
+    assert "improved" in _Page(render_html(tried.to_plain())).text("article")
+
+
+def test_ids_are_unique(sick):
+    ids = [value for name, value in _Page(sick).attributes if name == "id"]
+    assert sorted(set(ids)) == sorted(ids)
+
+
+def test_names_bring_no_element(hostile):
+    tags = set(_Page(hostile).tags)
+    assert tags.isdisjoint({"script", "img", "iframe", "object", "embed", "base", "form", "a"})
+
+
+def test_names_bring_no_handler_or_address(hostile):
+    unsafe = [
+        (name, value)
+        for name, value in _Page(hostile).attributes
+        if name.startswith("on") or (name in ("href", "src", "style") and value != "data:,")
+    ]
+    assert unsafe == []
+
+
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_hostile_name_stays_readable_text(hostile, name):
+    assert " ".join(printable(name).split()) in _Page(hostile).text("details")
+
+
+def test_page_has_no_raw_control_character(hostile):
+    assert (
+        re.findall(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\ud800-\udfff]", hostile) == []
+    )
+
+
+def test_policy_allows_only_the_embedded_style(sick):
+    style = re.search(r"<style>(.*?)</style>", sick, re.DOTALL).group(1)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    policy = dict(re.findall(r'http-equiv="([^"]+)" content="([^"]+)"', sick))
+    assert policy["Content-Security-Policy"].startswith(
+        f"default-src 'none'; style-src 'sha256-{digest}'; img-src data:;"
+    )
+
+
+def test_style_loads_nothing(sick):
+    assert not re.search(r"url\(|@import|https?:", sick)
+
+
+def test_style_has_both_colour_schemes(sick):
+    assert "prefers-color-scheme: dark" in sick
+
+
+def test_every_colour_of_the_pictures_is_defined_for_both_schemes(sick):
+    used = set(re.findall(r"var\((--[a-z]+\d?)[),]", sick)) - {"--level", "--c"}
+    light, dark = re.findall(r":root \{(.*?)\}", sick, re.DOTALL)
+    assert all(f"{name}:" in light and f"{name}:" in dark for name in used)
+
+
+def test_twenty_layers_stay_under_400_kilobytes(sick):
+    assert len(sick.encode()) <= 400_000
+
+
+def test_thousand_layers_with_two_weights_stay_under_2_megabytes():
+    rows = tuple(
+        layer(f"block_{i}/dense", 1e-9, weights=(weight("kernel", 1, 1), weight("bias", 1, 1)))
+        for i in range(1000)
+    )
+    assert len(render_html(report(rows).to_plain()).encode()) <= 2_000_000
+
+
+def test_thousand_layers_draw_few_elements(deep):
+    tags = _Page(deep).tags
+    assert tags.count("rect") + tags.count("path") < 1_500
+
+
+def test_thousand_layers_all_have_a_row(deep):
+    assert _Page(deep).tags.count("details") == 1_000
+
+
+def test_missing_keys_and_values_are_tolerated():
+    assert "The output of a is not finite." in _Page(render_html(blank_report())).text("article")
+
+
+def test_an_empty_report_is_a_page():
+    assert "Nothing can be said" in _Page(render_html({})).text("h1")
+
+
+def test_a_report_of_zeros_is_drawn():
+    nothing: TensorStats = stats(0.0)
+    rows = tuple(layer(f"d{i}", 0.0, activation_gradient=nothing) for i in range(3))
+    assert ">0</text>" in render_html(report(rows).to_plain())

@@ -1,0 +1,67 @@
+"""One sentence that says how bad it is, who causes it and what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from gradscope.records import DataCard
+from gradscope.render.verdict import verdict
+from tests.factories import finding, healthy_report, report, sick_sigmoid_report
+
+
+@pytest.mark.parametrize("severity", ["error", "warning", "info"])
+def test_level_is_the_worst_severity(severity):
+    mild = finding("dead-relu", ("dense_0",), severity="info")
+    worst = finding("vanishing-gradient", ("dense_0",), severity=severity)
+    found = report(healthy_report().layers, (mild, worst))
+    assert verdict(found.to_plain()).level == severity
+
+
+def test_sentence_names_symptom_and_culprits():
+    sentence = verdict(sick_sigmoid_report().to_plain()).sentence
+    assert sentence == (
+        "gradscope found 2 symptoms, the most severe is vanishing gradient, "
+        "caused by dense_0 … dense_18 (19 layers)."
+    )
+
+
+def test_several_findings_of_one_symptom_are_one_symptom():
+    found = tuple(finding("dead-relu", (f"dense_{i}",)) for i in range(2))
+    sentence = verdict(report(healthy_report().layers, found).to_plain()).sentence
+    assert sentence == "gradscope found one symptom: dead relu, caused by dense_0."
+
+
+def test_culprits_of_the_worst_come_first():
+    mild = finding("dead-relu", ("dense_0",), severity="warning")
+    worst = finding("vanishing-gradient", ("dense_3", "dense_0"))
+    found = report(healthy_report().layers, (mild, worst))
+    assert verdict(found.to_plain()).culprits == ("dense_3", "dense_0")
+
+
+def test_healthy_says_how_many_were_examined():
+    opinion = verdict(healthy_report().to_plain())
+    assert (opinion.level, opinion.sentence) == (
+        "healthy",
+        "No symptom found: 1 symptom examined, 1 not examined.",
+    )
+
+
+def test_nothing_examined_is_not_healthy():
+    assert verdict(report((), checks=()).to_plain()).level == "not examined"
+
+
+def test_prescriptions_become_advice():
+    advice = verdict(sick_sigmoid_report().to_plain()).advice
+    assert advice[0].startswith("swap-activation on dense_0 … dense_18 (19 layers): A sigmoid")
+
+
+def test_treatments_become_advice_where_nothing_is_prescribed():
+    advice = verdict(replace(sick_sigmoid_report(), prescriptions=()).to_plain()).advice
+    assert advice[0] == "Against vanishing gradient: swap-activation or he-initialization."
+
+
+def test_synthetic_data_is_pointed_out():
+    made_up = replace(healthy_report(), data=DataCard("synthetic", 32, 1))
+    assert any("--data" in sentence for sentence in verdict(made_up.to_plain()).advice)
