@@ -55,7 +55,7 @@ class ActivationDerivative:
         ReLU6 is flat at both ends too, but rests at zero: for it a low derivative is sparsity.
         """
         both = bool(self.low) and self.low[0][0] == -np.inf and self.low[-1][1] == np.inf
-        return both and all(abs(end) > _AROUND_ZERO for interval in self.low for end in interval)
+        return both and not any(s <= _AROUND_ZERO and e >= -_AROUND_ZERO for s, e in self.low)
 
     @property
     def rectifies(self) -> bool:
@@ -95,12 +95,14 @@ def _inside(z: np.ndarray, interval: Interval) -> np.ndarray:
     return (z >= low) & (z <= high)
 
 
+def is_activation(layer: Any) -> bool:
+    """Whether the layer or graph operation is nothing but an activation."""
+    return type(layer).__module__.startswith((_ACTIVATION_LAYERS, _ACTIVATION_OPERATIONS))
+
+
 def activation_of(layer: Any) -> Callable[..., Any] | None:
     """The activation function a layer or graph operation applies, None where it applies none."""
-    module = type(layer).__module__
-    if module.startswith(_ACTIVATION_LAYERS) and not isinstance(layer, keras.layers.Activation):
-        return layer.call  # type: ignore[no-any-return]
-    if module.startswith(_ACTIVATION_OPERATIONS) and len(vars(layer).get("_inbound_nodes", ())):
+    if is_activation(layer) and not isinstance(layer, keras.layers.Activation):
         return layer.call  # type: ignore[no-any-return]
     function = vars(layer).get("activation")
     if not callable(function) or function is keras.activations.linear:
@@ -153,7 +155,9 @@ def _examine(function: Callable[..., Any]) -> ActivationDerivative | None:
     far = np.array(_FAR)
     grid = np.concatenate([-far[::-1], inner, far]).astype(np.float32)
     size = _slope(function, grid)
-    within = size[2:-2]
+    within = size[2:-2].copy()
+    if within[steps] > 1.5 * max(within[steps - 1], within[steps + 1]):
+        within[steps] = within[steps + 1]  # celu's corner reports both sides at once
     maximum = float(within.max())
     growing = max(size[0], size[-1]) > 1.5 * maximum or not np.isfinite(size).all()
     if growing or maximum == 0.0 or _grows_at_an_end(within, maximum):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -69,7 +68,7 @@ def capture(
         rows = Rows()
         with patched(patches(sites, rows)):
             losses, first = _passes(model, batches, objective, rows, scale)
-        if scale <= 1.0 or all(_is_finite(g) for g in first):
+        if scale <= 1.0 or _are_finite(rows, len(first)):
             return Captured(rows, losses, first, scale)
         scale = max(1.0, scale / 2.0)
 
@@ -152,8 +151,6 @@ def _loss_scale(model: keras.Model) -> float:
     return 1.0
 
 
-def _is_finite(gradient: Any) -> bool:
-    if gradient is None:
-        return True
-    dense = gradient.values if isinstance(gradient, tf.IndexedSlices) else gradient
-    return math.isfinite(float(tf.reduce_max(tf.abs(tf.cast(dense, tf.float32)))))
+def _are_finite(rows: Rows, num_variables: int) -> bool:
+    found = (rows.reducer.stats(("gradient", number)) for number in range(num_variables))
+    return all(stats is None or stats.finite_fraction == 1.0 for stats in found)

@@ -208,11 +208,11 @@ def show(report: Report, form: str) -> None:
     from gradscope.render.text import print_report, render_github, render_text
 
     console = Console()
-    if form == "json":
-        print_text(report.to_json() + "\n")
-    elif form == "github":
-        print_text(render_github(report.to_plain()))
-    elif console.is_terminal:
+    if form == "text" and console.is_terminal:
         print_report(report.to_plain(), console)
+        return
+    if form == "json":
+        text = report.to_json()
     else:
-        print_text(render_text(report.to_plain()))
+        text = (render_github if form == "github" else render_text)(report.to_plain())
+    print_text(text if not text or text.endswith("\n") else f"{text}\n")

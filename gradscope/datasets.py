@@ -15,7 +15,7 @@ from gradscope.datafiles import read_csv, read_npy, read_npz
 from gradscope.datafolders import batched, is_saved_dataset, read_images, read_saved_dataset
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.loading import call_factory, is_factory
-from gradscope.modelfiles import missing_path
+from gradscope.modelfiles import require_path
 from gradscope.signature import input_specs, loss_name, output_losses, output_specs
 
 
@@ -68,8 +68,7 @@ def load_data(
         raise UsageError(f"--target is for .csv files. Received --data {spec!r}: leave it out.")
     if is_factory(spec):
         return _from_factory(spec, model, batch_size)
-    if not path.exists():
-        raise missing_path(path, "data")
+    require_path(path, "data")
     if path.is_dir() and is_saved_dataset(path):
         return Data(batched(read_saved_dataset(path), model, batch_size), kind="tf.data")
     if path.is_dir():
@@ -91,7 +90,7 @@ def load_data(
 def check_data(model: keras.Model, data: Data, *, loss: Any = None) -> None:
     """Check that `data` fits what `model` takes and, for labels, what its loss expects.
 
-    Of a data set its first batch is checked; generators pass, as reading them uses them up.
+    Of a data set its first batch is checked; generators and the like pass, as reading uses them up.
 
     Args:
         loss: the loss to be used, where it is not the compiled one.
@@ -100,7 +99,7 @@ def check_data(model: keras.Model, data: Data, *, loss: Any = None) -> None:
         UnreadableError: naming the input or output, what it expects and what was received.
     """
     x, y = _first_batch(data.x) if isinstance(data.x, tf.data.Dataset) else (data.x, data.y)
-    if isinstance(x, keras.utils.PyDataset) or hasattr(x, "__next__"):
+    if not isinstance(x, (Mapping, list, tuple)) and not hasattr(x, "shape"):
         return
     inputs = input_specs(model)
     arrays = _aligned(x, inputs, "input")
@@ -152,14 +151,18 @@ def _aligned(value: Any, specs: Mapping[str, Any], role: str) -> dict[str, np.nd
     parts = list(value) if isinstance(value, (list, tuple)) else [value]
     if isinstance(value, (list, tuple)) and value and np.isscalar(value[0]):
         parts = [np.asarray(value)]
-    names: Sequence[str] = list(specs) or [f"{role}_{i}" for i in range(len(parts))]
+    names: Sequence[str] = list(specs)
     if len(parts) != len(names):
+        names = [f"{role}_{i}" for i in range(len(parts))]
+    pairs = zip(names, parts, strict=True)
+    arrays = {name: _array(part, name) for name, part in pairs if part is not None}
+    if specs and len(parts) != len(specs):
         raise UnreadableError(
-            f"The model has {len(names)} {role}{'s' if len(names) > 1 else ''} "
-            f"({_quoted(names)}), the data has {len(parts)}. Expected an array for each, "
+            f"The model has {len(specs)} {role}{'s' if len(specs) > 1 else ''} "
+            f"({_quoted(specs)}), the data has {len(parts)}. Expected an array for each, "
             f"as a list in this order or a dict by these names."
         )
-    return {name: _array(part, name) for name, part in zip(names, parts, strict=True)}
+    return arrays
 
 
 def _array(value: Any, name: str) -> np.ndarray:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.modelfiles import SavedModel, missing_path, read_saved_model, unknown_objects
+from gradscope.modelfiles import SavedModel, read_saved_model, require_path, unknown_objects
 
 if TYPE_CHECKING:
     import keras
@@ -99,7 +99,7 @@ def load_model(
 
 def is_factory(spec: str) -> bool:
     """Whether `spec` reads as "module:factory" and is not the name of an existing file."""
-    return _FACTORY.fullmatch(spec) is not None and not Path(spec).exists()
+    return _FACTORY.fullmatch(spec) is not None and not os.path.exists(spec)
 
 
 def call_factory(spec: str) -> Any:
@@ -150,8 +150,7 @@ def register_custom_objects(path: str | os.PathLike[str]) -> None:
     import keras
 
     file = Path(path)
-    if not file.is_file():
-        raise missing_path(file, "custom objects file")
+    require_path(file, "custom objects file")
     name = f"gradscope_custom_objects_{file.stem}"
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -51,8 +52,7 @@ def read_saved_model(path: Path) -> SavedModel:
     Raises:
         UnreadableError: naming what is wrong with the file and what to do.
     """
-    if not path.exists():
-        raise missing_path(path, "model")
+    require_path(path, "model")
     if path.is_dir():
         raise _folder(path)
     if path.suffix.lower() not in EXTENSIONS:
@@ -60,11 +60,8 @@ def read_saved_model(path: Path) -> SavedModel:
             f"{str(path)!r} has the extension {path.suffix!r}. Expected a model saved as .keras, "
             ".h5 or .hdf5, or module:factory: save it with model.save('model.keras')."
         )
-    try:
-        with path.open("rb") as file:
-            start = file.read(8)
-    except OSError as error:
-        raise UnreadableError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+    with path.open("rb") as file:
+        start = file.read(8)
     if not start:
         raise UnreadableError(f"{str(path)!r} is empty (0 bytes): save the model again.")
     is_zip = path.suffix.lower() == ".keras"
@@ -72,20 +69,34 @@ def read_saved_model(path: Path) -> SavedModel:
     return _read_keras(path) if is_zip else _read_hdf5(path)
 
 
-def missing_path(path: Path, role: str) -> UnreadableError:
-    """The error for a `role` ("model", "data") that is not there, with near names beside it."""
+def require_path(path: Path, role: str) -> None:
+    """Check that there is something to read at `path`.
+
+    Args:
+        path: a file or folder.
+        role: what it is to be ("model", "data"), for the message.
+
+    Raises:
+        UnreadableError: there is nothing, with near names beside it, or it may not be read.
+    """
     try:
-        names = [entry.name for entry in path.parent.iterdir()]
-    except OSError:
-        names = []
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
+        raise UnreadableError(f"No such {role}: {str(path)!r}. {_where_else(path)}") from error
+    except OSError as error:
+        raise UnreadableError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+    if not os.access(path, os.R_OK):
+        raise UnreadableError(f"Cannot read {str(path)!r}: you have no permission to.")
+
+
+def _where_else(path: Path) -> str:
+    if not path.parent.is_dir():
+        return f"There is no folder {str(path.parent)!r}."
+    names = [entry.name for entry in path.parent.iterdir()]
     near = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
     if near:
-        hint = f"Did you mean {' or '.join(repr(str(path.with_name(name))) for name in near)}?"
-    elif not path.parent.is_dir():
-        hint = f"There is no folder {str(path.parent)!r}."
-    else:
-        hint = "Expected the path of a file, or module:factory: check the spelling."
-    return UnreadableError(f"No such {role}: {str(path)!r}. {hint}")
+        return f"Did you mean {' or '.join(repr(str(path.with_name(name))) for name in near)}?"
+    return "Expected the path of a file, or module:factory: check the spelling."
 
 
 def unknown_objects(config: dict[str, Any]) -> list[str]:

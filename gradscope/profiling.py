@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope import statistics
+from gradscope import activations, statistics
 from gradscope._version import __version__
 from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
@@ -302,7 +302,7 @@ def _factors(
     gain = _rms_ratio(into, out)
     if row.activation is None:
         return BackwardFactors(None, gain if has_weights else None, gain)
-    if not has_weights and z is None:  # an activation layer: its input is the pre-activation
+    if activations.is_activation(row.site.layer):  # its input is the pre-activation
         return BackwardFactors(gain, None, gain)
     return BackwardFactors(_rms_ratio(z, out), _rms_ratio(into, z), gain)
 

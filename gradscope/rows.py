@@ -53,7 +53,7 @@ class Row:
     steps: list[list[float]] = field(default_factory=list)
     # the rows whose output statistics are this row's input statistics
     input_keys: dict[tuple[str, str], None] = field(default_factory=dict)
-    gradient_keys: dict[str, tuple[str, str]] = field(default_factory=dict)
+    gradient_keys: dict[str, dict[tuple[str, str], None]] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
@@ -176,6 +176,10 @@ class Rows:
     def note_preactivation(self, row: Row, value: Any) -> None:
         z = as_array(value)
         self.reducer.add((row.id, "preactivation"), z)
+        self.count_preactivation(row, z)
+
+    def count_preactivation(self, row: Row, z: np.ndarray) -> None:
+        """Count saturated entries and dead units; z is (samples, ..., units)."""
         known = row.derivative
         if known is None:
             return
@@ -202,22 +206,28 @@ class Rows:
             row.num_preactivations += z.size
             row.derivative = row.derivative or known
 
-    def note_gradient(self, row: Row, role: str, gradient: Any) -> None:
-        """Add a gradient; the one that a tap just handed on is the same tensor and is shared."""
+    def note_gradient(self, row: Row, role: str, gradient: Any, number: int = 0) -> None:
+        """Add a gradient; the one that a tap just handed on is the same tensor and is shared.
+
+        Args:
+            number: tells several inputs (or outputs) of one call apart.
+        """
         if self._last_gradient is not None and self._last_gradient[0] is gradient:
-            row.gradient_keys[role] = self._last_gradient[1]
-            return
-        key = (row.id, role)
-        self.reducer.add(key, as_array(gradient))
-        self._last_gradient = (gradient, row.gradient_keys.get(role, key))
-        row.gradient_keys.setdefault(role, key)
+            key = self._last_gradient[1]
+        else:
+            key = (row.id, f"{role}/{number}")
+            self.reducer.add(key, as_array(gradient))
+            self._last_gradient = (gradient, key)
+        row.gradient_keys.setdefault(role, {})[key] = None
 
     def stats(self, row: Row, role: str) -> TensorStats | None:
+        """The statistics of all tensors in this role, taken together."""
+        keys = row.gradient_keys.get(role, {(row.id, role): None})
         if role == "input":
-            found = [s for key in row.input_keys if (s := self.reducer.stats(key))]
-            total = found[0] if found else None
-            for other in found[1:]:
-                total = merge(total, other)  # type: ignore[arg-type]
-            return total
-        return self.reducer.stats(row.gradient_keys.get(role, (row.id, role)))
-
+            keys = row.input_keys
+        total: TensorStats | None = None
+        for key in keys:
+            part = self.reducer.stats(key)
+            if part is not None:
+                total = part if total is None else merge(total, part)
+        return total

@@ -44,12 +44,15 @@ def loss_name(loss: Any) -> str:
 
 def _structure(model: keras.Model, which: str) -> Any:
     # `input` of a functional model may be a dict; a Sequential has `inputs` only.
-    for name in (which, f"{which}s"):
-        try:
-            return getattr(model, name)
-        except (AttributeError, ValueError):  # a subclassed model, or one not built yet
-            continue
-    return None
+    singular = _attribute(model, which)
+    return singular if singular is not None else _attribute(model, f"{which}s")
+
+
+def _attribute(model: keras.Model, name: str) -> Any:
+    try:
+        return getattr(model, name)
+    except (AttributeError, ValueError):  # a subclassed model, or one not built yet
+        return None
 
 
 def _by_name(structure: Any, names: Any) -> dict[str, Any]:

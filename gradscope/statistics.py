@@ -1,9 +1,9 @@
 """Arrays -> TensorStats, streaming over batches and mergeable; numpy only.
 
-Statistics are made in bulk: arrays are copied into one buffer and reduced by segment once it is
-full, so that a thousand small tensors cost a few numpy calls, and a large one is read in pieces
-that stay in the processor's cache. Sums are in float64, so that squares of gradients as small as
-1e-45 neither vanish nor overflow.
+Small arrays are copied into one float64 buffer and reduced by segment once it is full, so that a
+thousand of them cost a few numpy calls. Large ones are read where they are, in pieces that stay in
+the processor's cache; sums of a piece are in its own float32 (relative error below 1e-6, pieces are
+added in float64), unless squares could vanish or overflow there: then it takes the buffer's way.
 """
 
 from __future__ import annotations
@@ -17,10 +17,16 @@ import numpy as np
 from gradscope.records import Histogram, TensorStats
 
 _BUFFER = 1 << 16
+_PIECE = 1 << 18
+_LARGE = 1 << 14
+# Between these, squares of the largest entries are exact enough in float32.
+_SAFE_SQUARES = (1e-12, 1e15)
 # Octaves kept apart in a histogram: float32 spans 2**-149 .. 2**127; wider ones count at the ends.
 _LOWEST, _HIGHEST = -200, 200
 _NUM_BINS = _HIGHEST - _LOWEST + 1
 _EXPONENT_BIAS = 1023
+_FLOAT32_LOWEST = -127  # the exponent that field 0 would stand for
+_SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 _EMPTY = TensorStats(0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
 
 
@@ -57,6 +63,15 @@ class Reducer:
         if sums is None:
             sums = self._sums[key] = _Sums()
         flat = array.reshape(-1)
+        if flat.size >= _LARGE and flat.dtype == np.float32:
+            for start in range(0, flat.size, _PIECE):
+                piece = flat[start : start + _PIECE]
+                if not _add_large(sums, piece):
+                    self._copy(sums, piece)
+        else:
+            self._copy(sums, flat)
+
+    def _copy(self, sums: _Sums, flat: np.ndarray) -> None:
         start = 0
         while start < flat.size:
             if self._used == _BUFFER:
@@ -128,6 +143,42 @@ def _merge_histograms(first: Histogram, second: Histogram) -> Histogram:
         for i, n in enumerate(h.counts):
             counts[h.first_exponent - low + i] += n
     return Histogram(low, tuple(counts))
+
+
+def _add_large(sums: _Sums, x: np.ndarray) -> bool:
+    """Add a float32 vector to the sums; False, and nothing done, where float32 is too narrow."""
+    abs_max = max(float(x.max()), -float(x.min()))
+    if not _SAFE_SQUARES[0] < abs_max < _SAFE_SQUARES[1]:
+        return False
+    zeros = int(np.count_nonzero(x == 0.0))
+    sums.count += x.size
+    sums.num_finite += x.size
+    sums.num_zero += zeros
+    sums.total += float(x.sum())
+    sums.squares += float(np.dot(x, x))
+    sums.abs_max = max(sums.abs_max, abs_max)
+    octaves = _float32_octaves(x)
+    subnormal = x[(x != 0.0) & (np.abs(x) < _SMALLEST_NORMAL)] if octaves[0] > zeros else x[:0]
+    octaves[0] = 0
+    first = _FLOAT32_LOWEST - _LOWEST
+    sums.histogram[first : first + octaves.size] += octaves
+    if subnormal.size:
+        sums.histogram += _octaves(subnormal.astype(np.float64), np.array([subnormal.size]))[0]
+    return True
+
+
+def _float32_octaves(x: np.ndarray) -> np.ndarray:
+    """Counts of the 256 exponent fields of float32; field 0 holds zeros and subnormals.
+
+    Two fields are counted at a time, as one 16-bit number, which halves the work.
+    """
+    fields = np.empty(x.size + x.size % 2, np.uint8)
+    fields[-1] = 0
+    np.right_shift(x.view(np.uint32), 23, out=fields[: x.size], casting="unsafe")
+    pairs = np.bincount(fields.view(np.uint16), minlength=1 << 16).reshape(256, 256)
+    counts = pairs.sum(axis=0) + pairs.sum(axis=1)
+    counts[0] -= x.size % 2
+    return counts
 
 
 def _reduce(x: np.ndarray, pending: list[tuple[_Sums, int]]) -> None:

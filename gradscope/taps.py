@@ -8,6 +8,7 @@ layer's own `__dict__`. It notes statistics at once and keeps no tensor, so memo
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -40,7 +41,7 @@ def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
             changes.append((layer, "_remat_mode", None))  # a recomputed call would be noted twice
         if site.kind == "recurrent":
             changes += _recurrent_patches(layer, rows)
-        elif activations.activation_of(layer) is vars(layer).get("activation", ()):
+        elif not activations.is_activation(layer) and activations.activation_of(layer):
             changes.append((layer, "activation", _activation(layer.activation, rows)))
     return changes
 
@@ -72,7 +73,7 @@ def _can_tap(value: Any) -> bool:
 
 def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
     function = activations.activation_of(site.layer)
-    of_layer = getattr(function, "__self__", None) is site.layer
+    is_activation = function is not None and activations.is_activation(site.layer)
 
     @functools.wraps(call)
     def tapped(*args: Any, **kwargs: Any) -> Any:
@@ -80,14 +81,16 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
         if any(not hasattr(v, "numpy") for v in flat):
             return call(*args, **kwargs)
         row = rows.begin(site, [o for v in flat if (o := getattr(v, _ORIGIN, None))], function)
+        number = itertools.count()
 
         def enter(value: Any) -> Any:
             if not _can_tap(value):
                 return value
             rows.note_input(row, value, getattr(value, _ORIGIN, None))
-            if of_layer:
-                rows.note_preactivation(row, value)
-            return tap(value, lambda g: rows.note_gradient(row, "input_gradient", g))
+            if is_activation:
+                rows.count_preactivation(row, as_array(value))
+            n = next(number)
+            return tap(value, lambda g: rows.note_gradient(row, "input_gradient", g, n))
 
         if len(args) == 1 and not kwargs and isinstance(args[0], tf.Tensor):
             args = (enter(args[0]),)
@@ -107,6 +110,7 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
 
 def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
     """Tap every output of a leaf; tensors without gradient only get to know their origin."""
+    number = itertools.count()
 
     def leave(value: Any) -> Any:
         if not isinstance(value, tf.Tensor) or not hasattr(value, "numpy"):
@@ -115,7 +119,9 @@ def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
             setattr(value, _ORIGIN, row.origin)
             return value
         rows.note_output(row, value)
-        return tap(value, lambda g: rows.note_gradient(row, "activation_gradient", g), row.origin)
+        n = next(number)
+        backward = lambda g: rows.note_gradient(row, "activation_gradient", g, n)  # noqa: E731
+        return tap(value, backward, row.origin)
 
     if isinstance(outputs, tf.Tensor):
         return leave(outputs)

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import os
 import sys
-import zipfile
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
@@ -110,115 +106,6 @@ def test_deep_recursion_is_undone_by_an_error():
     assert sys.getrecursionlimit() == before
 
 
-# Files that are no model
-
-
-def test_a_missing_file_names_its_neighbours(tmp_path):
-    (tmp_path / "model.keras").touch()
-    assert repr(str(tmp_path / "model.keras")) in refusal(tmp_path / "modle.keras")
-
-
-def test_a_missing_folder_is_named(tmp_path):
-    assert "no folder" in refusal(tmp_path / "nowhere" / "model.keras")
-
-
-def test_a_saved_model_folder_is_refused_with_a_way_out(tmp_path):
-    (tmp_path / "saved_model.pb").touch()
-    line = refusal(tmp_path)
-    assert "SavedModel" in line
-    assert "model.save(" in line
-
-
-def test_another_folder_is_refused(tmp_path):
-    assert "is a folder" in refusal(tmp_path)
-
-
-def test_a_foreign_extension_is_refused(tmp_path):
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"x")
-    assert "'.onnx'" in refusal(path)
-
-
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_an_empty_file_is_refused(tmp_path, suffix):
-    path = tmp_path / f"model{suffix}"
-    path.touch()
-    assert "empty (0 bytes)" in refusal(path)
-
-
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_a_renamed_text_file_is_refused(tmp_path, suffix):
-    path = tmp_path / f"model{suffix}"
-    path.write_text("this is no model")
-    assert "is not a Keras model" in refusal(path)
-
-
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-@pytest.mark.parametrize("share", [0.2, 0.5, 0.95])
-def test_a_truncated_file_is_refused(tmp_path, suffix, share):
-    path = tmp_path / f"model{suffix}"
-    small_model().save(path)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    assert "cut short" in refusal(path)
-
-
-@pytest.mark.parametrize(("saved", "named"), [(".keras", ".h5"), (".h5", ".keras")])
-def test_a_file_of_the_other_format_is_told_by_name(tmp_path, saved, named):
-    path = tmp_path / f"model{saved}"
-    small_model().save(path)
-    wrong = path.rename(tmp_path / f"wrong{named}")
-    assert f"rename it to end in {saved}" in refusal(wrong)
-
-
-def test_a_zip_without_a_config_is_refused(tmp_path):
-    path = tmp_path / "model.keras"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("readme.txt", "hello")
-    assert "config.json" in refusal(path)
-
-
-@pytest.mark.parametrize("config", ["{", "[]", '"text"', "\udcff"])
-def test_a_broken_config_is_refused(tmp_path, config):
-    path = tmp_path / "model.keras"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", config.encode("utf-8", "surrogateescape"))
-    assert "cannot be read" in refusal(path)
-
-
-def test_a_config_of_no_model_is_refused(tmp_path):
-    path = tmp_path / "model.keras"
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("config.json", json.dumps({"class_name": "Dense", "config": {}}))
-        archive.writestr("model.weights.h5", b"")
-    assert "cannot load" in refusal(path)
-
-
-@pytest.mark.parametrize("name", ["model.weights.h5", "weights.h5"])
-def test_weights_alone_are_refused(tmp_path, name):
-    model = small_model()
-    path = tmp_path / name
-    if name == "model.weights.h5":
-        model.save_weights(path)
-    else:
-        with h5py.File(path, "w") as file:
-            file["dense/kernel"] = np.asarray(model.weights[0])
-    line = refusal(path)
-    assert "only weights" in line
-    assert "model.save(" in line
-
-
-def test_weights_that_do_not_fit_are_refused(tmp_path):
-    small_model().save(tmp_path / "model.keras")
-    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    parts["config.json"] = parts["config.json"].replace(b'"units": 5', b'"units": 6')
-    with zipfile.ZipFile(tmp_path / "model.keras", "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-    assert "cannot load" in refusal(tmp_path / "model.keras")
-
-
 # Custom objects
 
 CUSTOM = """
@@ -318,68 +205,6 @@ def test_a_bad_custom_objects_file_is_refused(module, source, expected):
     path = module("objects", source) if source else Path("missing.py")
     small_model().save("model.keras")
     assert expected in refusal("model.keras", custom_objects=path)
-
-
-# Nothing in a model file is run
-
-
-@pytest.fixture
-def trap(tmp_path, monkeypatch):
-    """Models with a Lambda whose code creates the file `marker` when it runs."""
-    monkeypatch.chdir(tmp_path)
-    model = keras.Sequential(
-        [
-            keras.Input((4,)),
-            keras.layers.Lambda(lambda x: (open("marker", "w").close(), x)[1]),
-            keras.layers.Dense(1),
-        ]
-    )
-    for suffix in (".keras", ".h5"):
-        model.save(f"model{suffix}")
-    os.remove("marker")
-    return tmp_path / "marker"
-
-
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_code_in_a_model_file_is_refused_and_not_run(trap, suffix):
-    assert "--unsafe" in refusal(f"model{suffix}")
-    assert not trap.exists()
-
-
-@pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_the_trap_springs_in_unsafe_mode(trap, suffix):
-    load_model(f"model{suffix}", safe_mode=False)
-    assert trap.exists()
-
-
-def test_code_in_a_keras_2_file_is_refused_and_not_run(trap):
-    with h5py.File("model.h5", "r+") as file:
-        config = json.loads(file.attrs["model_config"])
-        layer = next(x for x in config["config"]["layers"] if x["class_name"] == "Lambda")
-        code = layer["config"]["function"]["config"]
-        layer["config"]["function"] = [code["code"], code["defaults"], code["closure"]]
-        layer["config"]["function_type"] = "lambda"
-        file.attrs["model_config"] = json.dumps(config)
-    assert "--unsafe" in refusal("model.h5")
-    assert not trap.exists()
-
-
-def test_code_in_the_compile_settings_is_not_run(trap):
-    keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)]).save("plain.keras")
-    with zipfile.ZipFile("model.keras") as archive:
-        layers = json.loads(archive.read("config.json"))["config"]["layers"]
-    code = next(x for x in layers if x["class_name"] == "Lambda")["config"]["function"]
-    with zipfile.ZipFile("plain.keras") as archive:
-        parts = {name: archive.read(name) for name in archive.namelist()}
-    config = json.loads(parts["config.json"])
-    config["compile_config"] = {"optimizer": "sgd", "loss": code}
-    parts["config.json"] = json.dumps(config).encode()
-    with zipfile.ZipFile("plain.keras", "w") as archive:
-        for name, content in parts.items():
-            archive.writestr(name, content)
-    loaded = load_model("plain.keras")
-    assert "compile settings" in loaded.note
-    assert not trap.exists()
 
 
 # Factories

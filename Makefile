@@ -1,0 +1,69 @@
+# Everything runs in .venv, made on first use from python3 and its venv module alone.
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint picture browser clean
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The name carries what was installed, and where: a change of either, or a copy of the folder,
+# which would import the sources it was copied from, makes a new environment.
+STAMP := $(VENV)/installed-$(shell (echo '$(CURDIR)'; cat setup.cfg pyproject.toml) | cksum | cut -d ' ' -f 1)
+
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# Debian packages, where that needs no password.
+APT_INSTALL = as_root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"; fi; }; \
+	as_root apt-get -qq update; \
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends
+
+FIND_BROWSER = { command -v chromium || command -v chromium-browser || command -v google-chrome; }
+
+help:
+	@echo 'make demo     examine a network that cannot learn; leaves demo/report.html'
+	@echo 'make test     run all tests (PYTEST_ARGS="..." for some)'
+	@echo 'make lint     check style and types'
+	@echo 'make picture  take the picture of the demo report again'
+	@echo 'make clean    remove .venv, demo and caches'
+
+# oneDNN is off for the sample only because TensorFlow announces it on stderr. Of inspect, exit code
+# 1 means that the network was found sick, which it is; any other is a failure.
+demo: $(STAMP)
+	@TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m gradscope.samples.digits demo
+	$(BIN)/gradscope inspect demo/model.keras --data demo/data.npz \
+		--html demo/report.html --json demo/report.json || \
+		{ code=$$?; [ $$code -eq 1 ] || exit $$code; }
+	@echo
+	@echo 'The report is ready. Open $(CURDIR)/demo/report.html in a browser.'
+
+test: $(STAMP) browser
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+picture: demo browser
+	@"$$($(FIND_BROWSER))" --headless --no-sandbox --disable-gpu --hide-scrollbars \
+		--force-color-profile=srgb --window-size=1280,860 \
+		--screenshot=docs/images/report.png 'file://$(CURDIR)/demo/report.html'
+
+browser:
+	@$(FIND_BROWSER) >/dev/null || { echo 'Installing Chromium for the browser tests.'; \
+		{ $(APT_INSTALL) chromium; } >/dev/null 2>&1; } || \
+		echo 'No Chromium here and none could be installed: browser tests will be skipped.'
+
+$(STAMP):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "$$($(PYTHON) --version) is too old: gradscope needs Python 3.10 or later." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2>/dev/null || \
+		{ echo 'Installing python3-venv.'; { $(APT_INSTALL) python3-venv; } >/dev/null 2>&1; } || \
+		{ echo 'Python has no ensurepip: install it with "apt-get install python3-venv".' >&2; exit 1; }
+	@echo 'Making $(VENV): TensorFlow is a download of some 600 MB, once; please wait.'
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

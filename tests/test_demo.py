@@ -1,0 +1,107 @@
+"""`make demo`: its network is found sick, and only that lets the target pass with exit code 1."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+pytest.importorskip("sklearn", reason="needs scikit-learn for its digits")
+
+from gradscope.cli import main
+from gradscope.samples import digits
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory) -> Path:
+    """A folder with the demo's model and data."""
+    folder = tmp_path_factory.mktemp("demo") / "new"
+    digits.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def inspected(demo) -> Any:
+    """What `gradscope inspect` gave for it, asked as the Makefile asks."""
+    reports = ("--html", f"{demo}/report.html", "--json", f"{demo}/report.json")
+    command = ("inspect", f"{demo}/model.keras", "--data", f"{demo}/data.npz", *reports)
+    return CliRunner().invoke(main, command)
+
+
+def test_data_are_all_digits_scaled_to_one(demo):
+    with np.load(demo / "data.npz") as data:
+        assert (data["x"].shape, data["x"].max(), data["y"].max()) == ((1797, 64), 1.0, 9)
+
+
+def test_same_network_is_built_every_time():
+    first, second = (digits.sigmoid_network().get_weights() for _ in range(2))
+    assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_inspect_ends_with_findings(inspected):
+    assert inspected.exit_code == 1
+
+
+def test_vanishing_gradient_is_the_only_finding(inspected, demo):
+    report = json.loads((demo / "report.json").read_text(encoding="utf-8"))
+    assert [f["symptom"] for f in report["findings"]] == ["vanishing-gradient"]
+
+
+def test_html_report_names_symptom_and_culprits(inspected, demo):
+    page = (demo / "report.html").read_text(encoding="utf-8")
+    assert "vanishing gradient, caused by hidden_2" in page
+
+
+def run_make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """make with variables of its own, so that it neither installs nor leaves anything."""
+    make = shutil.which("make")
+    if make is None:
+        pytest.skip("needs make")
+    command = [make, "-f", ROOT / "Makefile", *arguments, "APT_INSTALL=false"]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
+def script(path: Path, text: str) -> None:
+    path.write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """A stand-in for the repository: the Makefile reads these two files."""
+    for name in ("setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("code", "passes"), [(0, True), (1, True), (3, False), (4, False)])
+def test_make_demo_forgives_findings_only(folder, code, passes):
+    script(folder / "python", "exit 0")
+    script(folder / "gradscope", f"exit {code}")
+    (folder / "made").touch()
+    done = run_make(folder, "demo", "BIN=.", "STAMP=made")
+    assert (done.returncode == 0) is passes
+
+
+def test_python_without_ensurepip_is_one_line(folder):
+    script(folder / "python", 'case "$*" in *ensurepip*) exit 1;; esac')
+    done = run_make(folder, "made", "PYTHON=./python", "STAMP=made")
+    assert done.stderr.splitlines()[:-1] == [
+        'Python has no ensurepip: install it with "apt-get install python3-venv".'
+    ]
+
+
+def test_old_python_is_one_line(folder):
+    script(folder / "python", 'case "$*" in --version) echo Python 3.8.1;; *) exit 1;; esac')
+    done = run_make(folder, "made", "PYTHON=./python", "STAMP=made")
+    assert done.stderr.splitlines()[:-1] == [
+        "Python 3.8.1 is too old: gradscope needs Python 3.10 or later."
+    ]
