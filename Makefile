@@ -19,6 +19,9 @@ APT_INSTALL = as_root() { if [ "$$(id -u)" = 0 ]; then "$$@"; else sudo -n "$$@"
 
 FIND_BROWSER = { command -v chromium || command -v chromium-browser || command -v google-chrome; }
 
+INSPECT = gradscope inspect demo/model.keras --data demo/data.npz \
+	--html demo/report.html --json demo/report.json
+
 help:
 	@echo 'make demo     examine a network that cannot learn; leaves demo/report.html'
 	@echo 'make test     run all tests (PYTEST_ARGS="..." for some)'
@@ -26,13 +29,11 @@ help:
 	@echo 'make picture  take the picture of the demo report again'
 	@echo 'make clean    remove .venv, demo and caches'
 
-# oneDNN is off for the sample only because TensorFlow announces it on stderr. Of inspect, exit code
-# 1 means that the network was found sick, which it is; any other is a failure.
+# Exit code 1 means that the network was found sick, which it is; any other is a failure.
 demo: $(STAMP)
-	@TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/python -m gradscope.samples.digits demo
-	$(BIN)/gradscope inspect demo/model.keras --data demo/data.npz \
-		--html demo/report.html --json demo/report.json || \
-		{ code=$$?; [ $$code -eq 1 ] || exit $$code; }
+	@$(BIN)/python -m gradscope.samples.digits demo
+	@echo '$$ $(INSPECT)'
+	@$(BIN)/$(INSPECT) || { code=$$?; [ $$code -eq 1 ] || exit $$code; }
 	@echo
 	@echo 'The report is ready. Open $(CURDIR)/demo/report.html in a browser.'
 
@@ -47,7 +48,7 @@ lint: $(STAMP)
 picture: demo browser
 	@"$$($(FIND_BROWSER))" --headless --no-sandbox --disable-gpu --hide-scrollbars \
 		--force-color-profile=srgb --window-size=1280,860 \
-		--screenshot=docs/images/report.png 'file://$(CURDIR)/demo/report.html'
+		--screenshot=docs/images/report.png 'file://$(CURDIR)/demo/report.html' 2>/dev/null
 
 browser:
 	@$(FIND_BROWSER) >/dev/null || { echo 'Installing Chromium for the browser tests.'; \

@@ -215,4 +215,3 @@ def _intervals(
     if small[-1]:
         intervals.append((start, np.inf))
     return tuple(intervals)  # type: ignore[arg-type]
-

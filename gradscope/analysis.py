@@ -11,12 +11,14 @@ import numpy as np
 
 from gradscope import diagnosis, flow, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
+from gradscope.datasets import Data, check_data
 from gradscope.errors import CannotExamineError, UsageError
 from gradscope.isolation import isolated
+from gradscope.loading import require_tensorflow_backend
 from gradscope.objectives import labels, objective
 from gradscope.records import Finding, Profile
 from gradscope.report import Report
-from gradscope.updates import copy_of, copy_state
+from gradscope.updates import train
 
 SETTLING_STEPS = 10
 
@@ -75,6 +77,8 @@ def analyze(
     )
     _build(model, batches[0])
     target = objective(model, loss, batches[0])
+    if data.kind == "arrays":
+        check_data(model, Data(x, y, "arrays", None), loss=target.loss)
     if target.loss is not None and any(b.y is None for b in batches):
         batches = _labelled(model, batches, target, seed)
         if x is not None:
@@ -102,11 +106,7 @@ def analyze(
 
 
 def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
-    if keras.backend.backend() != "tensorflow":
-        raise UsageError(
-            f"Keras runs on {keras.backend.backend()!r}. gradscope needs TensorFlow: set "
-            "KERAS_BACKEND=tensorflow before Keras is imported."
-        )
+    require_tensorflow_backend()
     if not isinstance(model, keras.Model):
         raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
     for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
@@ -144,13 +144,14 @@ def _second_look(
     select: Collection[str] | None,
     ignore: Collection[str] | None,
 ) -> tuple[tuple[Finding, ...], int]:
-    """Decide on findings about the gradient flow a few steps later, on a copy of the weights.
+    """Decide on the gradient flow a few steps later, on a copy, where the start says little.
 
-    A kernel that starts at zero blocks every gradient at step 0 and none at step 1.
+    A kernel that starts at zero blocks every gradient at step 0 and none at step 1. Where all
+    weights change by little in a step, a few steps change nothing and none are taken.
     """
     if any(f.symptom == diagnosis.FIRST for f in findings):
         return findings, 0
-    if not any(f.symptom in diagnosis.FLOW for f in findings) and not flow.obstructed(start):
+    if not flow.obstructed(start):
         return findings, 0
     with isolated(model):
         take_steps(model, batches, target, SETTLING_STEPS)
@@ -163,20 +164,12 @@ def _second_look(
     return diagnosis.reconcile(findings, found, SETTLING_STEPS), SETTLING_STEPS
 
 
-def take_steps(
-    model: keras.Model, batches: list[Batch], target: Objective, num_steps: int
-) -> None:
+def take_steps(model: keras.Model, batches: list[Batch], target: Objective, num_steps: int) -> None:
     """Train the model in place with a copy of its optimizer; call inside `isolated`."""
-    optimizer = getattr(model, "optimizer", None)
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    weights = model.trainable_weights
-    twin = keras.optimizers.SGD(0.01) if optimizer is None else copy_of(optimizer)
-    twin.build(weights)
-    if optimizer is not None:
-        copy_state(optimizer, twin)
-    for step in range(num_steps):
-        grads = gradients(model, batches[step % len(batches)], target)
-        pairs = [(g, w) for g, w in zip(grads, weights, strict=True) if g is not None]
-        if pairs:
-            twin.apply_gradients(pairs)
+    optimizer = getattr(model, "optimizer", None) or keras.optimizers.SGD(0.01)
+    train(
+        optimizer,
+        model.trainable_weights,
+        lambda step: gradients(model, batches[step % len(batches)], target),
+        num_steps,
+    )

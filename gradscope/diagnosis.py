@@ -27,9 +27,7 @@ def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> li
             near = difflib.get_close_matches(id, known, n=3, cutoff=0.4) or sorted(known)
             raise UsageError(f"Unknown symptom {id!r}. Did you mean: {', '.join(near)}?")
     symptoms = [
-        s
-        for s in known.values()
-        if (not select or s.id in select) and s.id not in (ignore or ())
+        s for s in known.values() if (not select or s.id in select) and s.id not in (ignore or ())
     ]
     return sorted(symptoms, key=lambda s: s.id != FIRST)
 
@@ -76,9 +74,7 @@ def reconcile(
         else:
             message = f"{finding.message} After {steps} steps it is gone by itself."
             kept.append(
-                dataclasses.replace(
-                    finding, persistence="start", severity="info", message=message
-                )
+                dataclasses.replace(finding, persistence="start", severity="info", message=message)
             )
     seen = {f.symptom for f in start}
     for finding in later:

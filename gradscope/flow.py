@@ -24,7 +24,8 @@ _UNSETTLED_UPDATE_RATIO = 0.1
 class Step:
     """What one layer call does to the signal on its way down one unit of depth, in decades.
 
-    `lost` = `activation` + `weight` + `rest`; negative where the signal grows.
+    `lost` = `activation` + `weight` + `rest`; negative where the signal grows. `normalizes` marks
+    normalisation layers.
     """
 
     layer: LayerProfile
@@ -33,6 +34,7 @@ class Step:
     weight: float
     rest: float
     settled: bool
+    normalizes: bool
 
 
 def gradient_of(layer: LayerProfile) -> TensorStats | None:
@@ -81,19 +83,23 @@ def steps(profile: Profile) -> list[Step]:
 def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
     """The stretch of `path` over which the signal shrinks (or grows) most, possibly empty.
 
-    Steps whose weights are not settled count nothing.
+    Steps whose weights are not settled count nothing. Neither does growth in a normalisation: it
+    divides by the scale of what it gets, so a kernel before it that is too small by some factor
+    costs the signal that factor and the normalisation gives it back.
     """
     best_total, best = 0.0, (0, 0)
     total, start = 0.0, 0
     for i, step in enumerate(path):
         change = (-step.lost if growing else step.lost) if step.settled else 0.0
+        if growing and step.normalizes:
+            change = min(0.0, change)
         if total + change <= 0.0:
             total, start = 0.0, i + 1
             continue
         total += change
         if total > best_total:
             best_total, best = total, (start, i + 1)
-    return [s for s in path[best[0] : best[1]] if s.settled]
+    return [s for s in path[best[0] : best[1]] if s.settled and not (growing and s.normalizes)]
 
 
 def obstructed(profile: Profile) -> bool:
@@ -108,14 +114,18 @@ def _level(value: float | None, floor: float) -> float:
 def _step(layer: LayerProfile, lost: float) -> Step:
     factors = layer.backward
     activation = -_log(factors.activation_factor)
-    if factors.weight_factor is not None:
+    if "Normalization" in layer.class_:
+        weight = 0.0
+    elif factors.weight_factor is not None:
         weight = -_log(factors.weight_factor) - _size_decades(layer)
     elif layer.weights:
         # Without a factor (first in a chain, blocked) all that is not the activation is the kernel.
         weight = lost - activation
     else:
         weight = 0.0
-    return Step(layer, lost, activation, weight, lost - activation - weight, _is_settled(layer))
+    rest = lost - activation - weight
+    normalizes = "Normalization" in layer.class_
+    return Step(layer, lost, activation, weight, rest, _is_settled(layer), normalizes)
 
 
 def _size_decades(layer: LayerProfile) -> float:

@@ -103,9 +103,8 @@ def _restore_attributes(layer: Any, saved: dict[str, Any], lists: dict[str, Any]
             attributes[name] = value
     for name, content in lists.items():
         held = attributes[name]
-        if held != content:
-            held.clear()
-            (held.update if isinstance(held, set) else held.extend)(content)
+        held.clear()
+        (held.update if isinstance(held, set) else held.extend)(content)
 
 
 def _global_state() -> list[Callable[[], None]]:

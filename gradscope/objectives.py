@@ -41,9 +41,7 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
     return _chosen(model, batch)
 
 
-def labels(
-    model: keras.Model, outputs: Any, target: Objective, rng: np.random.Generator
-) -> Any:
+def labels(model: keras.Model, outputs: Any, target: Objective, rng: np.random.Generator) -> Any:
     """Made-up labels of the shape and range that the loss and the outputs ask for."""
     names = keras.tree.flatten(target.name.split("+"))
     flat = keras.tree.flatten(outputs)
@@ -118,12 +116,16 @@ def _output_activation(layer: Any) -> str:
 
 def _fitting(activation: str, units: int | None, target: Any) -> str | keras.losses.Loss:
     integer = target is not None and np.issubdtype(np.asarray(target).dtype, np.integer)
-    sparse = target is not None and units is not None and (
-        len(target.shape) < 2 or (target.shape[-1] == 1 and units > 1)
+    sparse = (
+        target is not None
+        and units is not None
+        and (len(target.shape) < 2 or (target.shape[-1] == 1 and units > 1))
     )
     if activation == "softmax":
-        return "sparse_categorical_crossentropy" if sparse or target is None else (
-            "categorical_crossentropy"
+        return (
+            "sparse_categorical_crossentropy"
+            if sparse or target is None
+            else ("categorical_crossentropy")
         )
     if activation == "sigmoid":
         return "binary_crossentropy"

@@ -29,7 +29,8 @@ def batches(
     are read in their own order and batch size.
 
     Raises:
-        UnreadableError: there is no data in `x`, or its type is none that `fit` takes.
+        UnreadableError: there is no data in `x`, its type is none that `fit` takes, or `y` is of
+            another length.
         CannotExamineError: without data, where the model does not say what it takes.
     """
     rng = np.random.default_rng(seed)
@@ -49,7 +50,7 @@ def batches(
 def _is_arrays(x: Any) -> bool:
     leaves = keras.tree.flatten(x)
     return bool(leaves) and all(
-        hasattr(leaf, "shape") and hasattr(leaf, "dtype") or isinstance(leaf, (int, float))
+        (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) or isinstance(leaf, (int, float))
         for leaf in leaves
     )
 
@@ -70,11 +71,17 @@ def _sampled(
 ) -> Iterator[Batch]:
     x, y = (_as_arrays(value) for value in (x, y))
     total = _num_samples(x)
+    lengths = {np.shape(a)[:1] for a in keras.tree.flatten((x, y)) if a is not None}
+    if len(lengths) > 1:
+        found = " and ".join(str(*length) for length in sorted(lengths))
+        raise UnreadableError(f"x and y must hold equally many samples. Received: {found}.")
     order = rng.permutation(total)[: batch_size * num_batches]
     for start in range(0, len(order), batch_size):
         # Sorted, because an array on disk (memmap) is read faster in order; a batch has no order.
         rows = np.sort(order[start : start + batch_size])
-        take = lambda a, rows=rows: tf.convert_to_tensor(_narrow(a[rows]))  # noqa: E731
+        take = lambda a, rows=rows: (  # noqa: E731
+            None if a is None else tf.convert_to_tensor(_narrow(a[rows]))
+        )
         yield Batch(keras.tree.map_structure(take, x), keras.tree.map_structure(take, y))
 
 

@@ -230,9 +230,7 @@ def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
 
 def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> LayerProfile:
     stats = captured.rows.stats
-    gradients = {
-        role: _rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES
-    }
+    gradients = {role: _rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
     kernel, kernel_gradient, update = _kernel(weights)
     known = row.derivative
     num_units = None if row.dead is None else int(row.dead.size)

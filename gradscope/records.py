@@ -183,7 +183,7 @@ class LayerProfile:
 
     @property
     def id(self) -> str:
-        """"path:call", unique in a profile."""
+        """ "path:call", unique in a profile."""
         return f"{self.path}:{self.call}"
 
 
@@ -373,7 +373,10 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     plain = dict if origin is dict else kind
-    if plain is not Any and (not isinstance(data, plain) or (plain is int and data in (True, False) and isinstance(data, bool))):
+    if plain is not Any and (
+        not isinstance(data, plain)
+        or (plain is int and data in (True, False) and isinstance(data, bool))
+    ):
         raise ValueError(f"{where}: expected {plain.__name__}. Received: {data!r}")
     return data
 

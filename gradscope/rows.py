@@ -45,6 +45,9 @@ class Row:
     dead: np.ndarray | None = None
     num_gate_low: int = 0
     num_gates: int = 0
+    num_tapped_inputs: int = 0
+    # The gradient that leaves at the input is the one that arrives at the output below.
+    hands_on_gradient: bool = False
     num_steps: int = 0
     num_trial_steps: int = 0
     _counts_before: _Counts = (0, 0, 0, 0)
@@ -68,7 +71,7 @@ class Row:
         return self.num_low, self.num_preactivations, self.num_gate_low, self.num_gates
 
     def begin_call(self) -> None:
-        self.num_steps = 0
+        self.num_steps = self.num_tapped_inputs = 0
         self._counts_before = self.counts
 
     def end_call(self, num_timesteps: int | None) -> None:
@@ -108,7 +111,8 @@ class Rows:
         self._calls: dict[str, int] = {}
         self._outer: list[tuple[Site, list[Origin]]] = []
         self._latest: Origin | None = None
-        self._last_gradient: tuple[Any, tuple[str, str]] | None = None
+        self._shared: dict[tuple[str, str], tuple[str, str]] = {}
+        self._last_gradient: tuple[Any, tuple[str, str], Row, str] | None = None
 
     def begin_pass(self) -> None:
         """Forget where the last forward pass stood; what was noted is kept."""
@@ -121,9 +125,7 @@ class Rows:
     def leave(self) -> None:
         self._outer.pop()
 
-    def begin(
-        self, site: Site, origins: list[Origin], function: Callable[..., Any] | None
-    ) -> Row:
+    def begin(self, site: Site, origins: list[Origin], function: Callable[..., Any] | None) -> Row:
         """The row of this call, made at its first pass."""
         number = self._calls.get(site.path, 0)
         self._calls[site.path] = number + 1
@@ -212,12 +214,16 @@ class Rows:
         Args:
             number: tells several inputs (or outputs) of one call apart.
         """
+        own = (row.id, f"{role}/{number}")
         if self._last_gradient is not None and self._last_gradient[0] is gradient:
-            key = self._last_gradient[1]
+            _, key, giver, given = self._last_gradient
+            self._shared[own] = key
+            if given == "input_gradient" and giver.num_tapped_inputs == 1 and giver is not row:
+                giver.hands_on_gradient = True
         else:
-            key = (row.id, f"{role}/{number}")
+            key = self._shared.get(own, own)
             self.reducer.add(key, as_array(gradient))
-            self._last_gradient = (gradient, key)
+        self._last_gradient = (gradient, key, row, role)
         row.gradient_keys.setdefault(role, {})[key] = None
 
     def stats(self, row: Row, role: str) -> TensorStats | None:

@@ -46,9 +46,7 @@ def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
     return changes
 
 
-def tap(
-    tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None
-) -> Any:
+def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None) -> Any:
     """A copy of `tensor` that hands the gradient arriving at it to `backward`."""
     with record.stop_recording():
         copy = tf.identity(tensor)
@@ -89,6 +87,9 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
             rows.note_input(row, value, getattr(value, _ORIGIN, None))
             if is_activation:
                 rows.count_preactivation(row, as_array(value))
+            if row.hands_on_gradient:
+                return value
+            row.num_tapped_inputs += 1
             n = next(number)
             return tap(value, lambda g: rows.note_gradient(row, "input_gradient", g, n))
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -38,28 +39,28 @@ def updates(
         variables: the trainable Keras variables.
         gradients: unscaled, one a variable, None where there is none.
     """
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        optimizer = optimizer.inner_optimizer
-    present = [i for i, g in enumerate(gradients) if g is not None]
-    clipped = optimizer._clip_gradients([tf.convert_to_tensor(gradients[i]) for i in present])
-    dense = dict(zip(present, clipped, strict=True))
-    decays = _decays(optimizer, variables)
-    for bucket in _buckets(optimizer, variables, present, decays):
-        values = [variables[i].value for i in bucket]
-        grads = [
-            tf.cast(dense[i], variables[i].dtype) if i in dense else tf.zeros_like(v)
-            for i, v in zip(bucket, values, strict=True)
-        ]
-        if not optimizer.built and len(bucket) > 1:
-            flat = [tf.concat([tf.reshape(t, [-1]) for t in ts], 0) for ts in (values, grads)]
-            (change,) = _step(optimizer, flat[:1], flat[1:], [decays[bucket[0]]])
-            ends = np.cumsum([int(np.prod(v.shape)) for v in values])
-            changes = np.split(change, ends[:-1])
-        else:
-            changes = _step(optimizer, values, grads, [decays[i] for i in bucket])
-        for i, change in zip(bucket, changes, strict=True):
-            if i in dense:
-                yield i, change.reshape(variables[i].shape)
+    clipped = _clipped(optimizer, gradients)
+    for twin in twins(optimizer, variables):
+        yield from twin.changes(clipped)
+
+
+def train(
+    optimizer: Any,
+    variables: list[Any],
+    gradients: Callable[[int], list[Any]],
+    num_steps: int,
+) -> None:
+    """Change the variables in place by `num_steps` steps of a copy of the optimizer.
+
+    Args:
+        gradients: step number -> unscaled gradients, one a variable, None where there is none.
+    """
+    shadows = list(twins(optimizer, variables))
+    for step in range(num_steps):
+        clipped = _clipped(optimizer, gradients(step))
+        for shadow in shadows:
+            for i, change in shadow.changes(clipped):
+                variables[i].value.assign_add(tf.cast(change, variables[i].dtype))
 
 
 def copy_of(optimizer: Any) -> Any:
@@ -79,21 +80,75 @@ def copy_state(source: Any, twin: Any) -> None:
             variable.assign(value)
 
 
-def _step(
-    optimizer: Any, values: list[Any], gradients: list[Any], decays: list[bool]
-) -> list[np.ndarray]:
-    """The changes one step makes to stand-in variables of these values."""
-    stand_ins = [keras.Variable(v, name=f"stand_in_{i}") for i, v in enumerate(values)]
-    twin = copy_of(optimizer)
-    twin.clipnorm = twin.global_clipnorm = twin.clipvalue = None  # they are clipped already
-    twin.build(stand_ins)
-    copy_state(optimizer, twin)
-    if not all(decays):
-        kept = [v for v, decay in zip(stand_ins, decays, strict=True) if not decay]
-        twin._exclude_from_weight_decay = {twin._var_key(v) for v in kept}
-    twin.apply(gradients, stand_ins)
-    pairs = zip(stand_ins, values, strict=True)
-    return [np.asarray(after.value) - np.asarray(before) for after, before in pairs]
+def twins(optimizer: Any, variables: list[Any]) -> Iterator[Twin]:
+    """Copies of the optimizer, each for some of the variables, made as they are asked for."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    decays = _decays(optimizer, variables)
+    for bucket in _buckets(optimizer, variables, decays):
+        yield Twin(optimizer, variables, bucket, [decays[i] for i in bucket])
+
+
+class Twin:
+    """A copy of an optimizer and of its state, working on stand-ins for some variables."""
+
+    def __init__(
+        self, optimizer: Any, variables: list[Any], bucket: list[int], decays: list[bool]
+    ) -> None:
+        self._variables = variables
+        self._bucket = bucket
+        self._flat = not optimizer.built and len(bucket) > 1
+        self._stand_ins = [
+            keras.Variable(v, name=f"stand_in_{i}") for i, v in enumerate(self._values())
+        ]
+        if not self._flat:
+            for stand_in, i in zip(self._stand_ins, bucket, strict=True):
+                stand_in._path = variables[i].path  # Muon chooses its rule by the layer's name
+        self._optimizer = copy_of(optimizer)
+        twin = self._optimizer
+        twin.clipnorm = twin.global_clipnorm = twin.clipvalue = None  # gradients come clipped
+        twin.build(self._stand_ins)
+        copy_state(optimizer, twin)
+        if not all(decays):
+            pairs = zip(self._stand_ins, decays, strict=False)
+            twin._exclude_from_weight_decay = {twin._var_key(v) for v, d in pairs if not d}
+
+    def changes(self, gradients: list[Any]) -> Iterator[tuple[int, np.ndarray]]:
+        """What one step changes, by index of the variable; those without gradient are left out."""
+        before = self._values()
+        for stand_in, value in zip(self._stand_ins, before, strict=True):
+            stand_in.assign(value)
+        grads = [
+            tf.zeros_like(self._variables[i].value)
+            if gradients[i] is None
+            else tf.cast(gradients[i], self._variables[i].dtype)
+            for i in self._bucket
+        ]
+        self._optimizer.apply(self._joined(grads), self._stand_ins)
+        pairs = zip(self._stand_ins, before, strict=True)
+        changes = [np.asarray(after.value) - np.asarray(value) for after, value in pairs]
+        if self._flat:
+            ends = np.cumsum([math.prod(self._variables[i].shape) for i in self._bucket])
+            changes = np.split(changes[0], ends[:-1])
+        for i, change in zip(self._bucket, changes, strict=True):
+            if gradients[i] is not None:
+                yield i, change.reshape(self._variables[i].shape)
+
+    def _values(self) -> list[Any]:
+        return self._joined([tf.convert_to_tensor(self._variables[i].value) for i in self._bucket])
+
+    def _joined(self, tensors: list[Any]) -> list[Any]:
+        return [tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)] if self._flat else tensors
+
+
+def _clipped(optimizer: Any, gradients: list[Any]) -> list[Any]:
+    """The gradients, dense and clipped as the optimizer would."""
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    present = [i for i, g in enumerate(gradients) if g is not None]
+    dense = optimizer._clip_gradients([tf.convert_to_tensor(gradients[i]) for i in present])
+    clipped = [None] * len(gradients)
+    for i, gradient in zip(present, dense, strict=True):
+        clipped[i] = gradient
+    return clipped
 
 
 def _decays(optimizer: Any, variables: list[Any]) -> list[bool]:
@@ -107,20 +162,19 @@ def _decays(optimizer: Any, variables: list[Any]) -> list[bool]:
     return [bool(twin._use_weight_decay(v)) for v in variables]
 
 
-def _buckets(
-    optimizer: Any, variables: list[Any], present: list[int], decays: list[bool]
-) -> Iterator[list[int]]:
-    """Which variables are updated together."""
+def _buckets(optimizer: Any, variables: list[Any], decays: list[bool]) -> Iterator[list[int]]:
+    """Which variables share a twin."""
+    everything = range(len(variables))
     if optimizer.built:
-        yield list(range(len(variables)))  # the state is copied by position: all at once
+        yield list(everything)  # the state is copied by position: all at once
         return
     if type(optimizer) not in _ELEMENTWISE:
-        yield from ([i] for i in present)
+        yield from ([i] for i in everything)
         return
     bucket: list[int] = []
     size = 0
-    for i in present:
-        length = int(np.prod(variables[i].shape))
+    for i in everything:
+        length = math.prod(variables[i].shape)
         kind, first = ((variables[j].dtype, decays[j]) for j in (i, bucket[0] if bucket else i))
         if bucket and (kind != first or size + length > _BUCKET):
             yield bucket

@@ -12,10 +12,15 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 from sklearn.datasets import load_digits
+
+from gradscope.console import import_tensorflow
+
+if TYPE_CHECKING:
+    import keras
 
 DEPTH = 20
 UNITS = 32
@@ -30,6 +35,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 def sigmoid_network() -> keras.Model:
     """A compiled, untrained classifier of digits in which the gradient vanishes."""
+    import keras
+
     keras.utils.set_random_seed(SEED)
     hidden = [
         keras.layers.Dense(UNITS, activation="sigmoid", name=f"hidden_{number}")
@@ -53,4 +60,5 @@ def save(folder: str | os.PathLike[str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         sys.exit("Usage: python -m gradscope.samples.digits FOLDER")
+    import_tensorflow(quietly=True)
     save(sys.argv[1])

@@ -52,12 +52,16 @@ def assert_same(found, expected: dict[str, float]) -> None:
     for name in EXACT:
         assert getattr(found, name) == pytest.approx(expected[name], rel=1e-15), name
     scale = max(expected["rms"], 1e-300)
-    assert found.rms == pytest.approx(expected["rms"], rel=1e-12)
-    assert found.l2_norm == pytest.approx(expected["l2_norm"], rel=1e-12)
-    assert found.mean == pytest.approx(expected["mean"], rel=1e-12, abs=1e-13 * scale)
+    # Small arrays are summed in float64, pieces of large float32 ones in float32.
+    tolerance = 1e-12 if expected["count"] < LARGE else 1e-6
+    assert found.rms == pytest.approx(expected["rms"], rel=tolerance)
+    assert found.l2_norm == pytest.approx(expected["l2_norm"], rel=tolerance)
+    assert found.mean == pytest.approx(expected["mean"], rel=1e-12, abs=tolerance * scale)
     # E[x^2] - E[x]^2 loses half of float64's digits at worst, relative to the rms.
     assert found.std == pytest.approx(expected["std"], rel=1e-7, abs=1e-7 * scale)
 
+
+LARGE = 1 << 14
 
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
 arrays = hnp.arrays(np.float32, st.integers(0, 60), elements=floats)

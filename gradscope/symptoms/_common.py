@@ -29,9 +29,13 @@ def confidence(profile: Profile) -> Confidence:
     return "high" if enough and profile.data.num_batches >= _ENOUGH_BATCHES else "medium"
 
 
-def is_output(layer: LayerProfile, profile: Profile) -> bool:
-    """Whether no other row takes this one's output: the end of the model."""
-    return all(layer.id not in other.inputs for other in profile.layers)
+def consumers(profile: Profile) -> dict[str, list[LayerProfile]]:
+    """By row id: the rows that take its output. A row without any is an output of the model."""
+    takers: dict[str, list[LayerProfile]] = {layer.id: [] for layer in profile.layers}
+    for layer in profile.layers:
+        for source in layer.inputs:
+            takers.setdefault(source, []).append(layer)
+    return takers
 
 
 def num(count: int, noun: str) -> str:

@@ -35,7 +35,9 @@ def flow_finding(
         Finding(
             symptom=symptom,
             severity="error" if total >= limits["error_decades"] else "warning",
-            confidence=_common.confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            confidence=_common.confidence(profile)
+            if profile.data.kind != "synthetic"
+            else "medium",
             layers=tuple(ids),
             culprits=tuple(s.layer.id for s in culprits),
             evidence=_evidence(stretch, total, limits, growing),
@@ -67,14 +69,14 @@ def _evidence(
     return tuple(evidence)
 
 
-def _message(
-    stretch: Sequence[Step], culprits: Sequence[Step], total: float, growing: bool
-) -> str:
+def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, growing: bool) -> str:
     verb = "grows" if growing else "shrinks"
     sign = -1.0 if growing else 1.0
     ids = [s.layer.id for s in stretch]
     if total >= flow.FLOOR_DECADES - 1:
-        return f"No gradient gets below {_common.names(ids[:1])}: it is zero in every layer under it."
+        return (
+            f"No gradient gets below {_common.names(ids[:1])}: it is zero in every layer under it."
+        )
     parts = {k: sign * v for k, v in shares(stretch).items()}
     split = ", ".join(
         f"{name} {parts[key]:.1f}"

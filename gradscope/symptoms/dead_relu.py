@@ -6,7 +6,7 @@ import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, example_chain, is_output, names, num
+from gradscope.symptoms._common import confidence, consumers, example_chain, names, num
 from gradscope.thresholds import Threshold
 
 _ID = "dead-relu"
@@ -77,11 +77,11 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
     healthy=lambda: _example(0.02, sparsity=0.8),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    takers = consumers(profile)
     dead = [
         layer
         for layer in profile.layers
-        if (layer.dead_fraction or 0.0) > limits["warning_fraction"]
-        and not is_output(layer, profile)
+        if (layer.dead_fraction or 0.0) > limits["warning_fraction"] and takers[layer.id]
     ]
     if not dead:
         return []

@@ -6,7 +6,7 @@ import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import example_chain, example_weight, is_output, names, num
+from gradscope.symptoms._common import consumers, example_chain, example_weight, names, num
 
 _ID = "disconnected-layer"
 
@@ -37,7 +37,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     cut = {layer.id: layer for layer in profile.layers if _num_cut(layer)}
     if not cut:
         return []
-    used = [layer for layer in cut.values() if not _is_unused(layer, profile)]
+    # Never called, or called for an output that nothing takes and no loss is set on.
+    takers = consumers(profile)
+    used = [layer for layer in cut.values() if layer.depth and takers[layer.id]]
     # The cut is right above the last layer that gets nothing: those below are its victims.
     fed = {name for layer in used for name in layer.inputs}
     culprits = [layer.id for layer in used if layer.id not in fed] or list(cut)
@@ -57,11 +59,6 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
 
 def _num_cut(layer: LayerProfile) -> int:
     return sum(1 for w in layer.weights if w.trainable and not w.reached)
-
-
-def _is_unused(layer: LayerProfile, profile: Profile) -> bool:
-    """Never called, or called for an output that nothing takes (and no loss is set on)."""
-    return layer.depth == 0 or is_output(layer, profile)
 
 
 def _message(cut: dict[str, LayerProfile], used: list[LayerProfile], total: int) -> str:

@@ -6,7 +6,7 @@ import math
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile, WeightProfile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import example_chain, is_output, names
+from gradscope.symptoms._common import consumers, example_chain, names
 from gradscope.thresholds import Threshold
 
 _ID = "mismatched-initialization"
@@ -108,11 +108,12 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
 def _kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
     """Hidden layers with their kernel's scale over the one asked for, where scale matters."""
     found = []
+    takers = consumers(profile)
     for layer in profile.layers:
         kernel = _kernel(layer)
-        if kernel is None or layer.call or is_output(layer, profile):
+        if kernel is None or layer.call or not takers[layer.id]:
             continue
-        activation, normalized = _follows(layer, profile)
+        activation, normalized = _follows(layer, takers)
         spread = kernel.value.rms
         if not normalized and spread > 0 and kernel.value.finite_fraction == 1.0:
             found.append((layer, spread / _asked(kernel, activation)))
@@ -127,15 +128,18 @@ def _kernel(layer: LayerProfile) -> WeightProfile | None:
     return next((w for w in layer.weights if w.fan_in is not None), None)
 
 
-def _follows(layer: LayerProfile, profile: Profile) -> tuple[str | None, bool]:
-    """The activation behind a kernel, and whether a normalisation makes its scale irrelevant."""
+def _follows(layer: LayerProfile, takers: dict[str, list[LayerProfile]]) -> tuple[str | None, bool]:
+    """The activation behind a kernel, and whether its scale does not multiply over the depth.
+
+    It does not in front of a normalisation, nor at the end of a residual branch, which is added.
+    """
     activation, here = layer.activation, layer
     for _ in range(4):
-        after = [other for other in profile.layers if here.id in other.inputs]
+        after = takers[here.id]
         if len(after) != 1:
             return activation, False
         here = after[0]
-        if "Normalization" in here.class_:
+        if "Normalization" in here.class_ or here.class_ == "Add":
             return activation, True
         if here.kernel is not None:
             return activation, False

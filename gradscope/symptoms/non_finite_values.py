@@ -18,9 +18,7 @@ def _sick() -> Profile:
     broken = dataclasses.replace(profile.layers[2], output=bad)
     after = dataclasses.replace(profile.layers[3], input=bad, output=bad)
     loss = dataclasses.replace(profile.loss, value=None)
-    return dataclasses.replace(
-        profile, layers=(*profile.layers[:2], broken, after), loss=loss
-    )
+    return dataclasses.replace(profile, layers=(*profile.layers[:2], broken, after), loss=loss)
 
 
 @symptom(
@@ -79,7 +77,11 @@ def _sites(profile: Profile) -> Iterator[tuple[float, LayerProfile | None, str]]
             text = f"{names([layer.id])} ({layer.class_}) turns finite inputs into NaN or Inf."
             yield _share(made), layer, text
     if profile.loss.value is None:
-        yield 1.0, None, f"The outputs are finite, but the loss ({profile.loss.name}) is NaN or Inf."
+        yield (
+            1.0,
+            None,
+            f"The outputs are finite, but the loss ({profile.loss.name}) is NaN or Inf.",
+        )
     yield from _backward_sites(profile)
 
 
@@ -87,7 +89,11 @@ def _backward_sites(profile: Profile) -> Iterator[tuple[float, LayerProfile | No
     for layer in reversed(profile.layers):
         arriving, leaving = layer.activation_gradient, layer.input_gradient
         made = next(
-            (s for s in (layer.preactivation_gradient, leaving, layer.kernel_gradient) if _is_bad(s)),
+            (
+                s
+                for s in (layer.preactivation_gradient, leaving, layer.kernel_gradient)
+                if _is_bad(s)
+            ),
             None,
         )
         if made is not None and not _is_bad(arriving):

@@ -6,7 +6,7 @@ import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, example_chain, is_output, names
+from gradscope.symptoms._common import confidence, consumers, example_chain, names
 from gradscope.thresholds import Threshold
 
 _ID = "saturated-activation"
@@ -68,12 +68,13 @@ def _example(fraction: float) -> Profile:
     healthy=lambda: _example(0.3),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    takers = consumers(profile)
     saturated = [
         layer
         for layer in profile.layers
         if layer.saturates
         and (layer.saturated_fraction or 0.0) >= limits["warning_fraction"]
-        and not is_output(layer, profile)
+        and takers[layer.id]
     ]
     if not saturated:
         return []

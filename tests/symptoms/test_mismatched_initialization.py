@@ -1,0 +1,81 @@
+"""mismatched-initialization on made-up profiles, fan-in and fan-out 64."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from gradscope.diagnosis import diagnose
+from gradscope.records import Finding, Profile
+from gradscope.symptoms._common import example_chain
+
+ID = "mismatched-initialization"
+ASKED = {"relu": math.sqrt(2 / 64), "selu": math.sqrt(1 / 64), "tanh": math.sqrt(2 / 128)}
+
+
+def found(profile: Profile) -> list[Finding]:
+    return list(diagnose(profile, select=[ID])[0])
+
+
+def scaled(ratio: float, *, activation: str = "relu", depth: int = 11, drift: bool = True):
+    """Kernels at `ratio` times the scale asked for, and a signal that follows or does not."""
+    outputs = [(ratio if drift else 1.0) ** k for k in range(1, depth + 1)]
+    return example_chain(
+        [1e-2] * depth,
+        activation=activation,
+        outputs=outputs,
+        weight_std=ratio * ASKED[activation],
+    )
+
+
+@pytest.mark.parametrize("activation", sorted(ASKED))
+@pytest.mark.parametrize("ratio", [0.1, 10.0], ids=["small", "large"])
+def test_ten_times_off_is_found_for_each_activation(activation, ratio):
+    assert [f.severity for f in found(scaled(ratio, activation=activation))] == ["error"]
+
+
+@pytest.mark.parametrize("activation", sorted(ASKED))
+def test_the_scale_asked_for_is_clean(activation):
+    assert found(scaled(1.0, activation=activation)) == []
+
+
+@pytest.mark.parametrize(("decades", "severity"), [(2.1, "warning"), (4.1, "error")])
+def test_severity_by_the_product_over_depth(decades, severity):
+    """Ten hidden kernels: the output's scale is not judged."""
+    assert [f.severity for f in found(scaled(10 ** (-decades / 10)))] == [severity]
+
+
+def test_silent_below_a_hundredfold():
+    assert found(scaled(10 ** (-1.9 / 10))) == []
+
+
+def test_silent_where_the_signal_does_not_follow():
+    assert found(scaled(0.1, drift=False)) == []
+
+
+def test_silent_in_front_of_a_normalisation():
+    profile = scaled(0.1)
+    layers = [
+        row if n % 2 == 0 else dataclasses.replace(row, class_="BatchNormalization", weights=())
+        for n, row in enumerate(profile.layers)
+    ]
+
+    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+
+
+def test_silent_at_the_end_of_a_residual_branch():
+    """x + f(x): a branch of another scale is added once, not multiplied over the depth."""
+    profile = scaled(0.1)
+    layers = [
+        row if n % 2 == 0 else dataclasses.replace(row, class_="Add", weights=())
+        for n, row in enumerate(profile.layers)
+    ]
+
+    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+
+
+def test_the_direction_is_named():
+    assert "makes the signal larger" in found(scaled(10.0))[0].message
+    assert "makes the signal smaller" in found(scaled(0.1))[0].message
