@@ -45,9 +45,7 @@ def build(case: str) -> tuple[Any, Any, Any, int]:
     layers = keras.layers
     if case in ("resnet50", "mobilenet_v3_small"):
         name = {"resnet50": "ResNet50", "mobilenet_v3_small": "MobileNetV3Small"}[case]
-        model = getattr(keras.applications, name)(
-            weights=None, input_shape=(96, 96, 3), classes=10
-        )
+        model = getattr(keras.applications, name)(weights=None, input_shape=(96, 96, 3), classes=10)
         x = rng.standard_normal((8 * BATCHES, 96, 96, 3)).astype("float32")
         y = rng.integers(0, 10, 8 * BATCHES)
         batch_size, loss = 8, "sparse_categorical_crossentropy"

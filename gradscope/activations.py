@@ -103,11 +103,11 @@ def is_activation(layer: Any) -> bool:
 def activation_of(layer: Any) -> Callable[..., Any] | None:
     """The activation function a layer or graph operation applies, None where it applies none."""
     if is_activation(layer) and not isinstance(layer, keras.layers.Activation):
-        return layer.call  # type: ignore[no-any-return]
+        return layer.call
     function = vars(layer).get("activation")
     if not callable(function) or function is keras.activations.linear:
         return None
-    return function  # type: ignore[no-any-return]
+    return function
 
 
 def activation_name(layer: Any, function: Callable[..., Any]) -> str:

@@ -93,7 +93,7 @@ def _examined(symptom: Symptom, profile: Profile, blocked: bool) -> Sequence[Fin
         return Skipped(symptom.id, "there are non-finite values; remove them first")
     if "data" in symptom.needs and profile.data.kind == "synthetic":
         return Skipped(symptom.id, "needs real data; the inputs were made up")
-    if "recurrent" in symptom.needs and not any(l.timesteps for l in profile.layers):
+    if "recurrent" in symptom.needs and not any(layer.timesteps for layer in profile.layers):
         return Skipped(symptom.id, "no recurrent layer whose steps could be measured")
     limits = {t.id.split(".", 1)[1]: t.value for t in symptom.thresholds}
     return symptom.examine(profile, limits)

@@ -28,7 +28,7 @@ def isolated(model: keras.Model) -> Iterator[None]:
     """
     layers = model._flatten_layers()
     with ExitStack() as stack:
-        stack.callback(_restore_variables, [(v, _value(v)) for v in _variables(model, layers)])
+        stack.callback(_restore_variables, [(v, value_of(v)) for v in _variables(model, layers)])
         for layer in layers:
             stack.callback(_restore_attributes, layer, dict(vars(layer)), _lists(layer))
         for restore in _global_state():
@@ -68,7 +68,8 @@ def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     return list(found.values())
 
 
-def _value(variable: Any) -> tf.Tensor:
+def value_of(variable: Any) -> tf.Tensor:
+    """The variable's value as it is stored: not cast by an autocast scope, not copied."""
     inner = getattr(variable, "_value", variable)
     return inner.read_value() if isinstance(inner, tf.Variable) else tf.convert_to_tensor(inner)
 
@@ -85,7 +86,7 @@ def _restore_variables(saved: list[tuple[Any, tf.Tensor]]) -> None:
     for variable, value in saved:
         # While `value` holds the old buffer, a write can only have gone to another one.
         address = _address(value)
-        if address is None or address != _address(_value(variable)):
+        if address is None or address != _address(value_of(variable)):
             inner = getattr(variable, "_value", variable)
             (inner if isinstance(inner, tf.Variable) else variable).assign(value)
 
@@ -117,12 +118,12 @@ def _global_state() -> list[Callable[[], None]]:
     names = global_state.get_global_attribute("object_name_uids")  # counters behind "dense_1"
     if names is not None:
         counters = dict(names)
-        restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type, return-value]
+        restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type]
     for name in ("current_call_ctx", GLOBAL_SEED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]
         if name == GLOBAL_SEED_GENERATOR and value is not None:
-            seed = _value(value.state)
+            seed = value_of(value.state)
             restore.append(lambda value=value, seed=seed: value.state.assign(seed))  # type: ignore[misc]
     eagerly = tf.config.functions_run_eagerly()
     restore.append(lambda: tf.config.run_functions_eagerly(eagerly))

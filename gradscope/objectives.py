@@ -1,4 +1,4 @@
-"""Which loss is differentiated: the compiled one, the one asked for, or one that fits the output."""
+"""Which loss is differentiated: the one asked for, the compiled one, or one that fits."""
 
 from __future__ import annotations
 

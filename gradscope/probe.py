@@ -109,8 +109,8 @@ def _read(x: Any, y: Any, num_batches: int) -> list[Batch]:
         items = itertools.islice(x, num_batches)
     else:
         raise UnreadableError(
-            f"Cannot read batches from {type(x).__name__}. Expected arrays, a list or dict of them, "
-            "a tf.data.Dataset, a keras.utils.PyDataset or a generator of (x, y)."
+            f"Cannot read batches from {type(x).__name__}. Expected arrays, a list or dict of "
+            "them, a tf.data.Dataset, a keras.utils.PyDataset or a generator of (x, y)."
         )
     return [_as_batch(item, y) for item in items]
 

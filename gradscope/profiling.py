@@ -16,7 +16,7 @@ from gradscope import activations, statistics
 from gradscope._version import __version__
 from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
-from gradscope.isolation import isolated
+from gradscope.isolation import isolated, value_of
 from gradscope.records import (
     BackwardFactors,
     DataCard,
@@ -115,7 +115,7 @@ def _weights(model: keras.Model, captured: Captured) -> dict[int, WeightProfile]
     numbers = {id(v): number for number, v in enumerate(trainable)}
     for variable in model.weights:
         if keras.backend.is_float_dtype(variable.dtype):
-            reducer.add(("value", id(variable)), as_array(variable.value))
+            reducer.add(("value", id(variable)), as_array(value_of(variable)))
     return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}
 
 
@@ -164,7 +164,7 @@ def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
 def _num_distinct_units(variable: Any) -> int | None:
     if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
         return None
-    units = as_array(variable.value).reshape(-1, variable.shape[-1])
+    units = as_array(value_of(variable)).reshape(-1, variable.shape[-1])
     # A random projection tells columns apart without sorting whole columns.
     weights = np.cos(np.arange(1, units.shape[0] + 1))
     return len(np.unique(weights @ units.astype(np.float64)))
@@ -201,10 +201,12 @@ def _layers(
     called = {row.site.path for row in rows.values()}
     owned = {site.path: _owned(site, weights) for site in places}
     profiles = [_layer(row, owned[row.site.path], captured) for row in rows.values()]
-    for site in places:
-        if site.path not in called and any(w.trainable for w in owned[site.path]):
-            profiles.append(_uncalled(site, owned[site.path]))
-    return profiles
+    silent = [site for site in places if site.path not in called]
+    return profiles + [
+        _uncalled(site, owned[site.path])
+        for site in silent
+        if any(w.trainable for w in owned[site.path])
+    ]
 
 
 def _owned(site: Site, weights: dict[int, WeightProfile]) -> tuple[WeightProfile, ...]:

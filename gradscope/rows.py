@@ -21,12 +21,10 @@ _Counts = tuple[int, int, int, int]
 
 def as_array(tensor: Any) -> np.ndarray:
     """The tensor's entries, without a copy where its device and dtype allow it."""
-    if isinstance(tensor, tf.IndexedSlices):
-        tensor = tf.convert_to_tensor(tensor)
     try:
         return np.asarray(memoryview(tensor))
-    except Exception:  # bfloat16 and other devices have no buffer
-        return np.asarray(tensor.numpy())
+    except Exception:  # IndexedSlices, bfloat16 and other devices have no buffer
+        return np.asarray(tf.convert_to_tensor(tensor).numpy())
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ from gradscope.structure import Site
 # computes from logits (softmax, sigmoid) would quietly become the less exact one.
 _CARRIED = ("_keras_mask", "_keras_logits")
 _ORIGIN = "_gradscope_origin"
+_EAGER = type(tf.constant(0))
 
 
 def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
@@ -49,7 +50,7 @@ def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
 def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None) -> Any:
     """A copy of `tensor` that hands the gradient arriving at it to `backward`."""
     with record.stop_recording():
-        copy = tf.identity(tensor)
+        copy = tf.raw_ops.Identity(input=tensor)
 
     def gradient(upstream: Any) -> list[Any]:
         backward(upstream)
@@ -64,9 +65,18 @@ def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | 
     return copy
 
 
+def _is_concrete(value: Any) -> bool:
+    """Whether `value` is a tensor that holds values; a symbolic one has nothing to note."""
+    return type(value) is _EAGER  # isinstance would ask several abstract classes each time
+
+
 def _can_tap(value: Any) -> bool:
-    """Whether `value` is a concrete tensor that carries gradients (symbolic ones pass by)."""
-    return isinstance(value, tf.Tensor) and hasattr(value, "numpy") and value.dtype.is_floating
+    """Whether `value` is a concrete tensor that carries gradients."""
+    return type(value) is _EAGER and value.dtype.is_floating
+
+
+def _tensors(args: Any, kwargs: Any) -> list[Any]:
+    return [v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, tf.Tensor)]
 
 
 def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
@@ -75,8 +85,9 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
 
     @functools.wraps(call)
     def tapped(*args: Any, **kwargs: Any) -> Any:
-        flat = [v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, tf.Tensor)]
-        if any(not hasattr(v, "numpy") for v in flat):
+        alone = len(args) == 1 and not kwargs and _is_concrete(args[0])
+        flat = args if alone else _tensors(args, kwargs)
+        if not alone and not all(map(_is_concrete, flat)):
             return call(*args, **kwargs)
         row = rows.begin(site, [o for v in flat if (o := getattr(v, _ORIGIN, None))], function)
         number = itertools.count()
@@ -93,7 +104,7 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
             n = next(number)
             return tap(value, lambda g: rows.note_gradient(row, "input_gradient", g, n))
 
-        if len(args) == 1 and not kwargs and isinstance(args[0], tf.Tensor):
+        if alone:
             args = (enter(args[0]),)
         else:
             args, kwargs = keras.tree.map_structure(enter, (args, kwargs))
@@ -114,7 +125,7 @@ def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
     number = itertools.count()
 
     def leave(value: Any) -> Any:
-        if not isinstance(value, tf.Tensor) or not hasattr(value, "numpy"):
+        if not _is_concrete(value):
             return value
         if not _can_tap(value):
             setattr(value, _ORIGIN, row.origin)
@@ -124,7 +135,7 @@ def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
         backward = lambda g: rows.note_gradient(row, "activation_gradient", g, n)  # noqa: E731
         return tap(value, backward, row.origin)
 
-    if isinstance(outputs, tf.Tensor):
+    if _is_concrete(outputs):
         return leave(outputs)
     return keras.tree.map_structure(leave, outputs)
 
@@ -208,9 +219,8 @@ def _cell_call(call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
         for number, state in enumerate(keras.tree.flatten(new_states)):
             role = "first" if number == 0 else "other"
             if _can_tap(state) and id(state) not in tapped_states:
-                tapped_states[id(state)] = tap(
-                    state, lambda g, role=role: row.note_state(step, role, as_array(g))
-                )
+                note = functools.partial(row.note_state, step, role)
+                tapped_states[id(state)] = tap(state, lambda g, note=note: note(as_array(g)))  # type: ignore[misc]
         new_states = keras.tree.map_structure(lambda s: tapped_states.get(id(s), s), new_states)
         return tapped_states.get(id(output), output), new_states
 

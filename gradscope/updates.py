@@ -10,6 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.isolation import value_of
+from gradscope.rows import as_array
+
 # Optimizers whose update of an entry depends on that entry's own history only: many small weights
 # can then share one flat variable, which is what makes a thousand layers cheap.
 _ELEMENTWISE = (
@@ -118,9 +121,9 @@ class Twin:
         for stand_in, value in zip(self._stand_ins, before, strict=True):
             stand_in.assign(value)
         grads = [
-            tf.zeros_like(self._variables[i].value)
+            tf.zeros_like(value_of(self._variables[i]))
             if gradients[i] is None
-            else tf.cast(gradients[i], self._variables[i].dtype)
+            else _as_dtype(gradients[i], self._variables[i].dtype)
             for i in self._bucket
         ]
         self._optimizer.apply(self._joined(grads), self._stand_ins)
@@ -134,10 +137,16 @@ class Twin:
                 yield i, change.reshape(self._variables[i].shape)
 
     def _values(self) -> list[Any]:
-        return self._joined([tf.convert_to_tensor(self._variables[i].value) for i in self._bucket])
+        return self._joined([value_of(self._variables[i]) for i in self._bucket])
 
     def _joined(self, tensors: list[Any]) -> list[Any]:
-        return [tf.concat([tf.reshape(t, [-1]) for t in tensors], 0)] if self._flat else tensors
+        if not self._flat:
+            return tensors
+        return [tf.constant(np.concatenate([as_array(t).reshape(-1) for t in tensors]))]
+
+
+def _as_dtype(tensor: Any, dtype: str) -> Any:
+    return tensor if tensor.dtype == dtype else tf.cast(tensor, dtype)
 
 
 def _clipped(optimizer: Any, gradients: list[Any]) -> list[Any]:

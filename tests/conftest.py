@@ -1,4 +1,4 @@
-"""What every test starts from: fixed seeds, and property tests that draw the same cases each run."""
+"""What every test starts from: fixed seeds, and property tests that repeat their cases."""
 
 from __future__ import annotations
 

@@ -33,12 +33,14 @@ RENDERING = {"jinja2", "markupsafe", "rich"}
 
 
 def unit_of(path: Path) -> str:
-    """"symptoms" for gradscope/symptoms/dead_relu.py, "rows" for gradscope/rows.py."""
+    """ "symptoms" for gradscope/symptoms/dead_relu.py, "rows" for gradscope/rows.py."""
     return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
 def level_of(unit: str) -> int:
-    return next(n for n, units in enumerate(LEVELS) if unit in units)
+    found = [n for n, units in enumerate(LEVELS) if unit in units]
+    assert found, f"{unit} has no place in LEVELS"
+    return found[0]
 
 
 def imports(path: Path, *, lazy: bool) -> Iterator[str]:
@@ -116,9 +118,7 @@ def test_below_the_measurements_there_is_numpy_only(path):
     assert others(imports(path, lazy=True)) <= {"numpy"}
 
 
-@pytest.mark.parametrize(
-    "path", sorted((ROOT / "symptoms").glob("[!_]*.py")), ids=lambda p: p.name
-)
+@pytest.mark.parametrize("path", sorted((ROOT / "symptoms").glob("[!_]*.py")), ids=lambda p: p.name)
 def test_symptoms_do_not_know_of_each_other(path):
     shared = [n for n in imports(path, lazy=True) if n.startswith("gradscope.symptoms.")]
 

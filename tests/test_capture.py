@@ -13,7 +13,8 @@ from keras import layers
 from gradscope.objectives import objective
 from gradscope.profiling import profile
 from gradscope.records import DataCard, LayerProfile, Profile
-from tests.models import ZOO, Case, mixed_precision, mlp, normal, two_batches
+from tests.byhand import normal, two_batches
+from tests.models import ZOO, Case, mixed_precision, mlp
 
 ROLES = {
     "input": "input_gradient",

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import random
-import warnings
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from keras.src.backend.common import global_state
 
 import gradscope
 from gradscope import taps
 from gradscope.isolation import isolated, patched
 from gradscope.rows import Rows
-from tests.models import ZOO, normal
+from tests.byhand import normal
+from tests.models import ZOO
+from tests.snapshot import Snapshot
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -63,57 +63,6 @@ def trained() -> keras.Model:
     model = everything()
     model.fit(*data(), batch_size=4, verbose=0)
     return model
-
-
-class Snapshot:
-    """All that an analysis might change; compare two with `differences`."""
-
-    def __init__(self, model: keras.Model):
-        self.owners = {f"layer {n} {v.name}": v for n, v in enumerate(model._flatten_layers())}
-        if getattr(model, "optimizer", None) is not None:
-            self.owners["optimizer"] = model.optimizer
-        self.attributes = {name: dict(vars(owner)) for name, owner in self.owners.items()}
-        self.values = {f"variable {n}": v for n, v in enumerate(bytes_of(model))}
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # reading TensorFlow's generator
-            self.values.update(process_state())
-        self.values["trainable"] = [layer.trainable for layer in model._flatten_layers()]
-        self.values["losses"] = [len(layer._losses) for layer in model._flatten_layers()]
-
-    def differences(self, other: Snapshot) -> list[str]:
-        changed = [k for k in self.values if self.values[k] != other.values[k]]
-        for name, before in self.attributes.items():
-            after = other.attributes[name]
-            changed += [f"{name}.{k}" for k in before.keys() ^ after.keys()]
-            changed += [f"{name}.{k}" for k in before.keys() & after.keys()
-                        if before[k] is not after[k] and not same_number(before[k], after[k])]
-        return changed
-
-
-def same_number(a, b) -> bool:
-    return isinstance(a, (int, float, str)) and type(a) is type(b) and a == b
-
-
-def bytes_of(model: keras.Model) -> list[bytes]:
-    held = [*model.variables, *model.metrics_variables]
-    if getattr(model, "optimizer", None) is not None:
-        held += model.optimizer.variables
-    plain = [v for layer in model._flatten_layers() for v in vars(layer).values()
-             if isinstance(v, tf.Variable)]
-    return [np.asarray(v.numpy()).tobytes() for v in (*held, *plain)]
-
-
-def process_state() -> dict[str, object]:
-    generator = global_state.get_global_attribute("global_seed_generator")
-    return {
-        "eagerly": tf.config.functions_run_eagerly(),
-        "python": random.getstate(),
-        "numpy": repr(np.random.get_state()),
-        "keras seed": None if generator is None else generator.state.numpy().tobytes(),
-        "names": dict(global_state.get_global_attribute("object_name_uids") or {}),
-        "call context": global_state.get_global_attribute("current_call_ctx"),
-        "dtype policy": keras.config.dtype_policy().name,
-    }
 
 
 def analyze(model: keras.Model) -> gradscope.Report:
@@ -297,10 +246,17 @@ def test_patched_restores_after_an_exception():
 
     target = Target()
     target.own = 1
-    with pytest.raises(RuntimeError), patched([(target, "own", 2), (target, "held", 3)]):
-        assert (target.own, target.held) == (2, 3)
-        raise RuntimeError
+    inside = []
 
+    def fail():
+        with patched([(target, "own", 2), (target, "held", 3)]):
+            inside.append((target.own, target.held))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+
+    assert inside == [(2, 3)]
     assert vars(target) == {"own": 1}
 
 

@@ -11,7 +11,7 @@ from keras import layers
 from gradscope.capture import Batch, Objective
 from gradscope.errors import CannotExamineError, UsageError
 from gradscope.objectives import labels, objective
-from tests.models import classes, normal
+from tests.byhand import classes, normal
 
 
 def model_of(units: int, activation: str | None = None, **compiled) -> keras.Model:

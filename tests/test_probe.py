@@ -10,13 +10,11 @@ from keras import layers
 
 from gradscope import probe
 from gradscope.errors import CannotExamineError, UnreadableError
-from tests.models import normal
+from tests.byhand import normal
 
 
 def batches(x=None, y=None, model=None, batch_size=4, num_batches=3, seed=0):
-    return probe.batches(
-        model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
-    )
+    return probe.batches(model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed)
 
 
 def numbered(count: int) -> tuple[np.ndarray, np.ndarray]:

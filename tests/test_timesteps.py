@@ -14,7 +14,7 @@ from gradscope.capture import Batch
 from gradscope.objectives import objective
 from gradscope.profiling import half_life, profile
 from gradscope.records import DataCard, Timesteps
-from tests.models import normal, squared
+from tests.byhand import normal, squared
 
 STEPS, BATCH, FEATURES, UNITS = 9, 6, 3, 5
 REL = 1e-5

@@ -9,7 +9,6 @@ import tensorflow as tf
 from keras import layers, optimizers
 
 from gradscope.updates import updates
-from tests.models import normal
 
 
 def excluding(make):

@@ -32,12 +32,12 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
     id=_ID,
     summary="rectifier units are off for every sample, get no gradient and never come back",
     why=(
-        "Left of its corner ReLU is flat: a unit that is off for every sample gets no gradient, so "
-        "its weights never change again. It is lost, and with it part of the layer."
+        "Left of its corner ReLU is flat: a unit that is off for every sample gets no gradient, "
+        "so its weights never change again. It is lost, and with it part of the layer."
     ),
     measured=(
-        "Units (channels) whose local derivative is exactly zero at every sample and position seen, "
-        "with the number of samples; for ReLU, ReLU6 and any activation flat on one side."
+        "Units (channels) whose local derivative is exactly zero at every sample and position "
+        "seen, with the number of samples; for ReLU, ReLU6 and any activation flat on one side."
     ),
     silent=(
         "Units that are off for most samples but not for all: 60-80 % zeros are ordinary sparsity. "

@@ -12,7 +12,7 @@ from gradscope.thresholds import Threshold
 _ID = "mismatched-initialization"
 _CULPRIT_RATIO = 2.0
 _LINEAR_GAIN = 1.0
-# Var[w] * fan: He et al. 2015 eq. 10 for rectifiers; LeCun 1998 (SELU: Klambauer 2017); else Glorot.
+# Which scale is asked for: He et al. 2015, eq. 10; Klambauer et al. 2017; else Glorot.
 _RECTIFIERS = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "hard_silu", "mish")
 _SELF_NORMALIZING = ("selu",)
 
@@ -33,8 +33,8 @@ def _sick() -> Profile:
         "signal dies or overflows before training begins."
     ),
     measured=(
-        "Standard deviation of each kernel over the one its activation asks for (He for ReLU's kin, "
-        "LeCun for SELU, else Glorot); the product over depth, in decades, where the measured "
+        "Standard deviation of each kernel over the one its activation asks for (He for ReLU's "
+        "kin, LeCun for SELU, else Glorot); the product over depth, in decades, where the measured "
         "signal, forward or backward, confirms it."
     ),
     silent=(
@@ -85,8 +85,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         return []
     if abs(drift) < abs(product) / 2:
         return []
-    off = [(l, r) for l, r in kernels if abs(math.log(r)) >= math.log(_CULPRIT_RATIO)]
-    off = [(l, r) for l, r in off if (r > 1) == (product > 0)] or kernels
+    same_way = [pair for pair in kernels if (pair[1] > 1) == (product > 0)]
+    far = math.log(_CULPRIT_RATIO)
+    off = [pair for pair in same_way if abs(math.log(pair[1])) >= far] or kernels
     is_error = abs(product) >= limits["error_decades"]
     return [
         Finding(

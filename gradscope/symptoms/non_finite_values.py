@@ -32,7 +32,7 @@ def _sick() -> Profile:
         "Share of entries that are not finite, in every input, output, weight and gradient; the "
         "culprit is where finite values go in and others come out."
     ),
-    silent="Never: a healthy model has none. A loss scale that overflows is halved first, as in fit.",
+    silent="Never: a healthy model has none. (A loss scale that overflows is halved, as in fit.)",
     treatments=("gradient-clipping", "learning-rate", "input-normalization", "loss-scaling"),
     sources=("IEEE 754: comparisons with NaN are false",),
     sick=_sick,
@@ -43,7 +43,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     if not sites:
         return []
     share, layer, message = sites[0]
-    victims = [l.id for l in profile.layers if any(map(_is_bad, _all(l)))]
+    victims = [row.id for row in profile.layers if any(map(_is_bad, _all(row)))]
     culprits = (layer.id,) if layer is not None else ()
     return [
         Finding(

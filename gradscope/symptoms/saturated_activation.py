@@ -24,8 +24,8 @@ def _example(fraction: float) -> Profile:
     id=_ID,
     summary="units of a bounded activation are pushed to where it is flat and pass no gradient",
     why=(
-        "At its flat ends an activation's derivative is close to zero. Units that sit there hand on "
-        "almost no gradient and change little, whatever the loss says."
+        "At its flat ends an activation's derivative is close to zero. Units that sit there hand "
+        "on almost no gradient and change little, whatever the loss says."
     ),
     measured=(
         "Share of pre-activations at which the activation's own derivative is below a tenth of its "

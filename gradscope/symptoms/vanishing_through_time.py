@@ -23,8 +23,8 @@ _ID = "vanishing-through-time"
         "gradient at the step (all states together); their product over the sequence, in decades."
     ),
     silent=(
-        "Short sequences; gated cells (LSTM, GRU) at their usual start, because their gates open in "
-        "training; masked steps."
+        "Short sequences; gated cells (LSTM, GRU) at their usual start, because their gates open "
+        "in training; masked steps."
     ),
     needs=("recurrent",),
     thresholds=(
@@ -49,8 +49,8 @@ _ID = "vanishing-through-time"
             38.0,
             "decades",
             "derived",
-            "float32 spans 38 decades below one. Gates at their usual start lose 0.09 (LSTM) to 0.2 "
-            "(GRU) decades a step and still learn tasks of 100 steps, because training opens them",
+            "float32 spans 38 decades below one. Gates at their usual start lose 0.09 (LSTM) to "
+            "0.2 (GRU) decades a step and still learn tasks of 100 steps: training opens them",
             "Not even an underflowing trace of the first step arrives for the gates to learn from.",
         ),
     ),

@@ -270,7 +270,7 @@ def test_a_threshold_of_another_symptom_is_an_error(folder):
     thresholds = '(Threshold("other.bound", 1.0, "x", "convention", "s", "n"),)'
     (folder / "zz_foreign.py").write_text(WHOLE.format(id="zz-foreign", thresholds=thresholds))
 
-    with pytest.raises(ValueError, match="must start with 'zz-foreign.'"):
+    with pytest.raises(ValueError, match=r"must start with 'zz-foreign\.'"):
         symptoms.registry()
 
 

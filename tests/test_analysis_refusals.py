@@ -1,0 +1,124 @@
+"""analyze refuses what it cannot examine, in one line that names the remedy."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import gradscope
+from gradscope import CannotExamineError, GradscopeError, UnreadableError, UsageError
+from tests.byhand import normal
+from tests.healthy import sequential
+from tests.models import mlp
+
+
+def arrays() -> tuple[np.ndarray, np.ndarray]:
+    return normal(64, 8), normal(64, 1, seed=1)
+
+
+def refusal(kind: type[GradscopeError], *args, **kwargs) -> str:
+    with pytest.raises(kind) as caught:
+        gradscope.analyze(*args, **kwargs)
+    message = str(caught.value)
+    assert "\n" not in message
+    assert "\x1b" not in message
+    return message
+
+
+def test_something_else_than_a_model():
+    assert "Received str" in refusal(UsageError, "model.keras")
+
+
+def test_a_layer_is_no_model():
+    assert "Expected a keras.Model" in refusal(UsageError, layers.Dense(1))
+
+
+@pytest.mark.parametrize("name", ["batch_size", "num_batches"])
+@pytest.mark.parametrize("value", [0, -1, 1.5, "4"])
+def test_a_size_that_cannot_be(name, value):
+    assert f"{name} must be" in refusal(UsageError, mlp().model, *arrays(), **{name: value})
+
+
+@pytest.mark.parametrize("name", ["select", "ignore"])
+def test_an_unknown_symptom_names_the_nearest(name):
+    message = refusal(UsageError, mlp().model, *arrays(), **{name: ["vanishing-gradients"]})
+
+    assert "Did you mean: vanishing-gradient" in message
+
+
+def test_an_unknown_loss():
+    message = refusal(UsageError, sequential(layers.Dense(1)), *arrays(), loss="mean_sqared")
+
+    assert "Unknown loss 'mean_sqared'" in message
+
+
+def test_no_samples():
+    model = sequential(layers.Dense(1))
+
+    assert "empty" in refusal(UnreadableError, model, np.zeros((0, 8)), np.zeros((0, 1)))
+
+
+def test_an_empty_generator():
+    assert "empty" in refusal(UnreadableError, sequential(layers.Dense(1)), iter([]))
+
+
+def test_data_of_no_known_kind():
+    assert "object" in refusal(UnreadableError, sequential(layers.Dense(1)), object())
+
+
+def test_inputs_of_another_shape():
+    message = refusal(GradscopeError, sequential(layers.Dense(1)), normal(32, 5), normal(32, 1))
+
+    assert "5" in message
+    assert "8" in message
+
+
+def test_labels_of_another_length():
+    message = refusal(GradscopeError, sequential(layers.Dense(1)), normal(32, 8), normal(31, 1))
+
+    assert "31" in message
+
+
+def test_nothing_to_train():
+    model = sequential(layers.Dense(1, trainable=False))
+
+    assert "no trainable weights" in refusal(CannotExamineError, model, *arrays())
+
+
+def test_a_model_that_does_not_say_what_it_takes():
+    class Silent(keras.Model):
+        def call(self, x):
+            return x
+
+    assert "Pass data" in refusal(CannotExamineError, Silent())
+
+
+def test_a_model_that_fails_in_its_call():
+    class Broken(layers.Layer):
+        def call(self, x):
+            if hasattr(x, "numpy"):
+                raise ValueError("first line\nsecond line")
+            return x
+
+    message = refusal(CannotExamineError, sequential(layers.Dense(4), Broken()), *arrays())
+
+    assert "could not be run on the data" in message
+
+
+def test_a_train_step_of_its_own():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1)
+
+        def call(self, x):
+            return self.dense(x)
+
+        def train_step(self, data):
+            raise AssertionError("gradscope does not call this")
+
+    model = Own()
+    model.compile("sgd")
+    assert "train_step" in refusal(CannotExamineError, model, *arrays())
