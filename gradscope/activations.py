@@ -77,7 +77,8 @@ def count_inside(z: np.ndarray, intervals: tuple[Interval, ...]) -> int:
 
 def units_inside(z: np.ndarray, intervals: tuple[Interval, ...], axis: int) -> np.ndarray:
     """Which units (positions on `axis`) have every entry of `z` in the intervals; bool (units,)."""
-    units = np.moveaxis(z, axis, -1).reshape(-1, z.shape[axis])
+    last = z if axis == -1 else np.moveaxis(z, axis, -1)
+    units = last.reshape(-1, last.shape[-1])
     if len(intervals) == 1 and intervals[0][0] == -np.inf:
         return np.asarray(units.max(axis=0) <= intervals[0][1])
     inside = np.zeros(units.shape, bool)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -32,7 +34,7 @@ class Captured:
     Attributes:
         rows: the rows, filled by the taps.
         losses: the loss of each batch, not scaled.
-        gradients: of the first batch, by trainable variable; None where the loss has no path.
+        gradients: of the last batch, by trainable variable; None where the loss has no path.
         loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
     """
 
@@ -67,9 +69,9 @@ def capture(
     while True:
         rows = Rows()
         with patched(patches(sites, rows)):
-            losses, first = _passes(model, batches, objective, rows, scale)
-        if scale <= 1.0 or _are_finite(rows, len(first)):
-            return Captured(rows, losses, first, scale)
+            losses, grads = _passes(model, batches, objective, rows, scale)
+        if scale <= 1.0 or _are_finite(rows, len(grads)):
+            return Captured(rows, losses, grads, scale)
         scale = max(1.0, scale / 2.0)
 
 
@@ -87,19 +89,31 @@ def _passes(
     scale: float,
 ) -> tuple[tuple[float, ...], list[Any]]:
     losses: list[float] = []
-    first: list[Any] = []
+    grads: list[Any] = []
     # User code under tf.function would hide its tensors from the taps.
     tf.config.run_functions_eagerly(True)
-    with patched(_loss_patches(model, objective)):
+    with patched(_loss_patches(model, objective)), _no_collection():
         for batch in batches:
             rows.begin_pass()
+            grads = []  # those of one batch only are held at a time
             loss, grads = _backward(model, batch, scale)
             for number, gradient in enumerate(grads):
                 if gradient is not None:
                     rows.reducer.add(("gradient", number), as_array(gradient))
             losses.append(float(loss))
-            first = first or grads
-    return tuple(losses), first
+    return tuple(losses), grads
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the cyclic garbage collector from walking over all rows again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 def _backward(model: keras.Model, batch: Batch, scale: float) -> tuple[Any, list[Any]]:

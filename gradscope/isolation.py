@@ -14,6 +14,7 @@ from keras.src.backend.common import global_state
 from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 _ABSENT = object()
+_RESOURCE_VARIABLE = type(tf.Variable(0.0))
 _MUTATED_IN_PLACE = ("_losses", "_loss_ids")
 
 
@@ -71,7 +72,11 @@ def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
 def value_of(variable: Any) -> tf.Tensor:
     """The variable's value as it is stored: not cast by an autocast scope, not copied."""
     inner = getattr(variable, "_value", variable)
-    return inner.read_value() if isinstance(inner, tf.Variable) else tf.convert_to_tensor(inner)
+    if not isinstance(inner, tf.Variable):
+        return tf.convert_to_tensor(inner)
+    if type(inner) is _RESOURCE_VARIABLE:  # in one operation where read_value takes two
+        return tf.raw_ops.ReadVariableOp(resource=inner.handle, dtype=inner.dtype)
+    return inner.read_value()
 
 
 def _address(tensor: tf.Tensor) -> int | None:

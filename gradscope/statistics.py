@@ -25,6 +25,7 @@ _SAFE_SQUARES = (1e-12, 1e15)
 _LOWEST, _HIGHEST = -200, 200
 _NUM_BINS = _HIGHEST - _LOWEST + 1
 _EXPONENT_BIAS = 1023
+_LOWEST_FIELD = _LOWEST + _EXPONENT_BIAS
 _FLOAT32_LOWEST = -127  # the exponent that field 0 would stand for
 _SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 _EMPTY = TensorStats(0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
@@ -41,6 +42,18 @@ class _Sums:
         self.histogram = np.zeros(_NUM_BINS, np.int64)
 
 
+class _Scratch:
+    """Room for intermediate results: fresh large arrays would be mapped anew at every flush."""
+
+    __slots__ = ("fields", "is_zero", "magnitudes", "offsets")
+
+    def __init__(self) -> None:
+        self.magnitudes = np.empty(_BUFFER)
+        self.is_zero = np.empty(_BUFFER, bool)
+        self.fields = np.empty(_BUFFER, np.int64)
+        self.offsets = np.empty(_BUFFER, np.int64)  # of each entry's segment in the bins
+
+
 class Reducer:
     """Collects arrays under keys and gives the statistics of each key.
 
@@ -54,6 +67,7 @@ class Reducer:
     def __init__(self) -> None:
         self._sums: dict[Hashable, _Sums] = {}
         self._buffer = np.empty(_BUFFER)
+        self._scratch = _Scratch()
         self._pending: list[tuple[_Sums, int]] = []
         self._used = 0
 
@@ -79,6 +93,9 @@ class Reducer:
             stop = min(flat.size, start + _BUFFER - self._used)
             length = stop - start
             self._buffer[self._used : self._used + length] = flat[start:stop]
+            self._scratch.offsets[self._used : self._used + length] = (
+                len(self._pending) * _NUM_BINS - _LOWEST_FIELD
+            )
             self._pending.append((sums, self._used))
             self._used += length
             start = stop
@@ -94,7 +111,7 @@ class Reducer:
 
     def _flush(self) -> None:
         if self._used:
-            _reduce(self._buffer[: self._used], self._pending)
+            _reduce(self._buffer[: self._used], self._pending, self._scratch)
             self._pending, self._used = [], 0
 
 
@@ -163,7 +180,8 @@ def _add_large(sums: _Sums, x: np.ndarray) -> bool:
     first = _FLOAT32_LOWEST - _LOWEST
     sums.histogram[first : first + octaves.size] += octaves
     if subnormal.size:
-        sums.histogram += _octaves(subnormal.astype(np.float64), np.array([subnormal.size]))[0]
+        octave = np.frexp(np.abs(subnormal))[1] - 1 - _LOWEST
+        sums.histogram += np.bincount(octave, minlength=_NUM_BINS)
     return True
 
 
@@ -181,22 +199,27 @@ def _float32_octaves(x: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _reduce(x: np.ndarray, pending: list[tuple[_Sums, int]]) -> None:
+def _reduce(x: np.ndarray, pending: list[tuple[_Sums, int]], scratch: _Scratch) -> None:
     """Add the segments of `x` that start at the pending offsets to their sums."""
     starts = np.array([start for _, start in pending])
-    lengths = np.diff(starts, append=x.size)
-    abs_max = np.maximum.reduceat(np.abs(x), starts)
+    lengths = np.append(starts[1:], x.size) - starts
+    magnitudes = np.abs(x, out=scratch.magnitudes[: x.size])
+    abs_max = np.maximum.reduceat(magnitudes, starts)
     num_finite = lengths
     if not np.isfinite(abs_max).all():
         finite = np.isfinite(x)
         num_finite = np.add.reduceat(finite, starts, dtype=np.int64)
         x = np.where(finite, x, 0.0)
-        abs_max = np.maximum.reduceat(np.abs(x), starts)
-    zeros = np.add.reduceat(x == 0.0, starts, dtype=np.int64)
+        magnitudes = np.abs(x, out=magnitudes)
+        abs_max = np.maximum.reduceat(magnitudes, starts)
+    is_zero = np.equal(x, 0.0, out=scratch.is_zero[: x.size])
+    zeros = np.add.reduceat(is_zero, starts, dtype=np.int64)
     total = np.add.reduceat(x, starts)
+    octaves = _octaves(magnitudes, scratch, len(pending))
+    octaves[:, 0] -= zeros
     with np.errstate(over="ignore"):
-        squares = np.add.reduceat(x * x, starts)
-    octaves = _octaves(x, lengths)
+        magnitudes *= magnitudes
+    squares = np.add.reduceat(magnitudes, starts)
     for i, (sums, _) in enumerate(pending):
         missing = int(lengths[i] - num_finite[i])
         sums.count += int(lengths[i])
@@ -206,20 +229,21 @@ def _reduce(x: np.ndarray, pending: list[tuple[_Sums, int]]) -> None:
         sums.squares += float(squares[i])
         sums.abs_max = max(sums.abs_max, float(abs_max[i]))
         sums.histogram += octaves[i]
-        # Zeros (and the non-finite, set to zero above) have fallen into the lowest bin.
-        sums.histogram[0] -= int(zeros[i])
 
 
-def _octaves(x: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """Counts of floor(log2|x|) by segment, read from the exponent bits; zeros in the lowest bin."""
-    bins = x.view(np.int64) >> 52
-    bins &= 0x7FF
-    bins -= _EXPONENT_BIAS + _LOWEST
-    np.clip(bins, 0, _NUM_BINS - 1, out=bins)
-    num = len(lengths)
-    if num > 1:
-        bins += np.repeat(np.arange(num) * _NUM_BINS, lengths)
-    return np.bincount(bins, minlength=num * _NUM_BINS).reshape(num, _NUM_BINS)
+def _octaves(magnitudes: np.ndarray, scratch: _Scratch, num_segments: int) -> np.ndarray:
+    """Counts of floor(log2 x) by segment, from the exponent bits of x >= 0.
+
+    Zeros count in the lowest bin, exponents beyond the range at its ends.
+    """
+    fields = scratch.fields[: magnitudes.size]
+    np.right_shift(magnitudes.view(np.int64), 52, out=fields)
+    np.maximum(fields, _LOWEST_FIELD, out=fields)
+    if fields.max() >= _LOWEST_FIELD + _NUM_BINS:
+        np.minimum(fields, _LOWEST_FIELD + _NUM_BINS - 1, out=fields)
+    fields += scratch.offsets[: magnitudes.size]
+    counts = np.bincount(fields, minlength=num_segments * _NUM_BINS)
+    return counts.reshape(num_segments, _NUM_BINS)
 
 
 def _finish(sums: _Sums) -> TensorStats:

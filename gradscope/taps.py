@@ -57,11 +57,11 @@ def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | 
         return [upstream]
 
     record.record_operation("GradscopeTap", [copy], [tensor], gradient)
+    attributes = vars(tensor)  # a missing attribute of a tensor is dear: getattr raises inside
     for name in _CARRIED:
-        value = getattr(tensor, name, None)
-        if value is not None:
-            setattr(copy, name, value)
-    setattr(copy, _ORIGIN, origin or getattr(tensor, _ORIGIN, None))
+        if name in attributes:
+            setattr(copy, name, attributes[name])
+    setattr(copy, _ORIGIN, origin or attributes.get(_ORIGIN))
     return copy
 
 
@@ -89,13 +89,13 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
         flat = args if alone else _tensors(args, kwargs)
         if not alone and not all(map(_is_concrete, flat)):
             return call(*args, **kwargs)
-        row = rows.begin(site, [o for v in flat if (o := getattr(v, _ORIGIN, None))], function)
+        row = rows.begin(site, [o for v in flat if (o := vars(v).get(_ORIGIN))], function)
         number = itertools.count()
 
         def enter(value: Any) -> Any:
             if not _can_tap(value):
                 return value
-            rows.note_input(row, value, getattr(value, _ORIGIN, None))
+            rows.note_input(row, value, vars(value).get(_ORIGIN))
             if is_activation:
                 rows.count_preactivation(row, as_array(value))
             if row.hands_on_gradient:
