@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import platform
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope import activations, statistics
+from gradscope import activations
 from gradscope._version import __version__
 from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
-from gradscope.isolation import isolated, value_of
+from gradscope.isolation import isolated
 from gradscope.records import (
     BackwardFactors,
     DataCard,
-    Histogram,
     LayerProfile,
     LossCard,
     ModelCard,
@@ -29,9 +26,9 @@ from gradscope.records import (
     Timesteps,
     WeightProfile,
 )
-from gradscope.rows import Row, as_array
+from gradscope.rows import Row
 from gradscope.structure import Site, own_variables, sites
-from gradscope.updates import updates
+from gradscope.weights import kernel_stats, ratio, rescaled, weight_profiles
 
 GRADIENT_ROLES = ("input_gradient", "preactivation_gradient", "activation_gradient")
 
@@ -59,7 +56,7 @@ def profile(
     places = sites(model)
     with isolated(model):
         captured = capture(model, places, batches, objective)
-        weights = _weights(model, captured)
+        weights = weight_profiles(model, captured)
     return Profile(
         model=_model_card(model, places, source),
         data=data,
@@ -102,97 +99,6 @@ def _loss_card(captured: Captured, objective: Objective) -> LossCard:
     return LossCard(objective.name, value if math.isfinite(value) else None, objective.note)
 
 
-def _weights(model: keras.Model, captured: Captured) -> dict[int, WeightProfile]:
-    """Every weight of the model by the id of its variable."""
-    trainable = model.trainable_weights
-    reducer = captured.rows.reducer
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
-        scale = captured.loss_scale
-        grads = [None if g is None else _unscaled(g, scale) for g in captured.gradients]
-        for number, change in updates(optimizer, trainable, grads):
-            reducer.add(("update", number), change)
-    numbers = {id(v): number for number, v in enumerate(trainable)}
-    for variable in model.weights:
-        if keras.backend.is_float_dtype(variable.dtype):
-            reducer.add(("value", id(variable)), as_array(value_of(variable)))
-    return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}
-
-
-def _unscaled(gradient: Any, scale: float) -> Any:
-    dense = tf.convert_to_tensor(gradient)
-    return dense if scale == 1.0 else tf.cast(dense, tf.float32) / scale
-
-
-def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProfile:
-    reducer = captured.rows.reducer
-    value = reducer.stats(("value", id(variable))) or statistics.stats(np.zeros(0))
-    gradient = update = None
-    if number is not None:
-        gradient = _rescaled(reducer.stats(("gradient", number)), captured.loss_scale)
-        update = reducer.stats(("update", number))
-    fans = _fans(variable.shape)
-    return WeightProfile(
-        path=variable.path,
-        shape=tuple(int(d) for d in variable.shape),
-        trainable=number is not None,
-        reached=number is not None and captured.gradients[number] is not None,
-        initializer=_initializer_name(variable),
-        fan_in=fans[0],
-        fan_out=fans[1],
-        num_distinct_units=_num_distinct_units(variable),
-        value=value,
-        gradient=gradient,
-        update=update,
-        update_ratio=_ratio(update, value),
-    )
-
-
-def _initializer_name(variable: Any) -> str | None:
-    initializer = getattr(variable, "_initializer", None)
-    return None if initializer is None else type(initializer).__name__
-
-
-def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
-    """Fan-in and fan-out as Keras counts them (keras.initializers.VarianceScaling)."""
-    if len(shape) < 2:
-        return None, None
-    field = math.prod(shape[:-2])
-    return float(shape[-2] * field), float(shape[-1] * field)
-
-
-def _num_distinct_units(variable: Any) -> int | None:
-    if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
-        return None
-    units = as_array(value_of(variable)).reshape(-1, variable.shape[-1])
-    # A random projection tells columns apart without sorting whole columns.
-    weights = np.cos(np.arange(1, units.shape[0] + 1))
-    return len(np.unique(weights @ units.astype(np.float64)))
-
-
-def _ratio(part: TensorStats | None, whole: TensorStats | None) -> float | None:
-    if part is None or whole is None or part.finite_fraction < 1.0 or not whole.l2_norm:
-        return None
-    return part.l2_norm / whole.l2_norm
-
-
-def _rescaled(stats: TensorStats | None, scale: float) -> TensorStats | None:
-    """Undo the loss scale, a power of two, in statistics of gradients."""
-    if stats is None or scale == 1.0:
-        return stats
-    return dataclasses.replace(
-        stats,
-        mean=stats.mean / scale,
-        std=stats.std / scale,
-        rms=stats.rms / scale,
-        l2_norm=stats.l2_norm / scale,
-        abs_max=stats.abs_max / scale,
-        histogram=Histogram(
-            stats.histogram.first_exponent - round(math.log2(scale)), stats.histogram.counts
-        ),
-    )
-
-
 def _layers(
     places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
 ) -> list[LayerProfile]:
@@ -214,7 +120,7 @@ def _owned(site: Site, weights: dict[int, WeightProfile]) -> tuple[WeightProfile
 
 
 def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
-    kernel, gradient, update = _kernel(weights)
+    kernel, gradient, update = kernel_stats(weights)
     return LayerProfile(
         path=site.path or site.layer.name,
         class_=type(site.layer).__name__,
@@ -225,15 +131,15 @@ def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
         kernel=kernel,
         kernel_gradient=gradient,
         update=update,
-        update_ratio=_ratio(update, kernel),
+        update_ratio=ratio(update, kernel),
         weights=weights,
     )
 
 
 def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> LayerProfile:
     stats = captured.rows.stats
-    gradients = {role: _rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
-    kernel, kernel_gradient, update = _kernel(weights)
+    gradients = {role: rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
+    kernel, kernel_gradient, update = kernel_stats(weights)
     known = row.derivative
     num_units = None if row.dead is None else int(row.dead.size)
     num_dead = None if row.dead is None else int(row.dead.sum())
@@ -262,7 +168,7 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
         gate_saturated_fraction=_share(row.num_gate_low, row.num_gates),
         max_derivative=None if known is None else known.maximum,
         saturates=bool(known and known.saturates),
-        update_ratio=_ratio(update, kernel),
+        update_ratio=ratio(update, kernel),
         timesteps=_timesteps(row),
         weights=weights,
         **gradients,
@@ -271,27 +177,6 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
 
 def _share(part: int | None, whole: int | None) -> float | None:
     return part / whole if part is not None and whole else None
-
-
-def _kernel(
-    weights: tuple[WeightProfile, ...],
-) -> tuple[TensorStats | None, TensorStats | None, TensorStats | None]:
-    """Value, gradient and update of the trainable weights of rank >= 2, else of all trainable."""
-    trainable = [w for w in weights if w.trainable]
-    chosen = [w for w in trainable if len(w.shape) >= 2] or trainable
-    return (
-        _merged([w.value for w in chosen]),
-        _merged([w.gradient for w in chosen]),
-        _merged([w.update for w in chosen]),
-    )
-
-
-def _merged(parts: list[Any]) -> TensorStats | None:
-    total: TensorStats | None = None
-    for part in parts:
-        if part is not None:
-            total = part if total is None else statistics.merge(total, part)
-    return total
 
 
 def _factors(

@@ -1,20 +1,15 @@
-"""The frozen records that travel between the stages, and their plain JSON form.
+"""The frozen records that travel between the stages.
 
     Profile (what was measured) -> Finding / Skipped (what it means) -> Report (all of it)
 
-Every record is immutable and compares by value. `to_plain` turns one into dicts, lists, strings
-and finite numbers; `from_plain` turns that back: `from_plain(type(r), to_plain(r)) == r`.
+Every record is immutable and compares by value; `plain.py` turns it into JSON data and back.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import math
-import types
-import typing
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 SCHEMA = "gradscope.report/1"
 
@@ -22,11 +17,6 @@ Severity = Literal["error", "warning", "info"]
 Confidence = Literal["high", "medium", "low"]
 Status = Literal["found", "clean", "not examined"]
 Persistence = Literal["start", "stays"]
-
-T = TypeVar("T")
-
-# JSON keys that are Python keywords or would shadow a field of another meaning.
-_JSON_NAME = {"class_": "class"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +43,9 @@ class Histogram:
 class TensorStats:
     """Statistics of one tensor over all batches seen.
 
-    The moments (`mean`, `std`, `rms`, `l2_norm`, `abs_max`) are over finite entries only, and 0.0
-    where there are none; `finite_fraction` and `zero_fraction` are shares of all entries. `std`
-    is the population standard deviation. `l2_norm` is that of all batches stacked into one
-    tensor.
+    The moments (`mean`, population `std`, `rms`, `l2_norm`, `abs_max`) are over finite entries
+    only, 0.0 where there are none; the two fractions are shares of all entries. `l2_norm` is that
+    of all batches stacked into one tensor.
     """
 
     count: int
@@ -108,8 +97,8 @@ class WeightProfile:
 
     Attributes:
         reached: False where the loss has no path to it (GradientTape returns None).
-        fan_in, fan_out: of kernels, as Keras's VarianceScaling counts them; None for vectors.
-        num_distinct_units: how many different columns (units) a kernel has; None for vectors.
+        fan_in, fan_out: as Keras's VarianceScaling counts them; None for vectors.
+        num_distinct_units: how many different columns a kernel has; None for vectors.
         update_ratio: ||dW|| / ||W|| of one step of the model's own optimizer; None where unknown.
     """
 
@@ -142,10 +131,9 @@ class LayerProfile:
             weights where there are none); likewise `kernel_gradient` and `update`.
         saturated_fraction: share of pre-activations whose local derivative is below a tenth of the
             activation's maximum.
-        dead_fraction: share of units whose local derivative is zero for every sample seen; None
-            for activations that have no flat zero.
-        num_dead, num_units: the counts behind `dead_fraction`.
-        gate_saturated_fraction: like `saturated_fraction`, of an LSTM's or GRU's gates.
+        dead_fraction: share of units (num_dead of num_units) whose local derivative is zero for
+            every sample seen; None for activations without a flat side.
+        gate_saturated_fraction: `saturated_fraction` of an LSTM's or GRU's gates.
         max_derivative: the activation's largest derivative (sigmoid 0.25), None where unknown.
         saturates: whether its derivative is small towards both infinities (sigmoid, tanh).
         update_ratio: ||update|| / ||kernel|| of one step of the model's own optimizer.
@@ -259,8 +247,8 @@ class Finding:
     """One symptom found. `culprits` cause it, `layers` are all that are affected, culprits first.
 
     Attributes:
-        persistence: "start" where it was seen on the weights as given only, "stays" where it was
-            still there after a few optimizer steps on a copy; None where that was not tried.
+        persistence: "start" where it was gone after a few optimizer steps on a copy, "stays" where
+            it was still there; None where that was not tried.
     """
 
     symptom: str
@@ -310,85 +298,3 @@ class Prescription:
     def __post_init__(self) -> None:
         if not self.resolves:
             raise ValueError(f"{self.treatment!r} must resolve at least one finding.")
-
-
-def to_plain(value: Any) -> Any:
-    """`value` (a record, or containers of records) as JSON data.
-
-    Raises:
-        ValueError: for a float that is not finite; records hold None there.
-    """
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            _JSON_NAME.get(f.name, f.name): to_plain(getattr(value, f.name))
-            for f in dataclasses.fields(value)
-        }
-    if isinstance(value, dict):
-        return {str(k): to_plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [to_plain(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"Records hold finite numbers or None. Received: {value}")
-    return value
-
-
-def from_plain(kind: type[T], data: Any) -> T:
-    """The inverse of `to_plain` for a record of type `kind`; unknown keys are ignored.
-
-    Raises:
-        ValueError: naming the record and key where `data` does not fit.
-    """
-    return typing.cast(T, _read(kind, data, kind.__name__))
-
-
-@functools.cache
-def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
-    hints = typing.get_type_hints(kind)
-    return {
-        f.name: (
-            hints[f.name],
-            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
-        )
-        for f in dataclasses.fields(kind)
-    }
-
-
-def _read(kind: Any, data: Any, where: str) -> Any:
-    origin = typing.get_origin(kind)
-    args = typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if data is None and type(None) in args:
-            return None
-        return _read(next(a for a in args if a is not type(None)), data, where)
-    if dataclasses.is_dataclass(kind):
-        return _read_record(typing.cast(type, kind), data, where)
-    if origin is tuple:
-        if not isinstance(data, list):
-            raise ValueError(f"{where}: expected a list. Received: {data!r}")
-        return tuple(_read(args[0], item, where) for item in data)
-    if origin is Literal:
-        if data not in args:
-            raise ValueError(f"{where}: expected one of {args}. Received: {data!r}")
-        return data
-    if kind is float and isinstance(data, int) and not isinstance(data, bool):
-        return float(data)
-    plain = dict if origin is dict else kind
-    if plain is not Any and (
-        not isinstance(data, plain)
-        or (plain is int and data in (True, False) and isinstance(data, bool))
-    ):
-        raise ValueError(f"{where}: expected {plain.__name__}. Received: {data!r}")
-    return data
-
-
-def _read_record(kind: type, data: Any, where: str) -> Any:
-    if not isinstance(data, dict):
-        raise ValueError(f"{where}: expected an object. Received: {data!r}")
-    values = {}
-    for name, (hint, required) in _fields(kind).items():
-        key = _JSON_NAME.get(name, name)
-        if key in data:
-            values[name] = _read(hint, data[key], f"{where}.{key}")
-        elif required:
-            raise ValueError(f"{where}: the key {key!r} is missing.")
-    return kind(**values)

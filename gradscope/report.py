@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import UnreadableError
+from gradscope.plain import from_plain, to_plain
 from gradscope.records import (
     SCHEMA,
     Check,
@@ -19,8 +20,6 @@ from gradscope.records import (
     LossCard,
     ModelCard,
     Prescription,
-    from_plain,
-    to_plain,
 )
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gradscope.plain import from_plain, to_plain
 from gradscope.records import (
     BackwardFactors,
     Check,
@@ -24,8 +25,6 @@ from gradscope.records import (
     TensorStats,
     Timesteps,
     WeightProfile,
-    from_plain,
-    to_plain,
 )
 from gradscope.report import Report
 

@@ -9,7 +9,8 @@ import stat
 import pytest
 
 from gradscope.errors import UnreadableError
-from gradscope.records import SCHEMA, Check, DataCard, LossCard, ModelCard, from_plain
+from gradscope.plain import from_plain
+from gradscope.records import SCHEMA, Check, DataCard, LossCard, ModelCard
 from gradscope.report import Report, load_report, write_atomically
 from tests.factories import recurrent_report, sick_sigmoid_report
 

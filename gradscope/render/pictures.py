@@ -60,7 +60,7 @@ def _axis(rows: _Rows) -> tuple[list[str], set[int]]:
 
 
 def _flow(every: _Rows) -> list[Picture]:
-    signal, kernel = _at("activation_gradient", "rms"), _at("kernel_gradient", "rms")
+    signal, kernel = _at("activation_gradient", "l2_norm"), _at("kernel_gradient", "l2_norm")
     rows = _measured(every, signal, kernel)
     if not rows:
         return []
@@ -71,11 +71,11 @@ def _flow(every: _Rows) -> list[Picture]:
         names,
         _series(rows, backward_signal=signal, kernel_gradient=kernel),
         x_label=_ALONG,
-        y_label="rms (log scale)",
+        y_label="L2 norm (log scale)",
         marked=marked,
     )
     caption = (
-        "The backward signal is the rms of dL/d output; it travels from right to left. Where the "
+        "The backward signal is the L2 norm of dL/d output, from right to left. Where the "
         f"gradient flows well the line is level. Here it {trend}."
     )
     return [Picture("Gradient flow by layer", caption, picture)]

@@ -101,7 +101,7 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     yield from _headline(report, opinion, rows)
     for i, finding in enumerate(findings_by_severity(report), 1):
         yield _gap(_finding(i, finding, rows))
-    yield from _section("Gradient by layer: rms of dL/d output, log scale", _sparkline(rows))
+    yield from _section("Gradient by layer: L2 norm of dL/d output, log scale", _sparkline(rows))
     yield from _section("Backward factors by layer (geometric mean)", _factors(report, rows))
     yield from _section("What to do next", _numbered(opinion.advice))
     yield from _section("Symptoms examined", _checks(report))
@@ -190,7 +190,7 @@ def _evidence(evidence: dict[str, Any]) -> str:
 
 def _sparkline(rows: list[dict[str, Any]]) -> RenderableType | None:
     names = labels(rows)
-    signal = [(names[i], dig(row, "activation_gradient", "rms")) for i, row in enumerate(rows)]
+    signal = [(names[i], dig(row, "activation_gradient", "l2_norm")) for i, row in enumerate(rows)]
     signal = [(name, value) for name, value in signal if value is not None]
     if len(signal) < 2:
         return None

@@ -94,9 +94,10 @@ def _caveats(report: dict[str, Any]) -> tuple[str, ...]:
     caveats = []
     if (report.get("data") or {}).get("kind") == "synthetic":
         caveats.append("The data was synthetic: examine the model on your own with --data.")
-    skipped = count_checks(report, "not examined")
-    if skipped:
+    # A model without recurrent layers misses nothing by not being examined for theirs.
+    lacking = [c for c in items(report, "checks") if "data" in (c.get("reason") or "")]
+    if lacking:
         caveats.append(
-            f"{plural(skipped, 'symptom')} could not be examined: see the reasons below."
+            f"{plural(len(lacking), 'symptom')} could not be examined: see the reasons below."
         )
     return tuple(caveats)

@@ -12,6 +12,7 @@ from gradscope.symptoms import _common
 
 # A layer is a culprit when it does at least this part of the work of the average layer affected.
 _CULPRIT_PART = 0.5
+_WORTH_TELLING = 0.05  # decades
 
 
 def flow_finding(
@@ -65,7 +66,8 @@ def _evidence(
         Evidence("decades_per_layer", total / len(stretch), bound / len(stretch), "decades"),
     ]
     for part, decades in shares(stretch).items():
-        evidence.append(Evidence(f"{part}_decades", sign * decades, bound, "decades"))
+        if abs(decades) >= _WORTH_TELLING:
+            evidence.append(Evidence(f"{part}_decades", sign * decades, bound, "decades"))
     return tuple(evidence)
 
 
@@ -85,7 +87,7 @@ def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, gr
             ("weight", "weights"),
             ("rest", "other operations"),
         )
-        if abs(parts[key]) >= 0.05
+        if abs(parts[key]) >= _WORTH_TELLING
     )
     text = (
         f"On its way from {_common.names(ids[:1])} down to {_common.names(ids[-1:])} the gradient "

@@ -12,7 +12,8 @@ import pytest
 
 from gradscope import symptoms
 from gradscope.diagnosis import diagnose
-from gradscope.records import Finding, Profile, Skipped, from_plain, to_plain
+from gradscope.plain import from_plain, to_plain
+from gradscope.records import Finding, Profile, Skipped
 from gradscope.symptoms import Symptom, registry
 from gradscope.thresholds import Threshold
 

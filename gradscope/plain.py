@@ -1,0 +1,97 @@
+"""Records <-> plain JSON data: dicts, lists, strings, finite numbers, None."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import types
+import typing
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+
+# JSON keys that are Python keywords or would shadow a field of another meaning.
+_JSON_NAME = {"class_": "class"}
+
+
+def to_plain(value: Any) -> Any:
+    """`value` (a record, or containers of records) as JSON data.
+
+    Raises:
+        ValueError: for a float that is not finite; records hold None there.
+    """
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            _JSON_NAME.get(f.name, f.name): to_plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+        }
+    if isinstance(value, dict):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"Records hold finite numbers or None. Received: {value}")
+    return value
+
+
+def from_plain(kind: type[T], data: Any) -> T:
+    """The inverse of `to_plain` for a record of type `kind`; unknown keys are ignored.
+
+    Raises:
+        ValueError: naming the record and key where `data` does not fit.
+    """
+    return typing.cast(T, _read(kind, data, kind.__name__))
+
+
+@functools.cache
+def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
+    hints = typing.get_type_hints(kind)
+    return {
+        f.name: (
+            hints[f.name],
+            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+        )
+        for f in dataclasses.fields(kind)
+    }
+
+
+def _read(kind: Any, data: Any, where: str) -> Any:
+    origin = typing.get_origin(kind)
+    args = typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        return _read(next(a for a in args if a is not type(None)), data, where)
+    if dataclasses.is_dataclass(kind):
+        return _read_record(typing.cast(type, kind), data, where)
+    if origin is tuple:
+        if not isinstance(data, list):
+            raise ValueError(f"{where}: expected a list. Received: {data!r}")
+        return tuple(_read(args[0], item, where) for item in data)
+    if origin is Literal:
+        if data not in args:
+            raise ValueError(f"{where}: expected one of {args}. Received: {data!r}")
+        return data
+    if kind is float and isinstance(data, int) and not isinstance(data, bool):
+        return float(data)
+    plain = dict if origin is dict else kind
+    if plain is not Any and (
+        not isinstance(data, plain)
+        or (plain is int and data in (True, False) and isinstance(data, bool))
+    ):
+        raise ValueError(f"{where}: expected {plain.__name__}. Received: {data!r}")
+    return data
+
+
+def _read_record(kind: type, data: Any, where: str) -> Any:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: expected an object. Received: {data!r}")
+    values = {}
+    for name, (hint, required) in _fields(kind).items():
+        key = _JSON_NAME.get(name, name)
+        if key in data:
+            values[name] = _read(hint, data[key], f"{where}.{key}")
+        elif required:
+            raise ValueError(f"{where}: the key {key!r} is missing.")
+    return kind(**values)

@@ -1,0 +1,131 @@
+"""What is known of every weight: its value, gradient and update by the model's own optimizer."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradscope import statistics
+from gradscope.capture import Captured
+from gradscope.isolation import value_of
+from gradscope.records import Histogram, TensorStats, WeightProfile
+from gradscope.rows import as_array
+from gradscope.updates import updates
+
+
+def weight_profiles(model: keras.Model, captured: Captured) -> dict[int, WeightProfile]:
+    """Every weight of the model by the id of its variable."""
+    trainable = model.trainable_weights
+    reducer = captured.rows.reducer
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is not None:
+        scale = captured.loss_scale
+        grads = [None if g is None else _unscaled(g, scale) for g in captured.gradients]
+        for number, change in updates(optimizer, trainable, grads):
+            reducer.add(("update", number), change)
+    numbers = {id(v): number for number, v in enumerate(trainable)}
+    for variable in model.weights:
+        if keras.backend.is_float_dtype(variable.dtype):
+            reducer.add(("value", id(variable)), as_array(value_of(variable)))
+    return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}
+
+
+def _unscaled(gradient: Any, scale: float) -> Any:
+    dense = tf.convert_to_tensor(gradient)
+    return dense if scale == 1.0 else tf.cast(dense, tf.float32) / scale
+
+
+def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProfile:
+    reducer = captured.rows.reducer
+    value = reducer.stats(("value", id(variable))) or statistics.stats(np.zeros(0))
+    gradient = update = None
+    if number is not None:
+        gradient = rescaled(reducer.stats(("gradient", number)), captured.loss_scale)
+        update = reducer.stats(("update", number))
+    fans = _fans(variable.shape)
+    return WeightProfile(
+        path=variable.path,
+        shape=tuple(int(d) for d in variable.shape),
+        trainable=number is not None,
+        reached=number is not None and captured.gradients[number] is not None,
+        initializer=_initializer_name(variable),
+        fan_in=fans[0],
+        fan_out=fans[1],
+        num_distinct_units=_num_distinct_units(variable),
+        value=value,
+        gradient=gradient,
+        update=update,
+        update_ratio=ratio(update, value),
+    )
+
+
+def _initializer_name(variable: Any) -> str | None:
+    initializer = getattr(variable, "_initializer", None)
+    return None if initializer is None else type(initializer).__name__
+
+
+def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
+    """Fan-in and fan-out as Keras counts them (keras.initializers.VarianceScaling)."""
+    if len(shape) < 2:
+        return None, None
+    field = math.prod(shape[:-2])
+    return float(shape[-2] * field), float(shape[-1] * field)
+
+
+def _num_distinct_units(variable: Any) -> int | None:
+    if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
+        return None
+    units = as_array(value_of(variable)).reshape(-1, variable.shape[-1])
+    # A random projection tells columns apart without sorting whole columns.
+    weights = np.cos(np.arange(1, units.shape[0] + 1))
+    return len(np.unique(weights @ units.astype(np.float64)))
+
+
+def ratio(part: TensorStats | None, whole: TensorStats | None) -> float | None:
+    if part is None or whole is None or part.finite_fraction < 1.0 or not whole.l2_norm:
+        return None
+    return part.l2_norm / whole.l2_norm
+
+
+def rescaled(stats: TensorStats | None, scale: float) -> TensorStats | None:
+    """Undo the loss scale, a power of two, in statistics of gradients."""
+    if stats is None or scale == 1.0:
+        return stats
+    return dataclasses.replace(
+        stats,
+        mean=stats.mean / scale,
+        std=stats.std / scale,
+        rms=stats.rms / scale,
+        l2_norm=stats.l2_norm / scale,
+        abs_max=stats.abs_max / scale,
+        histogram=Histogram(
+            stats.histogram.first_exponent - round(math.log2(scale)), stats.histogram.counts
+        ),
+    )
+
+
+def kernel_stats(
+    weights: tuple[WeightProfile, ...],
+) -> tuple[TensorStats | None, TensorStats | None, TensorStats | None]:
+    """Value, gradient and update of the trainable weights of rank >= 2, else of all trainable."""
+    trainable = [w for w in weights if w.trainable]
+    chosen = [w for w in trainable if len(w.shape) >= 2] or trainable
+    return (
+        _merged([w.value for w in chosen]),
+        _merged([w.gradient for w in chosen]),
+        _merged([w.update for w in chosen]),
+    )
+
+
+def _merged(parts: list[Any]) -> TensorStats | None:
+    total: TensorStats | None = None
+    for part in parts:
+        if part is not None:
+            total = part if total is None else statistics.merge(total, part)
+    return total
