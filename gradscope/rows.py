@@ -185,7 +185,8 @@ class Rows:
             return
         row.num_low += activations.count_inside(z, known.low)
         row.num_preactivations += z.size
-        if known.rectifies and z.ndim > 1:
+        alive = row.dead is not None and not row.dead.any()
+        if known.rectifies and z.ndim > 1 and not alive:
             axis = 1 if getattr(row.site.layer, "data_format", "") == "channels_first" else -1
             flat = activations.units_inside(z, known.flat, axis)
             row.dead = flat if row.dead is None else row.dead & flat

@@ -4,6 +4,8 @@ Small arrays are copied into one float64 buffer and reduced by segment once it i
 thousand of them cost a few numpy calls. Large ones are read where they are, in pieces that stay in
 the processor's cache; sums of a piece are in its own float32 (relative error below 1e-6, pieces are
 added in float64), unless squares could vanish or overflow there: then it takes the buffer's way.
+The histogram of an array of 2**18 entries or more counts every 7th entry for seven (a bin's share
+is then off by 0.3 % at most in two of three cases); all else counts every entry.
 """
 
 from __future__ import annotations
@@ -17,8 +19,10 @@ import numpy as np
 from gradscope.records import Histogram, TensorStats
 
 _BUFFER = 1 << 16
-_PIECE = 1 << 18
+_PIECE = 1 << 19
 _LARGE = 1 << 14
+_HUGE = 1 << 18
+_STRIDE = 7  # odd, so that it visits all channels alike
 # Between these, squares of the largest entries are exact enough in float32.
 _SAFE_SQUARES = (1e-12, 1e15)
 # Octaves kept apart in a histogram: float32 spans 2**-149 .. 2**127; wider ones count at the ends.
@@ -78,9 +82,10 @@ class Reducer:
             sums = self._sums[key] = _Sums()
         flat = array.reshape(-1)
         if flat.size >= _LARGE and flat.dtype == np.float32:
+            stride = _STRIDE if flat.size >= _HUGE else 1
             for start in range(0, flat.size, _PIECE):
                 piece = flat[start : start + _PIECE]
-                if not _add_large(sums, piece):
+                if not _add_large(sums, piece, stride):
                     self._copy(sums, piece)
         else:
             self._copy(sums, flat)
@@ -162,34 +167,38 @@ def _merge_histograms(first: Histogram, second: Histogram) -> Histogram:
     return Histogram(low, tuple(counts))
 
 
-def _add_large(sums: _Sums, x: np.ndarray) -> bool:
+def _add_large(sums: _Sums, x: np.ndarray, stride: int) -> bool:
     """Add a float32 vector to the sums; False, and nothing done, where float32 is too narrow."""
     abs_max = max(float(x.max()), -float(x.min()))
     if not _SAFE_SQUARES[0] < abs_max < _SAFE_SQUARES[1]:
         return False
-    zeros = int(np.count_nonzero(x == 0.0))
     sums.count += x.size
     sums.num_finite += x.size
-    sums.num_zero += zeros
+    sums.num_zero += int(np.count_nonzero(x == 0.0))
     sums.total += float(x.sum())
     sums.squares += float(np.dot(x, x))
     sums.abs_max = max(sums.abs_max, abs_max)
-    octaves = _float32_octaves(x)
-    subnormal = x[(x != 0.0) & (np.abs(x) < _SMALLEST_NORMAL)] if octaves[0] > zeros else x[:0]
+    counted = x if stride == 1 else np.ascontiguousarray(x[::stride])
+    octaves = _float32_octaves(counted)
+    # Field 0 is that of zeros and of subnormals.
+    has_subnormal = octaves[0] > np.count_nonzero(counted == 0.0)
     octaves[0] = 0
     first = _FLOAT32_LOWEST - _LOWEST
-    sums.histogram[first : first + octaves.size] += octaves
-    if subnormal.size:
-        octave = np.frexp(np.abs(subnormal))[1] - 1 - _LOWEST
-        sums.histogram += np.bincount(octave, minlength=_NUM_BINS)
+    sums.histogram[first : first + octaves.size] += stride * octaves
+    if has_subnormal:
+        small = counted[(counted != 0.0) & (np.abs(counted) < _SMALLEST_NORMAL)]
+        octave = np.frexp(np.abs(small))[1] - 1 - _LOWEST
+        sums.histogram += stride * np.bincount(octave, minlength=_NUM_BINS)
     return True
 
 
 def _float32_octaves(x: np.ndarray) -> np.ndarray:
     """Counts of the 256 exponent fields of float32; field 0 holds zeros and subnormals.
 
-    Two fields are counted at a time, as one 16-bit number, which halves the work.
+    In a long vector two fields are counted at a time, as one 16-bit number: half the work.
     """
+    if x.size < _PIECE // 2:
+        return np.bincount((x.view(np.int32) >> 23) & 0xFF, minlength=256)
     fields = np.empty(x.size + x.size % 2, np.uint8)
     fields[-1] = 0
     np.right_shift(x.view(np.uint32), 23, out=fields[: x.size], casting="unsafe")

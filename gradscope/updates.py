@@ -26,7 +26,7 @@ _ELEMENTWISE = (
     keras.optimizers.Nadam,
     keras.optimizers.Lion,
 )
-_BUCKET = 1 << 18
+_BUCKET = 1 << 20
 
 
 def updates(
