@@ -13,6 +13,7 @@ from gradscope.symptoms import _common
 # A layer is a culprit when it does at least this part of the work of the average layer affected.
 _CULPRIT_PART = 0.5
 _WORTH_TELLING = 0.05  # decades
+_CUT_OFF = 15.0  # decades that no single layer takes unless the gradient behind it is zero
 
 
 def flow_finding(
@@ -75,10 +76,10 @@ def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, gr
     verb = "grows" if growing else "shrinks"
     sign = -1.0 if growing else 1.0
     ids = [s.layer.id for s in stretch]
-    if total >= flow.FLOOR_DECADES - 1:
-        return (
-            f"No gradient gets below {_common.names(ids[:1])}: it is zero in every layer under it."
-        )
+    worst = max(stretch, key=lambda s: sign * s.lost)
+    if not growing and worst.lost >= _CUT_OFF:
+        name = _common.names([worst.layer.id])
+        return f"No gradient gets below {name}: it is zero in every layer under it."
     parts = {k: sign * v for k, v in shares(stretch).items()}
     split = ", ".join(
         f"{name} {parts[key]:.1f}"
