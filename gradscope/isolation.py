@@ -11,9 +11,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from keras.src.backend.common import global_state
-from keras.src.random.seed_generator import GLOBAL_SEED_GENERATOR
 
 _ABSENT = object()
+_SEED_GENERATOR = "global_seed_generator"
 _RESOURCE_VARIABLE = type(tf.Variable(0.0))
 _MUTATED_IN_PLACE = ("_losses", "_loss_ids")
 
@@ -124,10 +124,10 @@ def _global_state() -> list[Callable[[], None]]:
     if names is not None:
         counters = dict(names)
         restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type]
-    for name in ("current_call_ctx", GLOBAL_SEED_GENERATOR):
+    for name in ("current_call_ctx", _SEED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]
-        if name == GLOBAL_SEED_GENERATOR and value is not None:
+        if name == _SEED_GENERATOR and value is not None:
             seed = value_of(value.state)
             restore.append(lambda value=value, seed=seed: value.state.assign(seed))  # type: ignore[misc]
     eagerly = tf.config.functions_run_eagerly()

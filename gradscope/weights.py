@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -27,8 +28,9 @@ def weight_profiles(model: keras.Model, captured: Captured) -> dict[int, WeightP
     if optimizer is not None:
         scale = captured.loss_scale
         grads = [None if g is None else _unscaled(g, scale) for g in captured.gradients]
-        for number, change in updates(optimizer, trainable, grads):
-            reducer.add(("update", number), change)
+        with suppress(Exception):  # an optimizer of the user's own may refuse to be copied
+            for number, change in updates(optimizer, trainable, grads):
+                reducer.add(("update", number), change)
     numbers = {id(v): number for number, v in enumerate(trainable)}
     for variable in model.weights:
         if keras.backend.is_float_dtype(variable.dtype):
