@@ -50,7 +50,8 @@ _ID = "vanishing-through-time"
             "decades",
             "derived",
             "float32 spans 38 decades below one. Gates at their usual start lose 0.09 (LSTM) to "
-            "0.2 (GRU) decades a step and still learn tasks of 100 steps: training opens them",
+            "0.2 (GRU) decades a step (measured); LSTMs solve the adding problem at 100 steps and "
+            "more all the same (Hochreiter and Schmidhuber 1997, experiment 4)",
             "Not even an underflowing trace of the first step arrives for the gates to learn from.",
         ),
     ),
