@@ -12,7 +12,7 @@ import tensorflow as tf
 from gradscope import activations
 from gradscope.activations import ActivationDerivative
 from gradscope.records import TensorStats
-from gradscope.statistics import Reducer, merge
+from gradscope.statistics import Reducer, merged
 from gradscope.structure import Site
 
 Origin = tuple[str, int]  # the row a tensor came from, and that row's depth
@@ -230,9 +230,4 @@ class Rows:
         keys = row.gradient_keys.get(role, {(row.id, role): None})
         if role == "input":
             keys = row.input_keys
-        total: TensorStats | None = None
-        for key in keys:
-            part = self.reducer.stats(key)
-            if part is not None:
-                total = part if total is None else merge(total, part)
-        return total
+        return merged(self.reducer.stats(key) for key in keys)

@@ -10,6 +10,7 @@ is then off by 0.3 % at most in two of three cases); all else counts every entry
 
 from __future__ import annotations
 
+import functools
 import math
 import sys
 from collections.abc import Hashable, Iterable
@@ -125,6 +126,12 @@ def stats(array: np.ndarray) -> TensorStats:
     reducer = Reducer()
     reducer.add(None, np.asarray(array))
     return reducer.stats(None) or _EMPTY
+
+
+def merged(parts: Iterable[TensorStats | None]) -> TensorStats | None:
+    """The statistics of all parts taken together; None where there are none."""
+    present = [part for part in parts if part is not None]
+    return functools.reduce(merge, present) if present else None
 
 
 def merge(first: TensorStats, second: TensorStats) -> TensorStats:

@@ -119,15 +119,7 @@ def kernel_stats(
     trainable = [w for w in weights if w.trainable]
     chosen = [w for w in trainable if len(w.shape) >= 2] or trainable
     return (
-        _merged([w.value for w in chosen]),
-        _merged([w.gradient for w in chosen]),
-        _merged([w.update for w in chosen]),
+        statistics.merged(w.value for w in chosen),
+        statistics.merged(w.gradient for w in chosen),
+        statistics.merged(w.update for w in chosen),
     )
-
-
-def _merged(parts: list[Any]) -> TensorStats | None:
-    total: TensorStats | None = None
-    for part in parts:
-        if part is not None:
-            total = part if total is None else statistics.merge(total, part)
-    return total
