@@ -1,0 +1,80 @@
+"""What the measurements mean, and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Severity = Literal["error", "warning", "info"]
+Confidence = Literal["high", "medium", "low"]
+Status = Literal["found", "clean", "not examined"]
+Persistence = Literal["start", "stays"]
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """One measured number and the bound it was held against."""
+
+    statistic: str
+    observed: float
+    threshold: float
+    unit: str = ""
+    layer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One symptom found. `culprits` cause it, `layers` are all that are affected, culprits first.
+
+    Attributes:
+        persistence: "start" where it was gone after a few optimizer steps on a copy, "stays" where
+            it was still there; None where that was not tried.
+    """
+
+    symptom: str
+    severity: Severity
+    confidence: Confidence
+    layers: tuple[str, ...]
+    culprits: tuple[str, ...]
+    evidence: tuple[Evidence, ...]
+    message: str
+    treatments: tuple[str, ...] = ()
+    persistence: Persistence | None = None
+
+    def __post_init__(self) -> None:
+        if not self.evidence:
+            raise ValueError(f"A finding needs evidence. Received none for {self.symptom!r}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A symptom that could not be examined, and why."""
+
+    symptom: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How the examination of one symptom ended; `reason` says why it was not examined."""
+
+    symptom: str
+    status: Status
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prescription:
+    """A proposed treatment: what to change, on which layers, why, and code to paste."""
+
+    treatment: str
+    layers: tuple[str, ...]
+    parameters: dict[str, Any]
+    safety: Literal["safe", "unsafe", "advice"]
+    resolves: tuple[str, ...]
+    rationale: str
+    snippet: str
+
+    def __post_init__(self) -> None:
+        if not self.resolves:
+            raise ValueError(f"{self.treatment!r} must resolve at least one finding.")

@@ -1,0 +1,122 @@
+"""What was measured on a model: a row a layer call, and cards of model, data and loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gradscope.records.tensors import BackwardFactors, TensorStats, Timesteps, WeightProfile
+
+
+@dataclass(frozen=True, slots=True)
+class LayerProfile:
+    """One call of one layer: a shared layer has a row a call.
+
+    Attributes:
+        path: unique path in the model ("encoder/dense_1").
+        class_: class name of the layer.
+        call: 0-based index of this call among the layer's calls in one forward pass.
+        activation: name of the activation function, None where there is none.
+        depth: steps on the shortest way from the model's inputs (a skip connection shortens it).
+        inputs: rows ("path:call") that produced this call's inputs.
+        kernel: the layer's own trainable weights of rank >= 2 taken together (all its trainable
+            weights where there are none); likewise `kernel_gradient` and `update`.
+        saturated_fraction: share of pre-activations whose local derivative is below a tenth of the
+            activation's maximum.
+        dead_fraction: share of units (num_dead of num_units) whose local derivative is zero for
+            every sample seen; None for activations without a flat side.
+        gate_saturated_fraction: `saturated_fraction` of an LSTM's or GRU's gates.
+        max_derivative: the activation's largest derivative (sigmoid 0.25), None where unknown.
+        saturates: whether its derivative is small towards both infinities (sigmoid, tanh).
+        update_ratio: ||update|| / ||kernel|| of one step of the model's own optimizer.
+    """
+
+    path: str
+    class_: str
+    call: int
+    activation: str | None
+    trainable: bool
+    depth: int
+    inputs: tuple[str, ...] = ()
+    output_shape: tuple[int | None, ...] | None = None
+    compute_dtype: str = "float32"
+    input: TensorStats | None = None
+    preactivation: TensorStats | None = None
+    output: TensorStats | None = None
+    input_gradient: TensorStats | None = None
+    preactivation_gradient: TensorStats | None = None
+    activation_gradient: TensorStats | None = None
+    kernel: TensorStats | None = None
+    kernel_gradient: TensorStats | None = None
+    update: TensorStats | None = None
+    backward: BackwardFactors = field(default_factory=BackwardFactors)
+    saturated_fraction: float | None = None
+    dead_fraction: float | None = None
+    num_dead: int | None = None
+    num_units: int | None = None
+    gate_saturated_fraction: float | None = None
+    max_derivative: float | None = None
+    saturates: bool = False
+    update_ratio: float | None = None
+    timesteps: Timesteps | None = None
+    weights: tuple[WeightProfile, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """ "path:call", unique in a profile."""
+        return f"{self.path}:{self.call}"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """The model as it was handed over. `source` is the file or factory it came from."""
+
+    name: str
+    class_: str
+    num_layers: int
+    num_params: int
+    source: str | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    dtype_policy: str = "float32"
+
+
+@dataclass(frozen=True, slots=True)
+class DataCard:
+    """What the model was examined on. `kind` "synthetic" means made up from the input specs."""
+
+    kind: str
+    num_samples: int
+    num_batches: int
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LossCard:
+    """The loss. `value` is the mean over the batches, None where it is not finite."""
+
+    name: str
+    value: float | None
+    note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """Everything measured on one model with one set of batches; layers in forward order.
+
+    Attributes:
+        steps: optimizer steps taken (on a copy of the weights) before measuring.
+    """
+
+    model: ModelCard
+    data: DataCard
+    loss: LossCard
+    layers: tuple[LayerProfile, ...]
+    seed: int = 0
+    steps: int = 0
+    versions: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ids = [layer.id for layer in self.layers]
+        if len(set(ids)) != len(ids):
+            twice = sorted({i for i in ids if ids.count(i) > 1})
+            raise ValueError(f"Layers must have unique (path, call). Received twice: {twice}")
