@@ -49,7 +49,7 @@ def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProf
     gradient = update = None
     if number is not None:
         gradient = rescaled(reducer.stats(("gradient", number)), captured.loss_scale)
-        update = reducer.stats(("update", number))
+        update = _of_all(reducer.stats(("update", number)), math.prod(variable.shape))
     fans = _fans(variable.shape)
     return WeightProfile(
         path=variable.path,
@@ -93,6 +93,19 @@ def ratio(part: TensorStats | None, whole: TensorStats | None) -> float | None:
     if part is None or whole is None or part.finite_fraction < 1.0 or not whole.l2_norm:
         return None
     return part.l2_norm / whole.l2_norm
+
+
+def _of_all(sample: TensorStats | None, count: int) -> TensorStats | None:
+    """Statistics of `count` entries of which an even sample was seen."""
+    if sample is None or sample.count == count:
+        return sample
+    times = count / sample.count
+    histogram = Histogram(
+        sample.histogram.first_exponent, tuple(round(times * n) for n in sample.histogram.counts)
+    )
+    return dataclasses.replace(
+        sample, count=count, l2_norm=sample.l2_norm * math.sqrt(times), histogram=histogram
+    )
 
 
 def rescaled(stats: TensorStats | None, scale: float) -> TensorStats | None:

@@ -182,3 +182,57 @@ def test_the_schedule_is_read_at_the_optimizers_own_step():
     found = dict(updates(optimizer, model.trainable_variables, gradients))
 
     np.testing.assert_allclose(found[0], -0.025 * gradients[0].numpy(), rtol=1e-3, atol=ABS)
+
+
+# ---- large variables, of which elementwise optimizers see every 7th (11th) entry
+
+
+def large(shape=(512, 600)):
+    keras.utils.set_random_seed(2)
+    model = keras.Sequential([keras.Input(shape[:1]), layers.Dense(shape[1])])
+    rng = np.random.default_rng(0)
+    # Units with gradients of very different size, as real ones have.
+    scale = np.exp(rng.standard_normal(shape[1]))
+    gradient = tf.constant(scale * rng.standard_normal(shape), "float32")
+    return model, [gradient, tf.zeros(shape[1])]
+
+
+def change_of_kernel(model, optimizer, gradients):
+    before = model.layers[0].kernel.numpy()
+    optimizer.apply(gradients, model.trainable_variables)
+    return model.layers[0].kernel.numpy() - before
+
+
+@pytest.mark.parametrize("name", ["sgd", "momentum", "adam", "adamw", "rmsprop", "global_clipnorm"])
+@pytest.mark.parametrize("trained", [False, True])
+def test_norm_of_a_sampled_update_is_that_of_the_real_one(name, trained):
+    model, gradients = large()
+    optimizer = OPTIMIZERS[name]()
+    if trained:
+        for factor in (1.0, -0.3):
+            optimizer.apply([factor * g for g in gradients], model.trainable_variables)
+    change = dict(updates(optimizer, model.trainable_variables, gradients))[0]
+    expected = change_of_kernel(model, optimizer, gradients)
+
+    assert change.shape == (-(-expected.size // 7),)
+    np.testing.assert_allclose(change, expected.reshape(-1)[::7], atol=ABS)
+    rms = np.sqrt(np.mean(np.square(expected)))
+    assert np.sqrt(np.mean(np.square(change))) == pytest.approx(rms, rel=0.02)
+
+
+def test_a_sampled_update_visits_all_units_where_their_number_divides_by_the_stride():
+    model, _ = large((512, 700))
+    grows = tf.ones((512, 1)) * tf.range(1.0, 701.0)
+    change = dict(updates(optimizers.SGD(1e-3), model.trainable_variables, [grows, tf.zeros(700)]))[
+        0
+    ]
+
+    assert len(np.unique(np.round(change, 4))) == 700
+
+
+def test_an_optimizer_that_looks_at_whole_kernels_gets_the_whole_kernel():
+    model, gradients = large()
+    optimizer = optimizers.Adafactor(0.01)
+    change = dict(updates(optimizer, model.trainable_variables, gradients))[0]
+
+    np.testing.assert_allclose(change, change_of_kernel(model, optimizer, gradients), atol=ABS)
