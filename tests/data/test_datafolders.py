@@ -11,37 +11,7 @@ import tensorflow as tf
 
 from gradscope.datafolders import batched
 from gradscope.datasets import check_data, load_data
-from gradscope.errors import GradscopeError, UnreadableError
-
-X = np.linspace(0, 1, 24, dtype="float32").reshape(6, 4)
-Y = np.array([0, 1, 2, 0, 1, 2])
-
-
-@pytest.fixture(scope="module")
-def classifier() -> keras.Model:
-    inputs = keras.Input((4,), name="features")
-    model = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="scores")(inputs))
-    model.compile("adam", "sparse_categorical_crossentropy")
-    return model
-
-
-@pytest.fixture(scope="module")
-def image_model() -> keras.Model:
-    model = keras.Sequential(
-        [keras.Input((8, 6, 1)), keras.layers.Flatten(), keras.layers.Dense(3, "softmax")]
-    )
-    model.compile("adam", "sparse_categorical_crossentropy")
-    return model
-
-
-def refusal(action, *args, error: type[GradscopeError] = UnreadableError, **kwargs) -> str:
-    """The one line with which `action` is refused."""
-    with pytest.raises(error) as caught:
-        action(*args, **kwargs)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert len(line) < 500
-    return line
+from tests.data.common import X, Y, refusal
 
 
 @pytest.mark.parametrize("batch", [None, 2])

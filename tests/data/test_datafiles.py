@@ -6,44 +6,12 @@ import pickle
 import zipfile
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
 from gradscope.datasets import check_data, load_data
-from gradscope.errors import GradscopeError, UnreadableError, UsageError
-
-X = np.linspace(0, 1, 24, dtype="float32").reshape(6, 4)
-Y = np.array([0, 1, 2, 0, 1, 2])
-
-
-@pytest.fixture(scope="module")
-def classifier() -> keras.Model:
-    inputs = keras.Input((4,), name="features")
-    model = keras.Model(inputs, keras.layers.Dense(3, "softmax", name="scores")(inputs))
-    model.compile("adam", "sparse_categorical_crossentropy")
-    return model
-
-
-@pytest.fixture(scope="module")
-def two_towers() -> keras.Model:
-    left, right = keras.Input((4,), name="left"), keras.Input((2,), name="right")
-    joined = keras.layers.Concatenate()([left, right])
-    outputs = [keras.layers.Dense(1, name=name)(joined) for name in ("price", "rating")]
-    model = keras.Model([left, right], outputs)
-    model.compile("adam", "mse")
-    return model
-
-
-def refusal(action, *args, error: type[GradscopeError] = UnreadableError, **kwargs) -> str:
-    """The one line with which `action` is refused."""
-    with pytest.raises(error) as caught:
-        action(*args, **kwargs)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert len(line) < 500
-    return line
-
+from gradscope.errors import UsageError
+from tests.data.common import X, Y, refusal
 
 # .npz and .npy
 
