@@ -34,6 +34,8 @@ def batches(
         CannotExamineError: without data, where the model does not say what it takes.
     """
     rng = np.random.default_rng(seed)
+    if x is None and y is not None:
+        raise UnreadableError("Received y without x. Expected both, or neither.")
     if x is None:
         found = list(_synthetic(model, batch_size, num_batches, rng))
         kind, note = "synthetic", "made up from the input specs; no data was given"
@@ -69,7 +71,9 @@ def _num_samples(x: Any) -> int:
 def _sampled(
     x: Any, y: Any, batch_size: int, num_batches: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
-    x, y = (_as_arrays(value) for value in (x, y))
+    x, y = (as_arrays(value) for value in (x, y))
+    if any(not np.ndim(a) for a in keras.tree.flatten(x) if a is not None):
+        raise _unreadable(x)
     total = _num_samples(x)
     lengths = {np.shape(a)[:1] for a in keras.tree.flatten((x, y)) if a is not None}
     if len(lengths) > 1:
@@ -85,14 +89,27 @@ def _sampled(
         yield Batch(keras.tree.map_structure(take, x), keras.tree.map_structure(take, y))
 
 
-def _as_arrays(value: Any) -> Any:
-    if isinstance(value, (list, tuple)) and value and isinstance(value[0], (int, float)):
-        return np.asarray(value)
+def as_arrays(value: Any) -> Any:
+    """Lists of numbers, pandas frames and tensors as NumPy arrays; lists of arrays stay lists."""
+    if _is_plain_list(value):
+        try:
+            return np.asarray(value)
+        except ValueError:
+            raise UnreadableError(
+                "x and y must be arrays. Received a list whose parts differ in length."
+            ) from None
     if type(value).__module__.startswith("pandas"):
         return value.to_numpy()
     return keras.tree.map_structure(
         lambda a: a if isinstance(a, np.ndarray) or a is None else np.asarray(a), value
     )
+
+
+def _is_plain_list(value: Any) -> bool:
+    """Whether `value` is numbers in lists, as opposed to a list of arrays, one an input."""
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, (int, float))
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:
@@ -105,14 +122,18 @@ def _read(x: Any, y: Any, num_batches: int) -> list[Batch]:
         items: Iterable[Any] = (x[i] for i in range(min(num_batches, x.num_batches or num_batches)))
     elif isinstance(x, tf.data.Dataset):
         items = x.take(num_batches)
-    elif isinstance(x, Iterable):
+    elif isinstance(x, Iterable) and not isinstance(x, (str, bytes)):
         items = itertools.islice(x, num_batches)
     else:
-        raise UnreadableError(
-            f"Cannot read batches from {type(x).__name__}. Expected arrays, a list or dict of "
-            "them, a tf.data.Dataset, a keras.utils.PyDataset or a generator of (x, y)."
-        )
+        raise _unreadable(x)
     return [_as_batch(item, y) for item in items]
+
+
+def _unreadable(x: Any) -> UnreadableError:
+    return UnreadableError(
+        f"Cannot read batches from {type(x).__name__}. Expected arrays, a list or dict of "
+        "them, a tf.data.Dataset, a keras.utils.PyDataset or a generator of (x, y)."
+    )
 
 
 def _as_batch(item: Any, y: Any) -> Batch:

@@ -122,3 +122,30 @@ def test_a_train_step_of_its_own():
     model = Own()
     model.compile("sgd")
     assert "train_step" in refusal(CannotExamineError, model, *arrays())
+
+
+@pytest.mark.parametrize("x", ["abc", 5])
+def test_something_else_than_data(x):
+    message = refusal(UnreadableError, sequential(layers.Dense(1)), x, normal(64, 1))
+
+    assert "Cannot read batches from" in message
+
+
+def test_lists_whose_parts_differ_in_length():
+    message = refusal(UnreadableError, sequential(layers.Dense(1)), [[1.0, 2.0], [3.0]], [1.0, 2.0])
+
+    assert "differ in length" in message
+
+
+def test_labels_without_inputs():
+    message = refusal(UnreadableError, sequential(layers.Dense(1)), None, normal(64, 1))
+
+    assert "y without x" in message
+
+
+def test_lists_of_numbers_are_arrays():
+    x, y = arrays()
+    model = sequential(layers.Dense(1))
+    report = gradscope.analyze(model, x.tolist(), y.tolist())
+
+    assert report.layers == gradscope.analyze(model, x, y).layers
