@@ -83,14 +83,18 @@ def steps(profile: Profile) -> list[Step]:
 def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
     """The stretch of `path` over which the signal shrinks (or grows) most, possibly empty.
 
-    Steps whose weights are not settled count nothing. Neither does growth in a normalisation: it
-    divides by the scale of what it gets, so a kernel before it that is too small by some factor
-    costs the signal that factor and the normalisation gives it back.
+    Where the signal shrinks, steps whose weights are not settled count nothing: a kernel that
+    starts at zero grows. A kernel through which it grows is not such a one; it changes much because
+    its gradient is large. Growth in a normalisation counts nothing: it divides by the scale of what
+    it gets, so a kernel before it that is too small by some factor costs the signal that factor and
+    the normalisation gives it back.
     """
     best_total, best = 0.0, (0, 0)
     total, start = 0.0, 0
     for i, step in enumerate(path):
-        change = (-step.lost if growing else step.lost) if step.settled else 0.0
+        change = -step.lost if growing else step.lost
+        if not growing and not step.settled:
+            change = 0.0
         if growing and step.normalizes:
             change = min(0.0, change)
         if total + change <= 0.0:
@@ -99,7 +103,8 @@ def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
         total += change
         if total > best_total:
             best_total, best = total, (start, i + 1)
-    return [s for s in path[best[0] : best[1]] if s.settled and not (growing and s.normalizes)]
+    stretch = path[best[0] : best[1]]
+    return [s for s in stretch if (not s.normalizes if growing else s.settled)]
 
 
 def obstructed(profile: Profile) -> bool:

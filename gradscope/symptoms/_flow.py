@@ -17,9 +17,18 @@ _CUT_OFF = 15.0  # decades that no single layer takes unless the gradient behind
 
 
 def flow_finding(
-    symptom: str, profile: Profile, limits: dict[str, float], *, growing: bool
+    symptom: str,
+    profile: Profile,
+    limits: dict[str, float],
+    treatments: dict[str, tuple[str, ...]],
+    *,
+    growing: bool,
 ) -> list[Finding]:
-    """A finding where the signal shrinks (grows) over its steepest stretch beyond the limits."""
+    """A finding where the signal shrinks (grows) over its steepest stretch beyond the limits.
+
+    Args:
+        treatments: what answers it, by the factor that does most of it (a key of `shares`).
+    """
     stretch = flow.steepest(flow.steps(profile), growing=growing)
     sign = -1.0 if growing else 1.0
     total = sign * sum(step.lost for step in stretch)
@@ -44,6 +53,7 @@ def flow_finding(
             culprits=tuple(s.layer.id for s in culprits),
             evidence=_evidence(stretch, total, limits, growing),
             message=_message(stretch, culprits, total, growing),
+            treatments=treatments[guilty(stretch, growing=growing)],
         )
     ]
 
@@ -55,6 +65,13 @@ def shares(stretch: Sequence[Step]) -> dict[str, float]:
         "weight": sum(s.weight for s in stretch),
         "rest": sum(s.rest for s in stretch),
     }
+
+
+def guilty(stretch: Sequence[Step], *, growing: bool) -> str:
+    """The factor that the largest part of the change is owed to."""
+    sign = -1.0 if growing else 1.0
+    parts = shares(stretch)
+    return max(parts, key=lambda part: sign * parts[part])
 
 
 def _evidence(

@@ -9,6 +9,15 @@ from gradscope.symptoms._flow import flow_finding
 from gradscope.thresholds import Threshold
 
 _ID = "exploding-gradient"
+_START = ("he-initialization", "glorot-initialization", "lecun-initialization",
+          "layer-sequential-unit-variance")  # fmt: skip
+_SCALE = ("batch-normalization", "layer-normalization")
+_STEP = ("gradient-clipping", "learning-rate")
+_TREATMENTS = {
+    "activation": ("swap-activation", *_SCALE, *_STEP, *_START),
+    "weight": (*_START, *_SCALE, *_STEP, "swap-activation"),
+    "rest": (*_SCALE, *_STEP, *_START, "swap-activation"),
+}
 
 
 def _sick() -> Profile:
@@ -50,14 +59,7 @@ def _healthy() -> Profile:
             "A step that suits the last layers changes the first by more than their size.",
         ),
     ),
-    treatments=(
-        "gradient-clipping",
-        "he-initialization",
-        "glorot-initialization",
-        "batch-normalization",
-        "layer-normalization",
-        "learning-rate",
-    ),
+    treatments=_TREATMENTS["weight"],
     sources=(
         "Pascanu, Mikolov, Bengio 2013, arXiv:1211.5063, section 2",
         "He et al. 2015, Delving deep into rectifiers, arXiv:1502.01852, eq. 13",
@@ -66,4 +68,4 @@ def _healthy() -> Profile:
     healthy=_healthy,
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
-    return flow_finding(_ID, profile, limits, growing=True)
+    return flow_finding(_ID, profile, limits, _TREATMENTS, growing=True)

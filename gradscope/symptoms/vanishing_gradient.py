@@ -9,6 +9,15 @@ from gradscope.symptoms._flow import flow_finding
 from gradscope.thresholds import Threshold
 
 _ID = "vanishing-gradient"
+_START = ("he-initialization", "glorot-initialization", "lecun-initialization",
+          "layer-sequential-unit-variance")  # fmt: skip
+_SCALE = ("batch-normalization", "layer-normalization")
+_AROUND = ("residual-connection",)
+_TREATMENTS = {
+    "activation": ("swap-activation", *_SCALE, *_AROUND, *_START),
+    "weight": (*_START, *_SCALE, *_AROUND, "swap-activation"),
+    "rest": (*_AROUND, *_SCALE, *_START, "swap-activation"),
+}
 
 
 def _sick() -> Profile:
@@ -56,14 +65,7 @@ def _healthy() -> Profile:
             "Steps of the first layers are rounded away.",
         ),
     ),
-    treatments=(
-        "swap-activation",
-        "he-initialization",
-        "glorot-initialization",
-        "batch-normalization",
-        "layer-normalization",
-        "residual-connection",
-    ),
+    treatments=_TREATMENTS["activation"],
     sources=(
         "Hochreiter 1991; Bengio, Simard, Frasconi 1994, doi:10.1109/72.279181",
         "Glorot and Bengio 2010, Understanding the difficulty of training deep feedforward neural "
@@ -73,4 +75,4 @@ def _healthy() -> Profile:
     healthy=_healthy,
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
-    return flow_finding(_ID, profile, limits, growing=False)
+    return flow_finding(_ID, profile, limits, _TREATMENTS, growing=False)
