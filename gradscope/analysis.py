@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 
-from gradscope import diagnosis, flow, probe, profiling
+from gradscope import dataprofile, diagnosis, flow, lossterms, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
 from gradscope.datasets import Data, check_data
 from gradscope.errors import CannotExamineError, UsageError
 from gradscope.isolation import isolated
 from gradscope.loading import require_tensorflow_backend
 from gradscope.objectives import labels, objective
-from gradscope.records import Finding, Profile
+from gradscope.records import DataTensor, Finding, Profile
 from gradscope.report import Report
 from gradscope.updates import train
 
@@ -33,6 +33,7 @@ def analyze(
     loss: Any = None,
     select: Collection[str] | None = None,
     ignore: Collection[str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
     seed: int = 0,
     source: str | None = None,
     command: str | None = None,
@@ -58,6 +59,8 @@ def analyze(
             output activation.
         select: ids of the symptoms to examine; all by default.
         ignore: ids of symptoms to leave out.
+        thresholds: bounds to use instead of the symptoms' own, by id ("<symptom>.<name>");
+            `gradscope thresholds` lists them.
         seed: of the sampling and of made-up inputs and labels.
         source: where the model came from, for the report.
         command: the command to reproduce the report, for the report.
@@ -72,20 +75,22 @@ def analyze(
     """
     _check_arguments(model, batch_size, num_batches)
     diagnosis.chosen(select, ignore)
+    limits = diagnosis.overrides(thresholds)
     batches, data = probe.batches(
         model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
     )
     _build(model, batches[0])
     target = objective(model, loss, batches[0])
-    if data.kind == "arrays":
-        check_data(model, Data(x, y, "arrays", None), loss=target.loss)
+    data = dataclasses.replace(data, tensors=_tensors(model, x, y, batches, data.kind, target))
     if target.loss is not None and any(b.y is None for b in batches):
         batches = _labelled(model, batches, target, seed)
         if x is not None:
             data = dataclasses.replace(data, note="no labels were given; they are made up")
     start = profiling.profile(model, batches, data, target, seed=seed, source=source)
-    findings, checks = diagnosis.diagnose(start, select, ignore)
-    findings, steps = _second_look(model, batches, target, start, findings, select, ignore)
+    terms = lossterms.loss_terms(model, batches[0], target, data.tensors)
+    start = dataclasses.replace(start, loss=dataclasses.replace(start.loss, terms=terms))
+    findings, checks = diagnosis.diagnose(start, select, ignore, limits)
+    findings, steps = _second_look(model, batches, target, start, findings, select, ignore, limits)
     found = {f.symptom for f in findings}
     checks = tuple(
         dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
@@ -101,6 +106,7 @@ def analyze(
         seed=seed,
         steps=steps,
         versions=start.versions,
+        thresholds=limits or None,
         command=command,
     )
 
@@ -126,6 +132,17 @@ def _build(model: keras.Model, batch: Batch) -> None:
         ) from error
 
 
+def _tensors(
+    model: keras.Model, x: Any, y: Any, batches: list[Batch], kind: str, target: Objective
+) -> tuple[DataTensor, ...]:
+    """What the data hold: arrays are checked against the model and looked at whole."""
+    if kind == "arrays":
+        held = Data(probe.as_arrays(x), probe.as_arrays(y), "arrays", None)
+        check_data(model, held, loss=target.loss)
+        return dataprofile.array_tensors(held.x, held.y)
+    return () if x is None else dataprofile.batch_tensors(batches)
+
+
 def _labelled(
     model: keras.Model, batches: list[Batch], target: Objective, seed: int
 ) -> list[Batch]:
@@ -143,13 +160,14 @@ def _second_look(
     findings: tuple[Finding, ...],
     select: Collection[str] | None,
     ignore: Collection[str] | None,
+    limits: Mapping[str, float],
 ) -> tuple[tuple[Finding, ...], int]:
     """Decide on the gradient flow a few steps later, on a copy, where the start says little.
 
     A kernel that starts at zero blocks every gradient at step 0 and none at step 1. Where all
     weights change by little in a step, a few steps change nothing and none are taken.
     """
-    if any(f.symptom == diagnosis.FIRST for f in findings):
+    if start.loss.value is None or any(f.symptom == diagnosis.FIRST for f in findings):
         return findings, 0
     if not flow.obstructed(start):
         return findings, 0
@@ -158,7 +176,7 @@ def _second_look(
         later = profiling.profile(
             model, batches, start.data, target, seed=start.seed, steps=SETTLING_STEPS
         )
-    found, _ = diagnosis.diagnose(later, select, ignore)
+    found, _ = diagnosis.diagnose(later, select, ignore, limits)
     if any(f.symptom == diagnosis.FIRST for f in found):
         return findings, 0
     return diagnosis.reconcile(findings, found, SETTLING_STEPS), SETTLING_STEPS

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import difflib
 import os
 import shlex
 import sys
@@ -17,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradscope._version import __version__
-from gradscope.console import OneLineErrors, import_tensorflow, print_text, say, status
+from gradscope.config import FAIL_ON, Config, find_config
+from gradscope.console import OneLineErrors, import_tensorflow, print_text, say, show, status
+from gradscope.errors import UsageError
+from gradscope.suggestions import unknown
 
 if TYPE_CHECKING:
     from gradscope.datasets import Data
     from gradscope.report import Report
-
-_LOUDEST = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
 
 
 def _writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
@@ -46,17 +46,17 @@ def _writable(context: click.Context, parameter: click.Parameter, value: str | N
 def _ids(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[str] | None:
-    """Symptom ids from comma-separated values; unknown ones name the nearest."""
+    """Symptom ids from comma-separated values, None where the option is not given."""
     from gradscope.symptoms import registry
 
+    if not values:
+        return None
     ids = [part.strip() for value in values for part in value.split(",") if part.strip()]
-    known = list(registry()) if ids else []
-    for symptom in ids:
-        if symptom not in known:
-            near = difflib.get_close_matches(symptom, known, n=3, cutoff=0.4)
-            hint = f"Did you mean {', '.join(near)}?" if near else "See 'gradscope symptoms'."
-            raise click.BadParameter(f"Unknown symptom {symptom!r}. {hint}")
-    return ids or None
+    for id in ids:
+        if id not in registry():
+            message = unknown("symptom", id, registry(), "See 'gradscope symptoms'.")
+            raise click.BadParameter(message)
+    return ids
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)
@@ -96,9 +96,8 @@ def main(context: click.Context) -> None:
 @click.option("--ignore", metavar="IDS", multiple=True, callback=_ids, help="Not these symptoms.")
 @click.option(
     "--fail-on",
-    type=click.Choice(list(_LOUDEST)),
-    default="error",
-    show_default=True,
+    type=click.Choice(list(FAIL_ON)),
+    show_default="error",
     help="Exit with 1 at findings of this severity or above.",
 )
 @click.option("--custom-objects", metavar="FILE.py", help="Run this file for custom layers.")
@@ -107,14 +106,17 @@ def main(context: click.Context) -> None:
 def inspect(**options: Any) -> int:
     """Examine MODEL: a .keras or .h5 file, or module:factory.
 
+    Without --select, --ignore or --fail-on, [tool.gradscope] in pyproject.toml is asked.
+
     Exit codes: 0 examined, 1 findings, 2 usage, 3 model or data unreadable, 4 not examined.
     """
+    options = settled(options, find_config(Path.cwd()))
     report = examine(**options)
     if options["json"]:
         report.to_json(options["json"])
     if options["html"]:
         report.to_html(options["html"])
-    show(report, options["form"])
+    show_report(report, options["form"])
     return exit_code(report, options["fail_on"])
 
 
@@ -137,6 +139,52 @@ def symptoms_command() -> None:
     symptoms = registry()
     width = max(map(len, symptoms), default=0)
     print_text("".join(f"{s.id:{width}}  {s.summary}\n" for s in symptoms.values()))
+
+
+@main.command("thresholds")
+def thresholds_command() -> None:
+    """List the bounds symptoms are held against, and those that pyproject.toml sets."""
+    from gradscope.reference import threshold_rows
+    from gradscope.render.explain import print_thresholds, render_thresholds
+    from gradscope.symptoms import registry
+
+    config = find_config(Path.cwd())
+    rows = threshold_rows(registry().values(), config.thresholds, config.path)
+    show(rows, print_thresholds, render_thresholds)
+
+
+@main.command("explain")
+@click.argument("id")
+def explain_command(id: str) -> None:
+    """Explain the symptom ID: what it is, how it is measured, what treats it."""
+    from gradscope.reference import symptom_page
+    from gradscope.render.explain import print_page, render_page
+    from gradscope.symptoms import registry
+
+    if id not in registry():
+        raise UsageError(unknown("symptom", id, registry(), "See 'gradscope symptoms'."))
+    config = find_config(Path.cwd())
+    page = symptom_page(registry()[id], config.thresholds, config.path)
+    show(page, print_page, render_page)
+
+
+def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:
+    """The options of `inspect`, with `config` where the command line says nothing."""
+    from gradscope.diagnosis import chosen
+
+    select, ignore = options["select"], options["ignore"]
+    if ignore is None:
+        # A symptom that is asked for by name is examined, whatever the file leaves out.
+        ignore = [id for id in config.ignore if id not in (select or ())]
+    if select is None:
+        select = config.select
+    chosen(select, ignore)  # refuses at once what leaves nothing to examine
+    return options | {
+        "select": select,
+        "ignore": ignore,
+        "fail_on": options["fail_on"] or config.fail_on,
+        "thresholds": config.thresholds,
+    }
 
 
 def examine(*, model: str, data: str | None, **options: Any) -> Report:
@@ -182,6 +230,7 @@ def _analyze(model: Any, source: str, data: str | None, options: dict[str, Any])
             loss=loss,
             select=options["select"],
             ignore=options["ignore"],
+            thresholds=options["thresholds"],
             seed=seed,
             source=source,
             command=shlex.join(["gradscope", *click.get_current_context().find_root().obj]),
@@ -198,21 +247,16 @@ def with_origin(report: Report, data: Data) -> Report:
 
 def exit_code(report: Report, fail_on: str) -> int:
     """1 where a finding is at or above the severity `fail_on`, else 0."""
-    return int(any(finding.severity in _LOUDEST[fail_on] for finding in report.findings))
+    return int(any(finding.severity in FAIL_ON[fail_on] for finding in report.findings))
 
 
-def show(report: Report, form: str) -> None:
-    """Print the report to stdout, in colour where that is a terminal."""
-    from rich.console import Console
-
+def show_report(report: Report, form: str) -> None:
+    """Print the report to stdout in the form `--format` asks for."""
     from gradscope.render.text import print_report, render_github, render_text
 
-    console = Console()
-    if form == "text" and console.is_terminal:
-        print_report(report.to_plain(), console)
-        return
     if form == "json":
-        text = report.to_json()
+        print_text(report.to_json())
+    elif form == "github":
+        print_text(render_github(report.to_plain()))
     else:
-        text = (render_github if form == "github" else render_text)(report.to_plain())
-    print_text(text if not text or text.endswith("\n") else f"{text}\n")
+        show(report.to_plain(), print_report, render_text)

@@ -8,12 +8,15 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from gradscope.errors import GradscopeError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 INTERRUPTED = 130
 _UNEXPECTED = 4
@@ -78,10 +81,24 @@ def say(kind: str, message: str) -> None:
     click.echo(f"gradscope: {kind}: {' '.join(text.split())}", err=True)
 
 
+def show(data: Any, print_to: Callable[[Any, Console], None], render: Callable[[Any], str]) -> None:
+    """Print `data` to stdout: with `print_to`, in colour, on a terminal, else what `render` gives.
+
+    The two are a pair of gradscope.render, such as `print_report` and `render_text`.
+    """
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        print_to(data, console)
+    else:
+        print_text(render(data))
+
+
 def print_text(text: str) -> None:
-    """Write to stdout; a reader that went away (`| head`) does not change the outcome."""
+    """Write lines to stdout; a reader that went away (`| head`) does not change the outcome."""
     try:
-        sys.stdout.write(text)
+        sys.stdout.write(text if not text or text.endswith("\n") else f"{text}\n")
         sys.stdout.flush()
     except BrokenPipeError:
         # What is left in the buffer would raise once more at exit.

@@ -3,41 +3,91 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-from collections.abc import Collection, Sequence
+import math
+import numbers
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from gradscope.errors import UsageError
 from gradscope.records import Check, Finding, Profile, Skipped
+from gradscope.suggestions import unknown
 from gradscope.symptoms import Symptom, registry
+from gradscope.thresholds import Threshold
 
 FIRST = "non-finite-values"  # while it is there, nothing else can be judged
+DATA = "non-finite-data"  # it explains all others; examined before them
 FLOW = ("vanishing-gradient", "exploding-gradient")
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
 def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> list[Symptom]:
-    """The symptoms to examine, `non-finite-values` first.
+    """The symptoms to examine, `non-finite-data` and `non-finite-values` first.
 
     Raises:
-        UsageError: an id that no symptom has; near ones are named.
+        UsageError: an id that no symptom has, near ones are named; or nothing is left to examine.
     """
     known = registry()
     for id in (*(select or ()), *(ignore or ())):
         if id not in known:
-            near = difflib.get_close_matches(id, known, n=3, cutoff=0.4) or sorted(known)
-            raise UsageError(f"Unknown symptom {id!r}. Did you mean: {', '.join(near)}?")
+            raise UsageError(unknown("symptom", id, known, "See 'gradscope symptoms'."))
     symptoms = [
         s for s in known.values() if (not select or s.id in select) and s.id not in (ignore or ())
     ]
-    return sorted(symptoms, key=lambda s: s.id != FIRST)
+    if not symptoms:
+        raise UsageError("No symptom is left to examine: select others, or ignore fewer.")
+    return sorted(symptoms, key=lambda s: _precedence(s.id))
+
+
+def overrides(thresholds: Mapping[str, float] | None) -> dict[str, float]:
+    """The thresholds a user sets, by id ("<symptom>.<name>"), as floats.
+
+    Raises:
+        UsageError: an id that no threshold has (near ones are named), or a value that cannot be.
+    """
+    if not isinstance(thresholds or {}, Mapping):
+        raise UsageError(
+            "thresholds must map ids to numbers, as {'dead-relu.warning_fraction': 0.7}. "
+            f"Received: {thresholds!r}."
+        )
+    known = {t.id: t for symptom in registry().values() for t in symptom.thresholds}
+    found = {}
+    for id, value in (thresholds or {}).items():
+        if id not in known:
+            raise UsageError(unknown("threshold", id, known, "See 'gradscope thresholds'."))
+        found[id] = _bound(known[id], value)
+    return found
+
+
+def _bound(threshold: Threshold, value: Any) -> float:
+    bound = _as_float(value)
+    is_fraction = threshold.unit == "fraction"
+    if 0 <= bound <= 1 if is_fraction else 0 < bound < math.inf:
+        return bound
+    raise UsageError(
+        f"The threshold {threshold.id!r} must be "
+        f"{'a number from 0 to 1' if is_fraction else 'a finite number above 0'} "
+        f"(it is {threshold.value:g} by default). Received: {value!r}."
+    )
+
+
+def _as_float(value: Any) -> float:
+    """`value` as a float; NaN where it is not a number, infinite where it is too large."""
+    # To Python a bool is a number too.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def diagnose(
     profile: Profile,
     select: Collection[str] | None = None,
     ignore: Collection[str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
 ) -> tuple[tuple[Finding, ...], tuple[Check, ...]]:
-    """Examine every chosen symptom.
+    """Examine every chosen symptom, by `thresholds` (from `overrides`) instead of its own.
 
     Returns:
         The findings, the most severe first, and one check a symptom: found, clean or not examined.
@@ -46,13 +96,19 @@ def diagnose(
     checks: list[Check] = []
     blocked = False
     for symptom in chosen(select, ignore):
-        outcome = _examined(symptom, profile, blocked)
+        outcome = _examined(symptom, profile, blocked, thresholds or {})
+        if symptom.id == FIRST and not isinstance(outcome, Skipped) and outcome:
+            blocked = True
+            # Without a layer to blame they came with the data, which is said already.
+            if any(f.symptom == DATA for f in findings) and not outcome[0].culprits:
+                outcome = Skipped(FIRST, "the data hold NaN or Inf; remove them first")
         if isinstance(outcome, Skipped):
             checks.append(Check(symptom.id, "not examined", outcome.reason))
             continue
-        findings += [dataclasses.replace(f, treatments=symptom.treatments) for f in outcome]
+        findings += [
+            dataclasses.replace(f, treatments=f.treatments or symptom.treatments) for f in outcome
+        ]
         checks.append(Check(symptom.id, "found" if outcome else "clean"))
-        blocked = blocked or (symptom.id == FIRST and bool(outcome))
     return tuple(_sorted(findings)), tuple(sorted(checks, key=lambda c: c.symptom))
 
 
@@ -85,15 +141,21 @@ def reconcile(
 
 
 def _sorted(findings: list[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda f: (_ORDER[f.severity], f.symptom != FIRST))
+    return sorted(findings, key=lambda f: (_ORDER[f.severity], _precedence(f.symptom)))
 
 
-def _examined(symptom: Symptom, profile: Profile, blocked: bool) -> Sequence[Finding] | Skipped:
+def _precedence(id: str) -> int:
+    return (DATA, FIRST).index(id) if id in (DATA, FIRST) else 2
+
+
+def _examined(
+    symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
+) -> Sequence[Finding] | Skipped:
     if blocked:
         return Skipped(symptom.id, "there are non-finite values; remove them first")
     if "data" in symptom.needs and profile.data.kind == "synthetic":
         return Skipped(symptom.id, "needs real data; the inputs were made up")
     if "recurrent" in symptom.needs and not any(layer.timesteps for layer in profile.layers):
         return Skipped(symptom.id, "no recurrent layer whose steps could be measured")
-    limits = {t.id.split(".", 1)[1]: t.value for t in symptom.thresholds}
+    limits = {t.id.split(".", 1)[1]: thresholds.get(t.id, t.value) for t in symptom.thresholds}
     return symptom.examine(profile, limits)

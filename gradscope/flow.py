@@ -130,7 +130,7 @@ def _step(layer: LayerProfile, lost: float) -> Step:
         weight = 0.0
     rest = lost - activation - weight
     normalizes = "Normalization" in layer.class_
-    return Step(layer, lost, activation, weight, rest, _is_settled(layer), normalizes)
+    return Step(layer, lost, activation, weight, rest, is_settled(layer), normalizes)
 
 
 def _size_decades(layer: LayerProfile) -> float:
@@ -146,7 +146,8 @@ def _log(factor: float | None) -> float:
     return math.log10(factor) if factor else 0.0
 
 
-def _is_settled(layer: LayerProfile) -> bool:
+def is_settled(layer: LayerProfile) -> bool:
+    """Whether the layer's weights are more than a start that the first steps will replace."""
     if not layer.trainable or layer.kernel is None:
         return True
     if layer.kernel.l2_norm == 0.0:

@@ -27,6 +27,7 @@ from gradscope.records import (
 class Report:
     """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
 
+    `thresholds` holds the bounds that were set by the user, by id.
     `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
     names of the fields.
     """
@@ -42,6 +43,7 @@ class Report:
     seed: int = 0
     steps: int = 0
     versions: dict[str, str] | None = None
+    thresholds: dict[str, float] | None = None
     command: str | None = None
     schema: str = SCHEMA
 

@@ -246,6 +246,20 @@ def test_the_sparse_relu_example_is_as_sparse_as_it_claims(seeded):
     assert np.mean(sparsity) == pytest.approx(0.8, abs=0.1)
 
 
+# ---- thresholds of the user's own
+
+
+def test_a_threshold_of_ones_own_decides_and_is_kept(seeded):
+    model, data = deep_sigmoid(), arrays()
+    bounds = {"vanishing-gradient.warning_decades": 44.0, "vanishing-gradient.error_decades": 45.0}
+    report = gradscope.analyze(model, *data, thresholds=bounds)
+
+    assert "vanishing-gradient" not in {f.symptom for f in report.findings}
+    assert report.thresholds == bounds
+    assert report.to_plain()["thresholds"] == bounds
+    assert gradscope.analyze(model, *data).thresholds is None
+
+
 # ---- the same again
 
 

@@ -258,9 +258,11 @@ def _recipe(report: dict[str, Any]) -> list[tuple[str, str]]:
     """What it takes to get the same numbers again."""
     model, data, loss = (report.get(key) or {} for key in ("model", "data", "loss"))
     versions = ", ".join(f"{name} {v}" for name, v in (report.get("versions") or {}).items())
+    bounds = ", ".join(f"{id} = {v:g}" for id, v in (report.get("thresholds") or {}).items())
     rows = (
         ("command", report.get("command")),
         ("versions", versions),
+        ("thresholds set by hand", bounds),
         ("seed", _maybe(report.get("seed"))),
         ("optimizer steps before measuring", _maybe(report.get("steps"))),
         ("model", _joined({k: v for k, v in model.items() if k != "name"})),

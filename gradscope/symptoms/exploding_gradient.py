@@ -13,7 +13,7 @@ _START = ("he-initialization", "glorot-initialization", "lecun-initialization",
           "layer-sequential-unit-variance")  # fmt: skip
 _SCALE = ("batch-normalization", "layer-normalization")
 _STEP = ("gradient-clipping", "learning-rate")
-_TREATMENTS = {
+_TREATMENTS: dict[str, tuple[str, ...]] = {
     "activation": ("swap-activation", *_SCALE, *_STEP, *_START),
     "weight": (*_START, *_SCALE, *_STEP, "swap-activation"),
     "rest": (*_SCALE, *_STEP, *_START, "swap-activation"),

@@ -13,7 +13,7 @@ _START = ("he-initialization", "glorot-initialization", "lecun-initialization",
           "layer-sequential-unit-variance")  # fmt: skip
 _SCALE = ("batch-normalization", "layer-normalization")
 _AROUND = ("residual-connection",)
-_TREATMENTS = {
+_TREATMENTS: dict[str, tuple[str, ...]] = {
     "activation": ("swap-activation", *_SCALE, *_AROUND, *_START),
     "weight": (*_START, *_SCALE, *_AROUND, "swap-activation"),
     "rest": (*_AROUND, *_SCALE, *_START, "swap-activation"),

@@ -1,0 +1,63 @@
+"""What gradscope knows of its symptoms, as plain data to be shown."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from gradscope.symptoms import Need, Symptom
+from gradscope.thresholds import Threshold
+
+_NEEDS: dict[Need, str] = {
+    "data": "Real data: with made-up inputs it is not examined.",
+    "recurrent": "A recurrent layer.",
+}
+
+
+def symptom_page(
+    symptom: Symptom, overrides: Mapping[str, float], origin: Path | None
+) -> dict[str, Any]:
+    """All that is known of a symptom.
+
+    Args:
+        symptom: the symptom to explain.
+        overrides: bounds in force instead of the symptom's own, by threshold id.
+        origin: the file that sets them.
+
+    Returns:
+        A page: `id`, `summary` and `sections`, each with a `heading` and what is not empty of
+        `text`, `entries` (a list of strings) and `thresholds` (rows of `threshold_rows`).
+    """
+    sections: list[dict[str, Any]] = [
+        {"heading": "Why it hurts", "text": symptom.why},
+        {"heading": "How it is measured", "text": symptom.measured},
+        {"heading": "What it needs", "text": " ".join(_NEEDS[need] for need in symptom.needs)},
+        {"heading": "When it is not reported", "text": symptom.silent},
+        {"heading": "Thresholds", "thresholds": threshold_rows([symptom], overrides, origin)},
+        {"heading": "What treats it, the first choice first", "entries": [*symptom.treatments]},
+        {"heading": "Sources", "entries": [*symptom.sources]},
+    ]
+    filled = [section for section in sections if all(section.values())]
+    return {"id": symptom.id, "summary": symptom.summary, "sections": filled}
+
+
+def threshold_rows(
+    symptoms: Iterable[Symptom], overrides: Mapping[str, float], origin: Path | None
+) -> list[dict[str, Any]]:
+    """The thresholds in force, one row each with the fields of `Threshold`; see `symptom_page`."""
+    return [
+        _row(threshold, overrides.get(threshold.id), origin)
+        for symptom in symptoms
+        for threshold in symptom.thresholds
+    ]
+
+
+def _row(threshold: Threshold, override: float | None, origin: Path | None) -> dict[str, Any]:
+    row = dataclasses.asdict(threshold)
+    if override is None:
+        return row
+    replaced = f"Instead of {threshold.value:g} ({threshold.basis}): {threshold.note}"
+    source = f"{origin}; of the default: {threshold.source}"
+    return row | {"value": override, "basis": "configured", "note": replaced, "source": source}
