@@ -18,6 +18,7 @@ from gradscope.loading import require_tensorflow_backend
 from gradscope.objectives import labels, objective
 from gradscope.records import DataTensor, Finding, Profile
 from gradscope.report import Report
+from gradscope.symptoms._units import repeated
 from gradscope.updates import train
 
 SETTLING_STEPS = 10
@@ -162,14 +163,15 @@ def _second_look(
     ignore: Collection[str] | None,
     limits: Mapping[str, float],
 ) -> tuple[tuple[Finding, ...], int]:
-    """Decide on the gradient flow a few steps later, on a copy, where the start says little.
+    """Decide a few steps later, on a copy, where the start says little.
 
-    A kernel that starts at zero blocks every gradient at step 0 and none at step 1. Where all
-    weights change by little in a step, a few steps change nothing and none are taken.
+    A kernel that starts at zero blocks every gradient at step 0 and none at step 1, and units that
+    start alike may part. Where all weights change by little in a step and units differ, a few
+    steps change nothing and none are taken.
     """
     if start.loss.value is None or any(f.symptom == diagnosis.FIRST for f in findings):
         return findings, 0
-    if not flow.obstructed(start):
+    if not (flow.obstructed(start) or repeated(start)):
         return findings, 0
     with isolated(model):
         take_steps(model, batches, target, SETTLING_STEPS)

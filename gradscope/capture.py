@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +19,10 @@ from gradscope.isolation import patched
 from gradscope.rows import Rows, as_array
 from gradscope.structure import Site
 from gradscope.taps import patches
+
+# Intermediate results of a layer may be some octaves above what a tap sees: float16 ends at 2**16.
+_FLOAT16_TOP = 2.0**12
+_BLIND_AMPLIFICATION = 2.0**24  # where every gradient is zero: float16 below one spans 24 octaves
 
 
 class Batch(NamedTuple):
@@ -36,12 +42,15 @@ class Captured:
         losses: the loss of each batch, not scaled.
         gradients: of the last batch, by trainable variable; None where the loss has no path.
         loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
+        amplified: of a model that computes in float16, the rows of passes with a loss scale so
+            large that next to no gradient underflows; None for others.
     """
 
     rows: Rows
     losses: tuple[float, ...]
     gradients: list[Any]
     loss_scale: float
+    amplified: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +74,34 @@ def capture(
     Raises:
         CannotExamineError: the model or its loss refuses the data.
     """
-    scale = _loss_scale(model)
-    while True:
-        rows = Rows()
-        with patched(patches(sites, rows)):
-            losses, grads = _passes(model, batches, objective, rows, scale)
-        if scale <= 1.0 or _are_finite(rows, len(grads)):
-            return Captured(rows, losses, grads, scale)
-        scale = max(1.0, scale / 2.0)
+
+    def run(scale: float, lowest: float, divisor: float) -> Captured:
+        while True:
+            rows = Rows()
+            with patched(patches(sites, rows)):
+                losses, grads = _passes(model, batches, objective, rows, scale)
+            if scale <= lowest or _are_finite(rows, len(grads)):
+                return Captured(rows, losses, grads, scale)
+            scale = max(lowest, scale / divisor)
+
+    captured = run(_loss_scale(model), 1.0, 2.0)
+    if not any(getattr(site.layer, "compute_dtype", None) == "float16" for site in sites):
+        return captured
+    largest = _amplified_scale(captured)
+    amplified = run(largest, captured.loss_scale, 16.0).rows
+    return dataclasses.replace(captured, amplified=amplified)
+
+
+def _amplified_scale(captured: Captured) -> float:
+    """The power of two that takes the largest gradient near the top of float16's range."""
+    rows = captured.rows
+    arriving = [rows.stats(row, role) for row in rows.rows.values() for role in row.gradient_keys]
+    of_weights = [rows.reducer.stats(("gradient", n)) for n in range(len(captured.gradients))]
+    peak = max(s.abs_max for s in (*arriving, *of_weights) if s)
+    if not peak:
+        return captured.loss_scale * _BLIND_AMPLIFICATION
+    octaves = math.floor(math.log2(_FLOAT16_TOP / peak))
+    return captured.loss_scale * 2.0 ** max(0, octaves)
 
 
 def gradients(model: keras.Model, batch: Batch, objective: Objective) -> list[Any]:
@@ -94,7 +123,7 @@ def _passes(
     tf.config.run_functions_eagerly(True)
     with patched(_loss_patches(model, objective)), _no_collection():
         for batch in batches:
-            rows.begin_pass()
+            rows.begin_pass(_num_samples(batch))
             grads = []  # those of one batch only are held at a time
             loss, grads = _backward(model, batch, scale)
             for number, gradient in enumerate(grads):
@@ -102,6 +131,11 @@ def _passes(
                     rows.reducer.add(("gradient", number), as_array(gradient))
             losses.append(float(loss))
     return tuple(losses), grads
+
+
+def _num_samples(batch: Batch) -> int:
+    shapes = [tensor.shape for tensor in keras.tree.flatten(batch.x)]
+    return int(shapes[0][0]) if shapes and len(shapes[0]) else 0
 
 
 @contextmanager

@@ -17,6 +17,27 @@ from gradscope.thresholds import Threshold
 FIRST = "non-finite-values"  # while it is there, nothing else can be judged
 DATA = "non-finite-data"  # it explains all others; examined before them
 FLOW = ("vanishing-gradient", "exploding-gradient")
+SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
+# Where several symptoms are found, causes are told before what follows from them.
+_CAUSES_FIRST = (
+    DATA,
+    FIRST,
+    "mismatched-loss",
+    "disconnected-layer",
+    "unscaled-inputs",
+    "symmetric-initialization",
+    "mismatched-initialization",
+    "dead-relu",
+    "saturated-activation",
+    "saturated-gates",
+    "vanishing-gradient",
+    "exploding-gradient",
+    "vanishing-through-time",
+    "exploding-through-time",
+    "gradient-underflow",
+    "signal-collapse",
+    "signal-explosion",
+)
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -118,7 +139,7 @@ def reconcile(
     """Findings about the gradient flow at the start, judged by what is left some steps later.
 
     What training removes by itself becomes a note; what only shows once weights that started at
-    zero have moved is added.
+    zero have moved is added, and so are units that are still copies of one another.
     """
     still = {f.symptom for f in later if f.symptom in FLOW}
     kept = []
@@ -137,6 +158,7 @@ def reconcile(
         if finding.symptom in FLOW and finding.symptom not in seen:
             message = f"{finding.message} (Seen after {steps} steps; hidden at the start.)"
             kept.append(dataclasses.replace(finding, persistence="stays", message=message))
+    kept += [finding for finding in later if finding.symptom == SYMMETRY]
     return tuple(_sorted(kept))
 
 
@@ -145,7 +167,7 @@ def _sorted(findings: list[Finding]) -> list[Finding]:
 
 
 def _precedence(id: str) -> int:
-    return (DATA, FIRST).index(id) if id in (DATA, FIRST) else 2
+    return _CAUSES_FIRST.index(id) if id in _CAUSES_FIRST else len(_CAUSES_FIRST)
 
 
 def _examined(

@@ -25,3 +25,9 @@ class CannotExamineError(GradscopeError):
     """A model that was read but cannot be examined (no trainable weights, no loss, ...)."""
 
     exit_code = 4
+
+
+class TrialError(GradscopeError):
+    """A training trial that cannot be run: the model cannot be trained, or a worker died."""
+
+    exit_code = 4

@@ -17,6 +17,7 @@ from gradscope.records import DataCard
 # Stand-ins for dimensions the model leaves open: long enough to see depth in time and space.
 _OPEN_STEPS = 16
 _OPEN_PIXELS = 32
+_MAX_SKIPPED = 4  # rows are looked at for every one that is wanted
 _WORDS = ("the", "gradient", "flows", "back", "through", "every", "layer")
 
 
@@ -79,7 +80,7 @@ def _sampled(
     if len(lengths) > 1:
         found = " and ".join(str(*length) for length in sorted(lengths))
         raise UnreadableError(f"x and y must hold equally many samples. Received: {found}.")
-    order = rng.permutation(total)[: batch_size * num_batches]
+    order = _finite_first(x, y, rng.permutation(total), batch_size * num_batches)
     for start in range(0, len(order), batch_size):
         # Sorted, because an array on disk (memmap) is read faster in order; a batch has no order.
         rows = np.sort(order[start : start + batch_size])
@@ -87,6 +88,20 @@ def _sampled(
             None if a is None else tf.convert_to_tensor(_narrow(a[rows]))
         )
         yield Batch(keras.tree.map_structure(take, x), keras.tree.map_structure(take, y))
+
+
+def _finite_first(x: Any, y: Any, order: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` rows of `order`, without those that hold NaN or Inf where others are left.
+
+    One such row makes the loss NaN and hides whatever else is wrong with the model.
+    """
+    rows = order[: _MAX_SKIPPED * count]
+    finite = np.ones(len(rows), bool)
+    for array in keras.tree.flatten((x, y)):
+        if array is not None and np.issubdtype(array.dtype, np.floating):
+            values = np.asarray(array[rows])
+            finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    return rows[finite][:count] if finite.any() else rows[:count]
 
 
 def as_arrays(value: Any) -> Any:

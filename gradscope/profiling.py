@@ -170,9 +170,33 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
         saturates=bool(known and known.saturates),
         update_ratio=ratio(update, kernel),
         timesteps=_timesteps(row),
+        sample_variation=_sample_variation(row),
+        underflow_fraction=_underflow_fraction(row, captured),
+        features=None if row.features is None else row.features.scales(),
         weights=weights,
         **gradients,
     )
+
+
+def _sample_variation(row: Row) -> float | None:
+    if row.compared_squares is None:
+        return None
+    return math.sqrt(row.varied_squares / row.compared_squares) if row.compared_squares else 0.0
+
+
+def _underflow_fraction(row: Row, captured: Captured) -> float | None:
+    """The share of entries that are zero at the loss scale in force and only there.
+
+    Zeros of ReLU and of masks are zero at any scale.
+    """
+    if captured.amplified is None or getattr(row.site.layer, "compute_dtype", None) != "float16":
+        return None
+    amplified = captured.amplified.rows.get(row.id)
+    in_force = captured.rows.stats(row, "activation_gradient")
+    largest = amplified and captured.amplified.stats(amplified, "activation_gradient")
+    if not in_force or not largest or largest.zero_fraction == 1.0:
+        return None
+    return max(0.0, 1.0 - (1.0 - in_force.zero_fraction) / (1.0 - largest.zero_fraction))
 
 
 def _share(part: int | None, whole: int | None) -> float | None:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope import activations
+from gradscope import activations, variation
 from gradscope.activations import ActivationDerivative
+from gradscope.features import FeatureSums
 from gradscope.records import TensorStats
 from gradscope.statistics import Reducer, merged
 from gradscope.structure import Site
@@ -25,6 +27,10 @@ def as_array(tensor: Any) -> np.ndarray:
         return np.asarray(memoryview(tensor))
     except Exception:  # IndexedSlices, bfloat16 and other devices have no buffer
         return np.asarray(tf.convert_to_tensor(tensor).numpy())
+
+
+def _feature_axis(row: Row) -> int:
+    return 1 if getattr(row.site.layer, "data_format", "") == "channels_first" else -1
 
 
 @dataclass(slots=True)
@@ -48,6 +54,13 @@ class Row:
     hands_on_gradient: bool = False
     num_steps: int = 0
     num_trial_steps: int = 0
+    # sums of squares of the output: around its mean over the batch's samples, and around zero
+    varied_squares: float = 0.0
+    compared_squares: float | None = None
+    # whether trainable weights lie between the model's inputs and this row's output
+    follows_weights: bool = False
+    # of what arrives, for the first rows with trainable weights
+    features: FeatureSums | None = None
     _counts_before: _Counts = (0, 0, 0, 0)
     _counts_first: _Counts = (0, 0, 0, 0)
     # per time step: [squares entering, squares leaving, squares of the first state, its count]
@@ -106,14 +119,16 @@ class Rows:
         self.reducer = Reducer()
         self.rows: dict[str, Row] = {}
         self.active: list[Row] = []
+        self._num_samples = 0
         self._calls: dict[str, int] = {}
         self._outer: list[tuple[Site, list[Origin]]] = []
         self._latest: Origin | None = None
         self._shared: dict[tuple[str, str], tuple[str, str]] = {}
         self._last_gradient: tuple[Any, tuple[str, str], Row, str] | None = None
 
-    def begin_pass(self) -> None:
+    def begin_pass(self, num_samples: int) -> None:
         """Forget where the last forward pass stood; what was noted is kept."""
+        self._num_samples = num_samples
         self._calls.clear()
         self._latest = self._last_gradient = None
 
@@ -150,6 +165,11 @@ class Rows:
             activation=activations.activation_name(site.layer, function) if function else None,
             derivative=activations.derivative(function) if function else None,
         )
+        below = any(self.rows[name].follows_weights for name in row.inputs if name in self.rows)
+        own = bool(getattr(site.layer, "trainable_weights", ()))
+        row.follows_weights = below or own
+        if own and not below and not isinstance(site.layer, keras.layers.Embedding):
+            row.features = FeatureSums()
         self.rows[row.id] = row
         return row
 
@@ -167,11 +187,23 @@ class Rows:
         row.input_keys[key] = None
         if not origin:
             self.reducer.add(key, as_array(value))
+        if row.features is not None and len(value.shape) > 1:
+            row.features.add(as_array(value), _feature_axis(row))
 
     def note_output(self, row: Row, value: Any) -> None:
         array = as_array(value)
         self.reducer.add((row.id, "output"), array)
         row.output_shape = (None, *array.shape[1:])
+        self._note_variation(row, array)
+
+    def _note_variation(self, row: Row, array: np.ndarray) -> None:
+        # Without samples on axis 0 (a table of positions, merged axes) there is nothing to compare.
+        found = None
+        if array.ndim > 1 and len(array) == self._num_samples:
+            found = variation.squares(array)
+        if found is not None:
+            row.varied_squares += found[0]
+            row.compared_squares = (row.compared_squares or 0.0) + found[1]
 
     def note_preactivation(self, row: Row, value: Any) -> None:
         z = as_array(value)
@@ -187,8 +219,7 @@ class Rows:
         row.num_preactivations += z.size
         alive = row.dead is not None and not row.dead.any()
         if known.rectifies and z.ndim > 1 and not alive:
-            axis = 1 if getattr(row.site.layer, "data_format", "") == "channels_first" else -1
-            flat = activations.units_inside(z, known.flat, axis)
+            flat = activations.units_inside(z, known.flat, _feature_axis(row))
             row.dead = flat if row.dead is None else row.dead & flat
 
     def note_saturation(

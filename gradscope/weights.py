@@ -19,6 +19,8 @@ from gradscope.records import Histogram, TensorStats, WeightProfile
 from gradscope.rows import as_array
 from gradscope.updates import updates
 
+_SAME = 5e-7  # two roundings of float32 and room, added up as random errors are
+
 
 def weight_profiles(model: keras.Model, captured: Captured) -> dict[int, WeightProfile]:
     """Every weight of the model by the id of its variable."""
@@ -84,9 +86,13 @@ def _num_distinct_units(variable: Any) -> int | None:
     if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
         return None
     units = as_array(value_of(variable)).reshape(-1, variable.shape[-1])
-    # A random projection tells columns apart without sorting whole columns.
+    # A random projection tells columns apart without sorting whole columns. Units that learn the
+    # same drift apart by rounding alone; that makes them no different.
     weights = np.cos(np.arange(1, units.shape[0] + 1))
-    return len(np.unique(weights @ units.astype(np.float64)))
+    places = np.sort(weights @ units.astype(np.float64))
+    largest = np.abs(units).max(axis=1, initial=0.0).astype(np.float64)
+    rounding = _SAME * float(np.linalg.norm(weights * largest))
+    return 1 + int(np.count_nonzero(np.diff(places) > rounding)) if places.size else 0
 
 
 def ratio(part: TensorStats | None, whole: TensorStats | None) -> float | None:

@@ -192,7 +192,7 @@ def test_nan_in_the_data_blocks_all_other_symptoms(seeded):
     x[3, 2] = np.nan
     report = gradscope.analyze(deep_sigmoid(), x, y)
 
-    assert symptoms_of(report) == {"non-finite-values"}
+    assert symptoms_of(report) == {"non-finite-data"}
     assert report.loss.value is None
 
 

@@ -240,3 +240,31 @@ def test_inputs_by_name_stay_by_name():
 def test_a_model_that_does_not_say_what_it_takes(make):
     with pytest.raises(CannotExamineError, match="no input can be made up"):
         batches(model=make())
+
+
+# ---- rows that are not finite
+
+
+def test_rows_with_nan_are_left_out_where_others_are_left():
+    x, y = normal(200, 8), normal(200, 1, seed=1)
+    x[::4, 3] = np.nan
+    y[1::4] = np.inf
+    found, _ = batches(x, y, batch_size=32, num_batches=2, seed=0)
+
+    assert all(np.isfinite(b.x).all() and np.isfinite(b.y).all() for b in found)
+    assert sum(len(b.x) for b in found) == 64
+
+
+def test_data_that_are_nan_throughout_are_read_as_they_are():
+    x, y = np.full((40, 8), np.nan, "float32"), normal(40, 1)
+    found, _ = batches(x, y, batch_size=32, num_batches=1, seed=0)
+
+    assert len(found[0].x) == 32
+
+
+def test_finite_rows_are_drawn_as_if_none_were_looked_at():
+    x, y = normal(100, 8), normal(100, 1, seed=1)
+    found, _ = batches(x, y, batch_size=10, num_batches=1, seed=5)
+    rows = np.sort(np.random.default_rng(5).permutation(100)[:10])
+
+    np.testing.assert_array_equal(found[0].x, x[rows])

@@ -7,9 +7,11 @@ Every record is immutable and compares by value; `plain.py` turns it into JSON d
 
 from __future__ import annotations
 
+from gradscope.records.data import DataTensor, FeatureScales, LossTerm, Role
 from gradscope.records.findings import (
     Check,
     Confidence,
+    Declined,
     Evidence,
     Finding,
     Persistence,
@@ -26,28 +28,39 @@ from gradscope.records.tensors import (
     Timesteps,
     WeightProfile,
 )
+from gradscope.records.trials import Arm, Checkpoint, Run, Trial, Verdict
 
 SCHEMA = "gradscope.report/1"
 
 __all__ = [
     "SCHEMA",
+    "Arm",
     "BackwardFactors",
     "Check",
+    "Checkpoint",
     "Confidence",
     "DataCard",
+    "DataTensor",
+    "Declined",
     "Evidence",
+    "FeatureScales",
     "Finding",
     "Histogram",
     "LayerProfile",
     "LossCard",
+    "LossTerm",
     "ModelCard",
     "Persistence",
     "Prescription",
     "Profile",
+    "Role",
+    "Run",
     "Severity",
     "Skipped",
     "Status",
     "TensorStats",
     "Timesteps",
+    "Trial",
+    "Verdict",
     "WeightProfile",
 ]

@@ -55,6 +55,14 @@ class Skipped:
 
 
 @dataclass(frozen=True, slots=True)
+class Declined:
+    """A treatment (or an edit of a model) that does not apply, and why."""
+
+    what: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Check:
     """How the examination of one symptom ended; `reason` says why it was not examined."""
 
@@ -65,7 +73,13 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Prescription:
-    """A proposed treatment: what to change, on which layers, why, and code to paste."""
+    """A proposed treatment: what to change, on which layers, why, and code to paste.
+
+    Attributes:
+        safety: "safe" leaves the function and all weights as they are; "unsafe" changes one of
+            them; "advice" is only shown, because the model cannot be edited from outside.
+        resolves: ids of the symptoms it is meant to resolve.
+    """
 
     treatment: str
     layers: tuple[str, ...]
@@ -74,6 +88,7 @@ class Prescription:
     resolves: tuple[str, ...]
     rationale: str
     snippet: str
+    sources: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.resolves:

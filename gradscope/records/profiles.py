@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gradscope.records.data import DataTensor, FeatureScales, LossTerm
 from gradscope.records.tensors import BackwardFactors, TensorStats, Timesteps, WeightProfile
 
 
@@ -28,6 +29,13 @@ class LayerProfile:
         max_derivative: the activation's largest derivative (sigmoid 0.25), None where unknown.
         saturates: whether its derivative is small towards both infinities (sigmoid, tanh).
         update_ratio: ||update|| / ||kernel|| of one step of the model's own optimizer.
+        sample_variation: rms of (output - its mean over a batch's samples) / rms of the output: 0
+            where every sample gives the same output; None where samples are not on axis 0.
+        features: scales of what arrives at the first layers with trainable weights; None for all
+            other layers, and where what arrives are integers or looked up in a table.
+        underflow_fraction: share of the entries of the gradient at the output that float16 rounds
+            to zero at the loss scale in force, of those that a far larger scale shows not to be
+            zero; None where the layer does not compute in float16.
     """
 
     path: str
@@ -58,6 +66,9 @@ class LayerProfile:
     saturates: bool = False
     update_ratio: float | None = None
     timesteps: Timesteps | None = None
+    sample_variation: float | None = None
+    underflow_fraction: float | None = None
+    features: FeatureScales | None = None
     weights: tuple[WeightProfile, ...] = ()
 
     @property
@@ -82,21 +93,34 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True)
 class DataCard:
-    """What the model was examined on. `kind` "synthetic" means made up from the input specs."""
+    """What the model was examined on.
+
+    Attributes:
+        kind: "synthetic" means made up from the input specs.
+        tensors: what x, y and sample_weight hold; arrays are looked at whole, of data sets and
+            generators the batches that were read. Empty for made-up inputs.
+    """
 
     kind: str
     num_samples: int
     num_batches: int
     note: str | None = None
+    tensors: tuple[DataTensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class LossCard:
-    """The loss. `value` is the mean over the batches, None where it is not finite."""
+    """The loss.
+
+    Attributes:
+        value: the mean over the batches, None where it is not finite.
+        terms: one an output; empty where the model computes its loss itself.
+    """
 
     name: str
     value: float | None
     note: str | None = None
+    terms: tuple[LossTerm, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

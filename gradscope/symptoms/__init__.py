@@ -8,13 +8,12 @@ nothing, is an error at once.
 from __future__ import annotations
 
 import functools
-import importlib
-import pkgutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from gradscope.records import Finding, Profile, Skipped
+from gradscope.registries import load_all
 from gradscope.thresholds import Threshold
 
 Need = Literal["data", "recurrent"]
@@ -105,11 +104,4 @@ def registry() -> dict[str, Symptom]:
     Raises:
         ImportError: a file in this folder cannot be imported or registers no symptom.
     """
-    for module in pkgutil.iter_modules(__path__):
-        if module.name.startswith("_"):
-            continue
-        before = len(_found)
-        importlib.import_module(f"{__name__}.{module.name}")
-        if len(_found) == before:
-            raise ImportError(f"gradscope/symptoms/{module.name}.py registers no symptom.")
-    return dict(sorted(_found.items()))
+    return load_all(__name__, __path__, _found, "symptom")

@@ -70,4 +70,5 @@ def test_a_gradient_that_arrives_broken_is_the_losss():
 def test_everything_else_is_not_examined():
     _, checks = diagnose(spoilt(2, output=BAD))
 
-    assert {c.status for c in checks if c.symptom != ID} == {"not examined"}
+    others = {c.status for c in checks if c.symptom not in (ID, "non-finite-data")}
+    assert others == {"not examined"}

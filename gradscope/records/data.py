@@ -1,0 +1,105 @@
+"""What went into the model: its data, the scales of its features, and the terms of its loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Role = Literal["x", "y", "sample_weight"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataTensor:
+    """One tensor of the data.
+
+    Attributes:
+        name: how to reach it from what was passed ("x", "x['left']", "y[1]").
+        shape: of one sample, without the axis of the samples.
+        num_samples: samples that were given; of data sets and generators, those that were read.
+        num_read: samples that were looked at; fewer only where the array is very large.
+        num_non_finite: entries that are NaN or Inf, in `num_non_finite_samples` samples.
+        first_non_finite: index of the first such sample.
+        minimum, maximum: of the finite entries; None where there are none or they are no numbers.
+        is_whole: whether all finite entries seen in a sample of the tensor are whole numbers.
+        num_distinct: different values in a sample of the tensor, 32 standing for 32 and more.
+        one_hot_fraction: share of rows (along the last axis, of at least two entries) with a single
+            1 and otherwise 0; None where there is no such axis.
+        sums_to_one_fraction: share of those rows that add up to 1 within 1e-3.
+    """
+
+    role: Role
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    num_samples: int
+    num_read: int
+    num_non_finite: int = 0
+    num_non_finite_samples: int = 0
+    first_non_finite: int | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    is_whole: bool = False
+    num_distinct: int = 0
+    one_hot_fraction: float | None = None
+    sums_to_one_fraction: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureScales:
+    """The scales of the features that arrive at a layer, over all batches.
+
+    A feature is an index on the last axis (the channels); the statistics of one run over samples
+    and positions. Features that never change are left out of all `std` and of `offset`.
+
+    Attributes:
+        num_features: how many there are, `num_constant` of them constant.
+        mean, rms: over all entries.
+        std_min, std_median, std_max: over the features that change; 0.0 where there are none.
+        offset: norm of the means over norm of the stds: how far the cloud of samples lies from
+            zero, in units of its own size.
+        zero_fraction: share of all entries that are exactly zero.
+    """
+
+    num_features: int
+    num_constant: int
+    mean: float
+    rms: float
+    std_min: float
+    std_median: float
+    std_max: float
+    offset: float
+    zero_fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class LossTerm:
+    """The loss on one output, and what meets in it.
+
+    Attributes:
+        output: name of the output.
+        layer: path of the layer that makes it; None where code of the model's own does.
+        activation: name of the function it ends in; None where that is not known.
+        shape: of one sample of the output; the last entry is its units.
+        minimum, maximum: of the output on a few samples, None where it is not finite.
+        sums_to_one: whether the output's rows do, on the same samples.
+        has_logits: whether Keras finds the logits behind the output and computes from them.
+        loss: name of the Keras loss ("mean_squared_error"); None for any other, which is not
+            judged.
+        from_logits: whether the loss takes the output for logits.
+        labels: what is known of y for this output; None without labels.
+        outside_fraction: share of the labels that lie where the activation cannot get to; None
+            where its range is not known.
+    """
+
+    output: str
+    layer: str | None
+    activation: str | None
+    shape: tuple[int, ...]
+    minimum: float | None
+    maximum: float | None
+    sums_to_one: bool
+    has_logits: bool
+    loss: str | None
+    from_logits: bool = False
+    labels: DataTensor | None = None
+    outside_fraction: float | None = None

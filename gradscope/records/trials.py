@@ -1,0 +1,85 @@
+"""What a paired training trial measured: the patient before treatment against the treated copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from gradscope.records.findings import Finding
+
+Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How well a model did on held-out samples after `step` steps; None where not finite."""
+
+    step: int
+    loss: float | None
+    metric: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training from one seed.
+
+    Attributes:
+        steps: optimizer steps taken; fewer than asked for where the loss stopped being finite.
+        losses: training loss of each step's batch or, in a trial, means over equally long
+            stretches of steps; None where it is not finite.
+        checkpoints: held-out results, from step 0 to the last.
+        diverged: whether the training loss or the last held-out result is not finite.
+    """
+
+    seed: int
+    steps: int
+    losses: tuple[float | None, ...]
+    checkpoints: tuple[Checkpoint, ...]
+    diverged: bool
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One side of a trial: a run a seed, and what an examination of the model says.
+
+    Attributes:
+        findings: of the model as it starts.
+        gradient_norms: L2 norm of dL/d(output) by depth, from the inputs up.
+    """
+
+    runs: tuple[Run, ...]
+    findings: tuple[Finding, ...] = ()
+    gradient_norms: tuple[float | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """The evidence for or against a treatment.
+
+    Attributes:
+        steps: optimizer steps given to every run.
+        measure: what the arms were compared by: "accuracy" or "explained" (1 - mean squared error
+            / variance of the targets) on held-out samples, or "loss" (its negative logarithm, or
+            its negative where it can be zero or less).
+        difference: mean of (after - before) over the seeds in units of `measure`; higher is better.
+        minimum_difference: the smallest one that counts.
+        p_value: one-sided, of the paired t-test for the direction of `difference`; None for a
+            single seed.
+        reason: the verdict in one sentence.
+        note: what was done to the data.
+    """
+
+    treatments: tuple[str, ...]
+    seeds: tuple[int, ...]
+    steps: int
+    before: Arm
+    after: Arm
+    verdict: Verdict
+    batch_size: int
+    measure: Literal["accuracy", "explained", "loss"]
+    difference: float
+    minimum_difference: float
+    p_value: float | None
+    reason: str
+    note: str | None = None

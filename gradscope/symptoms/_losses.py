@@ -1,0 +1,29 @@
+"""The losses that are judged, by what they ask of outputs and labels."""
+
+from __future__ import annotations
+
+from gradscope.records import Evidence, LossTerm, Severity
+
+Verdict = tuple[Severity, Evidence, str]
+
+CATEGORICAL = ("categorical_crossentropy", "categorical_focal_crossentropy")
+SPARSE = ("sparse_categorical_crossentropy",)
+BINARY = ("binary_crossentropy", "binary_focal_crossentropy")
+CROSSENTROPIES = (*CATEGORICAL, *SPARSE, *BINARY)
+DIVERGENCE = "kl_divergence"
+REGRESSIONS = (
+    "mean_squared_error",
+    "mean_absolute_error",
+    "mean_absolute_percentage_error",
+    "mean_squared_logarithmic_error",
+    "huber",
+    "log_cosh",
+)
+HINGES = ("hinge", "squared_hinge")
+BROADCASTING = (*REGRESSIONS, *HINGES, "poisson", "cosine_similarity")
+JUDGED = (*CROSSENTROPIES, *BROADCASTING, DIVERGENCE)
+SLACK = 0.01  # what rounding and resampling may add to labels and outputs
+
+
+def num_units(term: LossTerm) -> int:
+    return term.shape[-1] if term.shape else 1

@@ -1,0 +1,105 @@
+"""gradient-underflow: gradients too small for float16 are rounded to zero."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import confidence, example_chain, names
+from gradscope.thresholds import Threshold
+
+_ID = "gradient-underflow"
+
+
+def _example(*fractions: float) -> Profile:
+    profile = example_chain([1e-7] * len(fractions))
+    layers = tuple(
+        dataclasses.replace(layer, compute_dtype="float16", underflow_fraction=fraction)
+        for layer, fraction in zip(profile.layers, fractions, strict=True)
+    )
+    return dataclasses.replace(profile, layers=layers)
+
+
+@symptom(
+    id=_ID,
+    summary="gradients too small for float16 are rounded to zero on their way back",
+    why=(
+        "Below 6e-8 float16 knows nothing but zero. What is rounded away in one layer is missing "
+        "in all layers under it: they learn from the few large gradients, or not at all."
+    ),
+    measured=(
+        "The backward passes are repeated with a loss scale near the top of float16's range. Of "
+        "the entries of the gradient at a layer's output that are not zero there, the share that "
+        "is zero at the loss scale the model trains with."
+    ),
+    silent=(
+        "Zeros that are zero at any scale (ReLU, masks, dropout); layers that compute in another "
+        "type; the few smallest entries of a wide distribution."
+    ),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_fraction",
+            0.3,
+            "fraction",
+            "convention",
+            "a third of what makes a network diverge (see error_fraction)",
+            "Almost every third gradient is gone.",
+        ),
+        Threshold(
+            f"{_ID}.error_fraction",
+            0.8,
+            "fraction",
+            "literature",
+            "NVIDIA's guide to mixed precision on the SSD detector, which diverges without loss "
+            "scaling: 31 % of all gradients become zero and 5.3 % remain, so 85 % are lost",
+            "What is left is too little to train on.",
+        ),
+    ),
+    treatments=("loss-scaling", "he-initialization", "batch-normalization"),
+    sources=(
+        "Micikevicius et al. 2018, Mixed precision training, arXiv:1710.03740, section 3.2",
+        "NVIDIA, Training with mixed precision, user guide, section on loss scaling",
+    ),
+    sick=lambda: _example(0.95, 0.9, 0.5, 0.1),
+    healthy=lambda: _example(0.05, 0.03, 0.01, 0.0),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    lossy = [
+        layer
+        for layer in profile.layers
+        if (layer.underflow_fraction or 0.0) >= limits["warning_fraction"]
+    ]
+    if not lossy:
+        return []
+    lossy.sort(key=lambda layer: -layer.depth)
+    worst = max(lossy, key=lambda layer: layer.underflow_fraction or 0.0)
+    fraction = worst.underflow_fraction or 0.0
+    bound = limits["warning_fraction"]
+    return [
+        Finding(
+            symptom=_ID,
+            severity="error" if fraction >= limits["error_fraction"] else "warning",
+            confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            layers=tuple(layer.id for layer in lossy),
+            culprits=(lossy[0].id,),
+            evidence=tuple(
+                Evidence(
+                    "underflow_fraction",
+                    layer.underflow_fraction or 0.0,
+                    bound,
+                    "fraction",
+                    layer.id,
+                )
+                for layer in lossy
+            ),
+            message=_message(lossy[0], worst, fraction),
+        )
+    ]
+
+
+def _message(first: LayerProfile, worst: LayerProfile, fraction: float) -> str:
+    return (
+        f"{fraction:.0%} of the gradients at {names([worst.id])} are too small for float16 and "
+        f"become zero; from {names([first.id])} down more is lost than can be spared."
+    )

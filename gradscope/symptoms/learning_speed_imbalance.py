@@ -1,0 +1,141 @@
+"""learning-speed-imbalance: some kernels learn far more slowly than the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+
+from gradscope import flow
+from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import confidence, consumers, example_chain, names
+from gradscope.thresholds import Threshold
+
+_ID = "learning-speed-imbalance"
+_FASTEST = 0.1  # kernels that change by more a step are replaced rather than trained
+_FLOOR = 1e-12
+
+
+def _example(*decades: float) -> Profile:
+    """A chain whose kernels have these log10 of the update ratio."""
+    profile = example_chain([1e-2] * len(decades))
+    layers = []
+    for layer, exponent in zip(profile.layers, decades, strict=True):
+        weights = tuple(dataclasses.replace(w, update_ratio=10.0**exponent) for w in layer.weights)
+        layers.append(dataclasses.replace(layer, weights=weights, update_ratio=10.0**exponent))
+    return dataclasses.replace(profile, layers=tuple(layers))
+
+
+@symptom(
+    id=_ID,
+    summary="some layers learn hundreds of times more slowly than the others",
+    why=(
+        "One learning rate serves all layers. Where one step moves a kernel by a hundredth and "
+        "another by a millionth of its size, the slow layers stay as they started while the fast "
+        "ones make do with what those give them."
+    ),
+    measured=(
+        "Norm of one step of the model's own optimizer over norm of the kernel, for every "
+        "trainable kernel; how many decades the slowest lie below the median kernel."
+    ),
+    silent=(
+        "Converged models, in which all kernels are slow alike; biases and scales; embeddings, of "
+        "which a batch touches a few rows; kernels behind a weight that starts at zero, until it "
+        "has moved."
+    ),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_decades",
+            2.5,
+            "decades",
+            "calibrated",
+            "the slowest kernel of healthy plain, convolutional, residual and recurrent networks "
+            "was 0 to 0.8 decades behind, under SGD and Adam, before and after training; that of 8 "
+            "sigmoid layers under SGD, which stay at chance, 2.6",
+            "The layer needs 300 steps where the others need one.",
+        ),
+        Threshold(
+            f"{_ID}.error_decades",
+            4.0,
+            "decades",
+            "derived",
+            "at a usual step of a thousandth (a convention) of the kernel a step is 1e-7 of the "
+            "slow one: float32 rounds it away",
+            "The layer does not learn at all.",
+        ),
+    ),
+    treatments=(
+        "swap-activation",
+        "glorot-initialization",
+        "batch-normalization",
+        "residual-connection",
+        "learning-rate",
+    ),
+    sources=(
+        "Glorot and Bengio 2010, section 4.2.2, figure 7",
+        "Nielsen 2015, Neural networks and deep learning, chapter 5",
+        "You, Gitman, Ginsburg 2017, Large batch training, arXiv:1708.03888, section 4",
+    ),
+    sick=lambda: _example(-7.0, -6.0, -2.2, -2.1, -2.0, -2.0, -2.0),
+    healthy=lambda: _example(-2.6, -2.4, -2.2, -2.1, -2.0, -1.0, 0.5),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    levels = {layer: _level(ratio) for layer, ratio in _speeds(profile).items()}
+    if len(levels) < 2:
+        return []
+    usual = statistics.median_high(levels.values())
+    hindered = _hindered(profile)
+    slow = {
+        id: usual - level
+        for id, level in levels.items()
+        if usual - level >= limits["warning_decades"] and id not in hindered
+    }
+    if not slow:
+        return []
+    ids = tuple(sorted(slow, key=lambda id: -slow[id]))
+    worst, bound = slow[ids[0]], limits["warning_decades"]
+    return [
+        Finding(
+            symptom=_ID,
+            severity="error" if worst >= limits["error_decades"] else "warning",
+            confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            layers=ids,
+            culprits=ids,
+            evidence=tuple(Evidence("decades_behind", slow[i], bound, "decades", i) for i in ids),
+            message=(
+                f"For its size, the slowest kernel of {names(ids)} changes {10**worst:,.0f} times "
+                f"less a step than the median kernel, which changes by {10**usual:.1e} of itself."
+            ),
+        )
+    ]
+
+
+def _level(ratio: float) -> float:
+    return math.log10(min(_FASTEST, max(ratio, _FLOOR)))
+
+
+def _speeds(profile: Profile) -> dict[str, float]:
+    """By layer: the update ratio of its slowest trainable kernel."""
+    found: dict[str, float] = {}
+    for layer in profile.layers:
+        ratios = [
+            w.update_ratio
+            for w in layer.weights
+            if w.trainable and len(w.shape) >= 2 and w.update_ratio is not None
+        ]
+        if ratios and layer.call == 0 and layer.class_ != "Embedding":
+            found[layer.id] = min(ratios)
+    return found
+
+
+def _hindered(profile: Profile) -> set[str]:
+    """Layers whose every way to an output leads through a weight that is not settled yet."""
+    takers = consumers(profile)
+    rows: dict[str, LayerProfile] = {layer.id: layer for layer in profile.layers}
+    found: set[str] = set()
+    for id in reversed(rows):
+        above = takers[id]
+        if above and all(t.id in found or not flow.is_settled(t) for t in above):
+            found.add(id)
+    return found

@@ -1,0 +1,110 @@
+"""mismatched-loss: loss, output activation and labels that do not go together."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradscope.records import DataTensor, Finding, LossTerm, Profile, Skipped
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import example_chain
+from gradscope.symptoms._losses import JUDGED, Verdict
+from gradscope.symptoms._terms import verdicts
+from gradscope.thresholds import Threshold
+
+_ID = "mismatched-loss"
+
+
+def _example(outside: float) -> Profile:
+    profile = example_chain([1e-2] * 4)
+    labels = DataTensor("y", "y", (1,), "float32", 128, 128, minimum=-2.0, maximum=2.0)
+    term = LossTerm(
+        output="dense_3",
+        layer="dense_3",
+        activation="tanh",
+        shape=(1,),
+        minimum=-0.5,
+        maximum=0.4,
+        sums_to_one=False,
+        has_logits=False,
+        loss="mean_squared_error",
+        labels=labels,
+        outside_fraction=outside,
+    )
+    return dataclasses.replace(profile, loss=dataclasses.replace(profile.loss, terms=(term,)))
+
+
+@symptom(
+    id=_ID,
+    summary="the loss, the output's activation and the labels do not go together",
+    why=(
+        "Keras computes a number for almost any combination. Where the output cannot reach the "
+        "labels, where a crossentropy gets no probabilities, or where shapes are repeated until "
+        "they fit, that number falls little or not at all, or its minimum is not what was meant."
+    ),
+    measured=(
+        "For each output: the loss and its from_logits, the activation, the outputs' range on a "
+        "few samples and whether Keras finds the logits behind them, and shape, range and kind of "
+        "the labels."
+    ),
+    silent=(
+        "Losses that are not Keras's own; autoencoders and soft labels between 0 and 1; softmax or "
+        "sigmoid with any crossentropy whose logits Keras finds (it computes from those); mean "
+        "squared error on class labels with an adaptive optimizer, or on one or two units; labels "
+        "outside by rounding."
+    ),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_outside_fraction",
+            0.01,
+            "fraction",
+            "convention",
+            "one label in a hundred",
+            "Some labels can never be met.",
+        ),
+        Threshold(
+            f"{_ID}.error_outside_fraction",
+            0.1,
+            "fraction",
+            "convention",
+            "one label in ten",
+            "The loss stays far from its minimum, and the activation saturates on the way.",
+        ),
+    ),
+    treatments=("matched-loss",),
+    sources=(
+        "Bishop 2006, Pattern recognition and machine learning, section 4.3.6 and 5.2: each output "
+        "activation has its matching loss",
+        "Golik, Doetsch, Ney 2013, Cross-entropy vs. squared error training",
+        "Keras, keras.losses: labels, shapes and from_logits of each loss",
+    ),
+    sick=lambda: _example(0.6),
+    healthy=lambda: _example(0.001),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    judged = [term for term in profile.loss.terms if term.loss in JUDGED]
+    found = [
+        _finding(term, verdict, profile)
+        for term in judged
+        for verdict in list(verdicts(term, profile, limits))[:1]
+    ]
+    if not found and not judged:
+        return Skipped(_ID, "the loss is none of those that can be judged")
+    if not found and not any(term.labels for term in judged):
+        return Skipped(_ID, "needs labels; those used were made up")
+    return found
+
+
+def _finding(term: LossTerm, verdict: Verdict, profile: Profile) -> Finding:
+    severity, evidence, text = verdict
+    # A layer that is called several times makes the output in its last call.
+    ids = [layer.id for layer in profile.layers if layer.path == term.layer][-1:]
+    where = f"Output {term.output}: " if len(profile.loss.terms) > 1 else ""
+    return Finding(
+        symptom=_ID,
+        severity=severity,
+        confidence="high",
+        layers=tuple(ids),
+        culprits=tuple(ids),
+        evidence=(dataclasses.replace(evidence, layer=ids[0] if ids else None),),
+        message=f"{where}{text[:1].upper()}{text[1:]}.",
+    )

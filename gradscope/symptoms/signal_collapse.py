@@ -1,0 +1,148 @@
+"""signal-collapse: the forward signal fades with depth, or no longer depends on the input."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradscope import flow
+from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import confidence, example_chain, names
+from gradscope.symptoms._forward import RESET, Stretch, counted_in_layers, level, normalizes, worst
+from gradscope.thresholds import Threshold
+
+_ID = "signal-collapse"
+
+
+def _example(shrinks: float, forgets: float) -> Profile:
+    """Each of 12 layers multiplies the rms by `shrinks`, the sample variation by `forgets`."""
+    profile = example_chain([1e-2] * 12, outputs=[shrinks**k for k in range(12)])
+    layers = tuple(
+        dataclasses.replace(layer, sample_variation=forgets**k)
+        for k, layer in enumerate(profile.layers)
+    )
+    return dataclasses.replace(profile, layers=layers)
+
+
+@symptom(
+    id=_ID,
+    summary="the signal fades on its way forward, or becomes the same for every sample",
+    why=(
+        "What does not reach the last layers cannot be learned from. Where a deep layer answers "
+        "almost the same to every sample, or next to nothing, biases learn the mean answer at once "
+        "and all that depends on the input follows slowly or never."
+    ),
+    measured=(
+        "Rms of the outputs, and the share of it that differs from sample to sample, along the "
+        "strongest way from the inputs to the output layer: the decades that each loses and has "
+        "not got back there."
+    ),
+    silent=(
+        "What a normalisation or a skip connection restores; outputs; pooling, merging, rescaling "
+        "and recurrent layers; large inputs that come down to one; weights that start at zero; "
+        "the slow convergence of samples in deep ReLU networks."
+    ),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_decades",
+            3.0,
+            "decades",
+            "calibrated",
+            "scikit-learn's digits, 340 steps of Adam: 20 ReLU layers with Glorot's start lose 3.0 "
+            "decades and reach 75 % where He's reach 96 %; 2.4 decades in 4 layers do no harm",
+            "The last layers see a thousandth of the signal.",
+        ),
+        Threshold(
+            f"{_ID}.error_decades",
+            5.0,
+            "decades",
+            "calibrated",
+            "the same: 5.5 decades lost over 8 layers end at 35 %",
+            "Any bias is stronger than the signal.",
+        ),
+        Threshold(
+            f"{_ID}.warning_variation_decades",
+            2.5,
+            "decades",
+            "calibrated",
+            "the same: 5 sigmoid layers lose 2.7 decades and reach 44 %, 3 lose 1.2 and reach "
+            "78 %; 50 ReLU layers with He's start lose 0.4",
+            "Samples differ in the third digit only.",
+        ),
+        Threshold(
+            f"{_ID}.error_variation_decades",
+            4.0,
+            "decades",
+            "calibrated",
+            "the same: 8 sigmoid layers lose more than 4 decades and stay at chance",
+            "To the last layers all samples are one.",
+        ),
+    ),
+    treatments=(
+        "he-initialization",
+        "layer-sequential-unit-variance",
+        "swap-activation",
+        "batch-normalization",
+        "layer-normalization",
+        "residual-connection",
+    ),
+    sources=(
+        "Poole et al. 2016, arXiv:1606.05340, section 2: the ordered phase",
+        "Schoenholz et al. 2017, Deep information propagation, arXiv:1611.01232",
+        "He et al. 2015, arXiv:1502.01852, eq. 9",
+    ),
+    sick=lambda: _example(0.9, 0.3),
+    healthy=lambda: _example(0.9, 0.93),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    found = [
+        _finding(profile, stretch, statistic, limits[f"warning_{kind}"], limits[f"error_{kind}"])
+        for statistic, kind, change in (
+            ("variation_decades", "variation_decades", _variation_lost),
+            ("scale_decades", "decades", _scale_lost),
+        )
+        if (stretch := worst(profile, change)) and stretch.total >= limits[f"warning_{kind}"]
+    ]
+    return sorted(found, key=lambda f: f.severity)[:1]
+
+
+def _scale_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
+    before = below.output if below else layer.input
+    if normalizes(layer):
+        return RESET
+    if not before or not layer.output or not flow.is_settled(layer):
+        return 0.0
+    # Scales above one are the inputs' own: coming down to one is no loss.
+    lost = min(0.0, level(before.rms)) - min(0.0, level(layer.output.rms))
+    return counted_in_layers(layer, lost)
+
+
+def _variation_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
+    before = below.sample_variation if below else None
+    if before is None or layer.sample_variation is None or not flow.is_settled(layer):
+        return 0.0
+    return counted_in_layers(layer, level(before) - level(layer.sample_variation))
+
+
+def _finding(
+    profile: Profile, stretch: Stretch, statistic: str, warning: float, error: float
+) -> Finding:
+    last, total = stretch.layers[-1], stretch.total
+    way = f"from {names([stretch.layers[0].id])} to {names([last.id])}"
+    if statistic == "scale_decades":
+        rms = last.output.rms if last.output else 0.0
+        message = f"The signal shrinks by {total:.1f} decades {way}, to an rms of {rms:.1e}."
+    else:
+        message = (
+            f"What differs between samples shrinks by {total:.1f} decades {way}: only "
+            f"{last.sample_variation:.1e} of its output depends on the input."
+        )
+    return Finding(
+        symptom=_ID,
+        severity="error" if total >= error else "warning",
+        confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+        layers=stretch.affected,
+        culprits=stretch.culprits,
+        evidence=(Evidence(statistic, total, warning, "decades", last.id),),
+        message=message,
+    )

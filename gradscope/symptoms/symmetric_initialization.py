@@ -1,0 +1,102 @@
+"""symmetric-initialization: units start alike, get equal gradients and stay copies for good."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from gradscope.records import Evidence, Finding, Profile
+from gradscope.symptoms import symptom
+from gradscope.symptoms._common import confidence, example_chain, names
+from gradscope.symptoms._units import HALF, repeated
+from gradscope.thresholds import Threshold
+
+_ID = "symmetric-initialization"
+
+
+def _example(num_distinct: int) -> Profile:
+    """Two hidden layers with so many different units of 64, ten steps after the start."""
+    profile = example_chain([1e-2] * 3)
+    layers = [
+        dataclasses.replace(
+            layer,
+            weights=tuple(
+                dataclasses.replace(w, num_distinct_units=num_distinct) for w in layer.weights
+            ),
+        )
+        for layer in profile.layers[:2]
+    ]
+    return dataclasses.replace(profile, layers=(*layers, profile.layers[2]), steps=10)
+
+
+@symptom(
+    id=_ID,
+    summary="units of a layer are copies of one another, and training does not part them",
+    why=(
+        "Units with equal weights in and out get equal gradients: they stay equal, and a layer of "
+        "any width does the work of one unit. A constant or zero start of several layers does that."
+    ),
+    measured=(
+        "How many columns of each hidden kernel differ. Where half of them or more are copies, ten "
+        "steps of the model's own optimizer are taken on a copy and the columns counted again: "
+        "only copies that stay are reported."
+    ),
+    silent=(
+        "A constant kernel between random ones, a zero output kernel, the last kernel of a "
+        "residual branch, adapters: one step parts their units. Embeddings, frozen layers, outputs."
+    ),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_fraction",
+            HALF,
+            "fraction",
+            "convention",
+            "half of the layer",
+            "Every second unit does nothing that another does not.",
+        ),
+        Threshold(
+            f"{_ID}.error_fraction",
+            0.9,
+            "fraction",
+            "convention",
+            "as dead-relu.error_fraction: a tenth of the capacity is left",
+            "The layer is hardly wider than a single unit.",
+        ),
+    ),
+    treatments=("glorot-initialization", "he-initialization"),
+    sources=(
+        "Goodfellow, Bengio, Courville 2016, Deep learning, section 8.4",
+        "LeCun et al. 1998, Efficient BackProp, section 4.6",
+    ),
+    sick=lambda: _example(1),
+    healthy=lambda: _example(60),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    if not profile.steps:  # a start says nothing: most copies part with the first step
+        return []
+    copies = repeated(profile, limits["warning_fraction"])
+    if not copies:
+        return []
+    ids = tuple(layer.id for layer, _, _ in copies)
+    worst, share, different = max(copies, key=lambda found: found[1])
+    others = [id for id in ids if id != worst.id]
+    return [
+        Finding(
+            symptom=_ID,
+            severity="error" if share >= limits["error_fraction"] else "warning",
+            confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            layers=ids,
+            culprits=ids,
+            evidence=tuple(
+                Evidence(
+                    "repeated_fraction", part, limits["warning_fraction"], "fraction", layer.id
+                )
+                for layer, part, _ in copies
+            ),
+            message=(
+                f"Only {different} of {names([worst.id])} differ from one another"
+                + (f"; also affected: {names(others)}" if others else "")
+                + f". {profile.steps} steps of training do not part the copies."
+            ),
+            persistence="stays",
+        )
+    ]

@@ -1,0 +1,57 @@
+"""gradient-underflow on made-up profiles and on models in mixed precision."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from gradscope.diagnosis import diagnose
+from gradscope.records import Finding, Profile
+from gradscope.symptoms._common import example_chain
+from tests.test_underflow import analyzed, model_of
+
+ID = "gradient-underflow"
+
+
+def found(profile: Profile) -> list[Finding]:
+    return list(diagnose(profile, select=[ID])[0])
+
+
+def losing(*fractions: float | None) -> Profile:
+    profile = example_chain([1e-6] * len(fractions))
+    layers = [
+        dataclasses.replace(layer, underflow_fraction=fraction)
+        for layer, fraction in zip(profile.layers, fractions, strict=True)
+    ]
+    return dataclasses.replace(profile, layers=tuple(layers))
+
+
+@pytest.mark.parametrize(("fraction", "severity"), [(0.3, "warning"), (0.8, "error")])
+def test_severity_by_share_lost(fraction, severity):
+    assert [f.severity for f in found(losing(fraction, 0.0))] == [severity]
+
+
+@pytest.mark.parametrize("fraction", [None, 0.0, 0.29])
+def test_silent_where_little_is_lost(fraction):
+    assert found(losing(fraction, 0.0)) == []
+
+
+def test_blame_goes_to_where_it_starts_on_the_way_back():
+    (finding,) = found(losing(0.9, 0.6, 0.4, 0.1))
+
+    assert finding.culprits == ("dense_2:0",)
+    assert finding.layers == ("dense_2:0", "dense_1:0", "dense_0:0")
+
+
+def symptoms_of(model) -> set[str]:
+    return {f.symptom for f in analyzed(model).findings if f.severity != "info"}
+
+
+def test_small_losses_without_loss_scaling():
+    assert ID in symptoms_of(model_of(1.0, 3e-6))
+
+
+@pytest.mark.parametrize(("scale", "loss_weight"), [(2.0**15, 3e-6), (1.0, 1.0), (2.0**15, 1.0)])
+def test_silent_on_models_in_mixed_precision_that_lose_nothing(scale, loss_weight):
+    assert ID not in symptoms_of(model_of(scale, loss_weight))

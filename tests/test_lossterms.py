@@ -1,0 +1,180 @@
+"""What meets in the loss of each output: read from the model and a few samples."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, losses
+
+from gradscope.capture import Batch
+from gradscope.dataprofile import batch_tensors
+from gradscope.lossterms import loss_terms
+from gradscope.objectives import objective
+from tests.byhand import classes, normal
+
+X = normal(16, 4)
+
+
+def terms(model, y=None, loss="mse", x=X):
+    batch = Batch(keras.tree.map_structure(tf.constant, x), y)
+    return loss_terms(model, batch, objective(model, loss, batch), batch_tensors([batch]))
+
+
+def model_of(*stack):
+    return keras.Sequential([keras.Input((4,)), *stack])
+
+
+def one(*stack, **kwargs):
+    (term,) = terms(model_of(*stack), **kwargs)
+    return term
+
+
+@pytest.mark.parametrize(
+    ("stack", "expected"),
+    [
+        ([layers.Dense(3)], "linear"),
+        ([layers.Dense(3, "softmax")], "softmax"),
+        ([layers.Dense(3, keras.activations.tanh)], "tanh"),
+        ([layers.Dense(3), layers.Softmax()], "softmax"),
+        ([layers.Dense(3), layers.Activation("sigmoid")], "sigmoid"),
+        ([layers.Dense(3), layers.ReLU()], "relu"),
+        ([layers.Dense(3), layers.ReLU(max_value=2.0)], None),
+        ([layers.Dense(4, "relu"), layers.Reshape((2, 2)), layers.Flatten()], "relu"),
+        ([layers.Dense(3, "tanh"), layers.Rescaling(5.0)], None),
+        ([layers.Dense(3, lambda t: 2.0 * t)], None),
+        ([model_of(layers.Dense(4, "tanh"), layers.Dense(2, "sigmoid"))], "sigmoid"),
+    ],
+)
+def test_activation(stack, expected, seeded):
+    assert one(*stack).activation == expected
+
+
+def test_a_function_of_ones_own_is_not_taken_for_keras_one(seeded):
+    def relu(t):
+        return t
+
+    assert one(layers.Dense(3, relu)).activation is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "name", "from_logits"),
+    [
+        ("mse", "mean_squared_error", False),
+        (losses.mean_squared_error, "mean_squared_error", False),
+        (losses.MeanSquaredError(name="mine"), "mean_squared_error", False),
+        (losses.KLDivergence(), "kl_divergence", False),
+        (losses.BinaryCrossentropy(from_logits=True), "binary_crossentropy", True),
+        (losses.CategoricalCrossentropy(axis=1), None, False),
+        (lambda y, p: p, None, False),
+    ],
+)
+def test_loss(loss, name, from_logits, seeded):
+    term = one(layers.Dense(3), loss=loss)
+
+    assert (term.loss, term.from_logits) == (name, from_logits)
+
+
+def test_outputs_are_those_of_the_model(seeded):
+    model = model_of(layers.Dense(3, "softmax"))
+    (term,) = terms(model)
+    values = model(X[:8]).numpy()
+
+    assert (term.minimum, term.maximum) == (values.min(), values.max())
+    assert (term.shape, term.sums_to_one, term.has_logits) == ((3,), True, True)
+
+
+@pytest.mark.parametrize(
+    ("activation", "y", "expected"),
+    [
+        ("sigmoid", [[-1.0], [0.0], [0.5], [2.0]], 0.5),
+        ("tanh", [[-1.0], [0.0], [0.5], [2.0]], 0.25),
+        ("relu", [[-1e-4], [5.0]], 0.0),
+        ("relu", [[-1.0], [np.nan]], 1.0),
+        ("linear", [[-1.0], [5.0]], None),
+    ],
+)
+def test_labels_out_of_reach(activation, y, expected, seeded):
+    assert one(layers.Dense(1, activation), y=np.array(y)).outside_fraction == expected
+
+
+def test_without_labels(seeded):
+    assert one(layers.Dense(1, "relu")).labels is None
+
+
+def test_outputs_by_name(seeded):
+    x = keras.Input((4,))
+    model = keras.Model(x, {"b": layers.Dense(2)(x), "a": layers.Dense(1, "relu", name="low")(x)})
+    found = terms(model, {"a": normal(16, 1), "b": normal(16, 2)}, {"a": "mae", "b": "mse"})
+    by_name = {term.output: term for term in found}
+
+    assert by_name["a"].loss == "mean_absolute_error"
+    assert by_name["a"].layer == "low"
+    assert by_name["b"].labels.shape == (2,)
+
+
+def test_outputs_in_order(seeded):
+    x = keras.Input((4,))
+    model = keras.Model(x, [layers.Dense(2)(x), layers.Dense(1)(x)])
+    found = terms(model, [normal(16, 2), normal(16, 1)], ["mae", "mse"])
+
+    assert [t.loss for t in found] == ["mean_absolute_error", "mean_squared_error"]
+    assert [t.labels.name for t in found] == ["y[0]", "y[1]"]
+
+
+def test_a_model_of_ones_own_with_outputs_by_key(seeded):
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = layers.Dense(1), layers.Dense(3, "softmax")
+
+        def call(self, x):
+            return {"a": self.a(x), "b": self.b(x)}
+
+    y = {"b": classes(16, 3), "a": normal(16, 1)}
+    found = terms(Own(), y, {"a": "mse", "b": "sparse_categorical_crossentropy"})
+    by_name = {term.output: term for term in found}
+
+    assert by_name["b"].loss == "sparse_categorical_crossentropy"
+    assert by_name["b"].activation == "softmax"
+    assert by_name["b"].labels.name == "y['b']"
+
+
+def test_a_loss_that_the_model_computes_itself(seeded):
+    class Own(keras.Model):
+        def compute_loss(self, *args, **kwargs):
+            return tf.constant(0.0)
+
+    assert terms(Own(), loss=None) == ()
+
+
+def test_the_model_is_left_as_it_was(seeded):
+    model = model_of(layers.BatchNormalization(), layers.Dropout(0.5), layers.Dense(1))
+    before = [w.numpy() for w in model.weights]
+    terms(model)
+
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+def test_a_model_that_wants_whole_batches(seeded):
+    pairs = layers.Lambda(lambda t: tf.ensure_shape(t, (16, 4)))
+
+    assert one(pairs, layers.Dense(1)).shape == (1,)
+
+
+def test_outputs_that_are_not_dense_are_not_judged(seeded):
+    ragged = layers.Lambda(lambda t: tf.RaggedTensor.from_tensor(t))
+
+    class Own(keras.Model):
+        def call(self, x):
+            return ragged(x)
+
+    assert [term.loss for term in terms(Own())] == [None]
+
+
+def test_a_fixed_batch_size(seeded):
+    model = keras.Sequential([keras.Input((4,), batch_size=16), layers.Dense(1)])
+
+    assert terms(model)[0].shape == (1,)
