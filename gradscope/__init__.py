@@ -16,6 +16,7 @@ from gradscope._version import __version__
 
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
+    from gradscope.comparison import trial as trial
     from gradscope.errors import CannotExamineError as CannotExamineError
     from gradscope.errors import GradscopeError as GradscopeError
     from gradscope.errors import UnreadableError as UnreadableError
@@ -27,6 +28,7 @@ _HOME = {
     "analyze": "analysis",
     "Report": "report",
     "load_report": "report",
+    "trial": "comparison",
     "GradscopeError": "errors",
     "UsageError": "errors",
     "UnreadableError": "errors",
@@ -42,6 +44,7 @@ __all__ = [
     "__version__",
     "analyze",
     "load_report",
+    "trial",
 ]
 
 

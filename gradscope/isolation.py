@@ -32,7 +32,7 @@ def isolated(model: keras.Model) -> Iterator[None]:
         stack.callback(_restore_variables, [(v, value_of(v)) for v in _variables(model, layers)])
         for layer in layers:
             stack.callback(_restore_attributes, layer, dict(vars(layer)), _lists(layer))
-        for restore in _global_state():
+        for restore in restorers():
             stack.callback(restore)
         yield
 
@@ -113,7 +113,7 @@ def _restore_attributes(layer: Any, saved: dict[str, Any], lists: dict[str, Any]
         (held.update if isinstance(held, set) else held.extend)(content)
 
 
-def _global_state() -> list[Callable[[], None]]:
+def restorers() -> list[Callable[[], None]]:
     """What puts each process-wide state back to what it is now."""
     python, numpy = random.getstate(), np.random.get_state()
     restore: list[Callable[[], None]] = [

@@ -10,7 +10,7 @@ import keras
 from keras.src.backend.common import global_state
 from tensorflow.python.eager import context
 
-from gradscope.isolation import _global_state, patched
+from gradscope.isolation import patched, restorers
 
 _KERAS_SEED = "global_random_seed"
 
@@ -26,7 +26,7 @@ def seeded(seed: int, generator: Any = None) -> Iterator[Any]:
     eager = context.context()
     kept = global_state.get_global_attribute(_KERAS_SEED)
     with ExitStack() as stack:
-        for restore in _global_state():
+        for restore in restorers():
             stack.callback(restore)
         stack.callback(global_state.set_global_attribute, _KERAS_SEED, kept)
         stack.enter_context(patched([(eager, "_seed", None), (eager, "_rng", None)]))

@@ -24,7 +24,7 @@ from gradscope.graph import copied
 from gradscope.plain import from_plain, to_plain
 from gradscope.records import Arm, Declined, Trial
 from gradscope.transport import packed, unpacked
-from gradscope.trial import compare
+from gradscope.trials import compare
 from tests.snapshot import Snapshot
 from tests.training_models import blobs, classifier, learner, noisy, stuck
 
@@ -272,7 +272,7 @@ def test_an_interrupt_ends_all_workers(tmp_path):
     pipe = os.open(tmp_path / "pids", os.O_RDWR)
     script = textwrap.dedent(f"""
         import os, time
-        from gradscope.trial import compare
+        from gradscope.trials import compare
         from tests.training_models import blobs, learner
         parent = os.getpid()
         def endless(seed):

@@ -1,0 +1,74 @@
+"""trial: whether one model learns better than another, by paired training of copies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from gradscope.errors import TrialError, UsageError
+from gradscope.examples import split
+from gradscope.graph import copied
+from gradscope.records import Declined, Trial
+from gradscope.training import Make
+from gradscope.trials import Progress, compare
+
+
+def trial(
+    model: keras.Model,
+    treated: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    steps: int = 300,
+    seeds: int = 3,
+    batch_size: int = 32,
+    jobs: int = 1,
+    validation_data: Any = None,
+    progress: Progress | None = None,
+) -> Trial:
+    """Train copies of both models alike and say whether `treated` learns better than `model`.
+
+    Neither model is changed. The seeds draw the order of the samples; both start from the weights
+    they have. Without `validation_data` a fifth of the samples is held out.
+
+    Example:
+        >>> trial = gradscope.trial(model, my_fix, x_train, y_train)
+        >>> print(trial.verdict, trial.reason)
+
+    Args:
+        model, treated: compiled models that take the same data.
+        x, y: arrays (or lists or dicts of them), a `tf.data.Dataset`, a `keras.utils.PyDataset`
+            or a generator of batches.
+        steps: optimizer steps of each run.
+        seeds: how many pairs of runs; one seed alone is always "inconclusive".
+
+    Raises:
+        UsageError: not models, or a count that is not positive.
+        TrialError: a model that cannot be copied, or not be trained on the data.
+    """
+    if not isinstance(seeds, int) or seeds < 1:
+        raise UsageError(f"seeds must be a whole number of at least 1. Received: {seeds!r}.")
+    return compare(
+        _copies(model),
+        _copies(treated),
+        split(x, y, validation_data=validation_data),
+        steps=steps,
+        seeds=range(seeds),
+        batch_size=batch_size,
+        jobs=jobs,
+        progress=progress,
+    )
+
+
+def _copies(model: Any) -> Make:
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
+
+    def make(seed: int) -> keras.Model:
+        copy = copied(model)
+        if isinstance(copy, Declined):
+            raise TrialError(f"{copy.what!r} cannot be copied for a trial: {copy.reason}.")
+        return copy
+
+    return make
