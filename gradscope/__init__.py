@@ -21,11 +21,13 @@ if TYPE_CHECKING:
     from gradscope.errors import GradscopeError as GradscopeError
     from gradscope.errors import UnreadableError as UnreadableError
     from gradscope.errors import UsageError as UsageError
+    from gradscope.operating import apply as apply
     from gradscope.report import Report as Report
     from gradscope.report import load_report as load_report
 
 _HOME = {
     "analyze": "analysis",
+    "apply": "operating",
     "Report": "report",
     "load_report": "report",
     "trial": "comparison",
@@ -43,6 +45,7 @@ __all__ = [
     "UsageError",
     "__version__",
     "analyze",
+    "apply",
     "load_report",
     "trial",
 ]

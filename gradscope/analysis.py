@@ -16,6 +16,7 @@ from gradscope.errors import CannotExamineError, UsageError
 from gradscope.isolation import isolated
 from gradscope.loading import require_tensorflow_backend
 from gradscope.objectives import labels, objective
+from gradscope.prescription import prescribe
 from gradscope.records import DataTensor, Finding, Profile
 from gradscope.report import Report
 from gradscope.symptoms._units import repeated
@@ -97,6 +98,7 @@ def analyze(
         dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
         for c in checks
     )
+    prescriptions, declined = prescribe(start, findings)
     return Report(
         model=start.model,
         data=start.data,
@@ -104,6 +106,8 @@ def analyze(
         layers=start.layers,
         checks=checks,
         findings=findings,
+        prescriptions=prescriptions,
+        declined=declined,
         seed=seed,
         steps=steps,
         versions=start.versions,

@@ -10,6 +10,7 @@ import dataclasses
 import os
 import shlex
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,9 +137,15 @@ def symptoms_command() -> None:
     """List the symptoms that are examined."""
     from gradscope.symptoms import registry
 
-    symptoms = registry()
-    width = max(map(len, symptoms), default=0)
-    print_text("".join(f"{s.id:{width}}  {s.summary}\n" for s in symptoms.values()))
+    print_summaries(registry().values())
+
+
+@main.command("treatments")
+def treatments_command() -> None:
+    """List the treatments that are prescribed."""
+    from gradscope.treatments import registry
+
+    print_summaries(registry().values())
 
 
 @main.command("thresholds")
@@ -156,16 +163,26 @@ def thresholds_command() -> None:
 @main.command("explain")
 @click.argument("id")
 def explain_command(id: str) -> None:
-    """Explain the symptom ID: what it is, how it is measured, what treats it."""
-    from gradscope.reference import symptom_page
+    """Explain the symptom or treatment ID: what it is, why, and what goes with it."""
+    from gradscope import reference, symptoms, treatments
     from gradscope.render.explain import print_page, render_page
-    from gradscope.symptoms import registry
 
-    if id not in registry():
-        raise UsageError(unknown("symptom", id, registry(), "See 'gradscope symptoms'."))
+    known, remedies = symptoms.registry(), treatments.registry()
+    if id in remedies:
+        show(reference.treatment_page(remedies[id]), print_page, render_page)
+        return
+    if id not in known:
+        otherwise = "See 'gradscope symptoms' and 'gradscope treatments'."
+        raise UsageError(unknown("symptom or treatment", id, [*known, *remedies], otherwise))
     config = find_config(Path.cwd())
-    page = symptom_page(registry()[id], config.thresholds, config.path)
+    page = reference.symptom_page(known[id], config.thresholds, config.path)
     show(page, print_page, render_page)
+
+
+def print_summaries(entries: Collection[Any]) -> None:
+    """One line each of what a registry holds: id and summary."""
+    width = max((len(entry.id) for entry in entries), default=0)
+    print_text("".join(f"{entry.id:{width}}  {entry.summary}\n" for entry in entries))
 
 
 def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What gradscope knows of its symptoms, as plain data to be shown."""
+"""What gradscope knows of its symptoms and treatments, as plain data to be shown."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from gradscope import symptoms
 from gradscope.symptoms import Need, Symptom
 from gradscope.thresholds import Threshold
+from gradscope.treatments import Treatment
 
 _NEEDS: dict[Need, str] = {
     "data": "Real data: with made-up inputs it is not examined.",
@@ -43,13 +45,26 @@ def symptom_page(
     return {"id": symptom.id, "summary": symptom.summary, "sections": filled}
 
 
+def treatment_page(treatment: Treatment) -> dict[str, Any]:
+    """All that is known of a treatment, in the form of `symptom_page`."""
+    answered = [s.id for s in symptoms.registry().values() if treatment.id in s.treatments]
+    sections: list[dict[str, Any]] = [
+        {"heading": "Why it helps", "text": treatment.why},
+        {"heading": "What to mind", "text": treatment.caution},
+        {"heading": "What it treats", "entries": answered},
+        {"heading": "Sources", "entries": [*treatment.sources]},
+    ]
+    filled = [section for section in sections if all(section.values())]
+    return {"id": treatment.id, "summary": treatment.summary, "sections": filled}
+
+
 def threshold_rows(
-    symptoms: Iterable[Symptom], overrides: Mapping[str, float], origin: Path | None
+    chosen: Iterable[Symptom], overrides: Mapping[str, float], origin: Path | None
 ) -> list[dict[str, Any]]:
     """The thresholds in force, one row each with the fields of `Threshold`; see `symptom_page`."""
     return [
         _row(threshold, overrides.get(threshold.id), origin)
-        for symptom in symptoms
+        for symptom in chosen
         for threshold in symptom.thresholds
     ]
 

@@ -15,6 +15,7 @@ from gradscope.records import (
     SCHEMA,
     Check,
     DataCard,
+    Declined,
     Finding,
     LayerProfile,
     LossCard,
@@ -27,7 +28,8 @@ from gradscope.records import (
 class Report:
     """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
 
-    `thresholds` holds the bounds that were set by the user, by id.
+    `prescriptions` say what to change, the first choice first; `declined` which treatments do not
+    apply and why. `thresholds` holds the bounds that were set by the user, by id.
     `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
     names of the fields.
     """
@@ -39,6 +41,7 @@ class Report:
     checks: tuple[Check, ...]
     findings: tuple[Finding, ...]
     prescriptions: tuple[Prescription, ...] = ()
+    declined: tuple[Declined, ...] = ()
     trials: tuple[dict[str, Any], ...] = ()
     seed: int = 0
     steps: int = 0

@@ -194,6 +194,7 @@ def compile_like(
     }
     if patient.optimizer is not None:
         settings["optimizer"] = _optimizer_twin(patient.optimizer, moved)
+    settings["auto_scale_loss"] = False  # where the patient's loss is scaled, its optimizer does it
     model.compile(**settings)
     if with_state and getattr(patient.optimizer, "built", False):
         _move_optimizer_state(patient.optimizer, model.optimizer, moved)

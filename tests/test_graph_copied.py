@@ -364,3 +364,18 @@ def test_random_graphs(seed):
     assert isinstance(result, Surgery)
     assert same(outputs(copied(model), normal(3, 4)), outputs(model, normal(3, 4)))
     assert same(outputs(result.model, normal(3, 4)), outputs(model, normal(3, 4)))
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_the_loss_is_scaled_where_the_patients_is(scaled, built):
+    layer = layers.Dense(2, dtype="mixed_float16")
+    model = keras.Sequential([keras.Input((3,)), layer], name="half")
+    model.dtype_policy = "mixed_float16"
+    model.compile("sgd", "mse", auto_scale_loss=scaled)
+    if built:
+        model.optimizer.build(model.trainable_variables)
+    copy = copied(model)
+
+    assert type(copy.optimizer) is type(model.optimizer)
+    assert isinstance(copy.optimizer, keras.optimizers.LossScaleOptimizer) == scaled

@@ -6,9 +6,11 @@ import re
 
 import pytest
 
+from gradscope import treatments
 from gradscope.symptoms import registry
 
 SYMPTOMS = list(registry().values())
+REMEDIES = list(treatments.registry().values())
 THRESHOLDS = [threshold for symptom in SYMPTOMS for threshold in symptom.thresholds]
 every = pytest.mark.parametrize("symptom", SYMPTOMS, ids=lambda symptom: symptom.id)
 ESCAPE = "\x1b"
@@ -145,3 +147,32 @@ def test_a_control_character_in_a_folder_does_not_reach_the_terminal(
     outcome = gradscope(*arguments)
     assert "configured" in outcome.stdout
     assert ESCAPE not in outcome.stdout
+
+
+# treatments
+
+
+@pytest.mark.parametrize("treatment", REMEDIES, ids=lambda treatment: treatment.id)
+def test_everything_that_is_known_of_a_treatment_is_explained(gradscope, treatment):
+    told = words(gradscope("explain", treatment.id).stdout)
+    answered = [s.id for s in SYMPTOMS if treatment.id in s.treatments]
+    known = [treatment.id, treatment.summary, treatment.why, treatment.caution]
+    assert [
+        text for text in [*known, *answered, *treatment.sources] if words(text) not in told
+    ] == []
+
+
+def test_treatments_are_listed_with_their_summaries(gradscope):
+    lines = gradscope("treatments").stdout.splitlines()
+    assert [line.split(None, 1) for line in lines] == [[t.id, t.summary] for t in REMEDIES]
+
+
+def test_every_treatment_that_a_symptom_names_exists():
+    named = {id for symptom in SYMPTOMS for id in symptom.treatments}
+    assert named <= {treatment.id for treatment in REMEDIES}
+
+
+def test_a_misspelt_treatment_names_the_nearest(gradscope):
+    done = gradscope("explain", "gradient-cliping")
+    assert done.code == 2
+    assert "Did you mean: gradient-clipping" in done.stderr

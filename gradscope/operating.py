@@ -1,0 +1,108 @@
+"""apply: prescriptions carried out on a copy of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from gradscope.errors import UsageError
+from gradscope.isolation import isolated
+from gradscope.records import Declined, Prescription
+from gradscope.suggestions import unknown
+from gradscope.treatments import registry
+
+_PROBE = 32  # samples that the drift of the output is measured on
+
+
+@dataclass(frozen=True, slots=True)
+class Treated:
+    """A treated copy of a model, and what became of the prescriptions.
+
+    Attributes:
+        model: the copy; the patient itself where nothing could be carried out.
+        prescriptions: what was carried out, in order.
+        declined: what could not be, and why.
+        kept, reset, added: paths of layers in the copy: weights inherited, drawn anew, not in the
+            patient.
+        drift: rms of the change of the outputs on up to 32 samples of `x`, over the rms of the
+            outputs; None without `x` or where shapes differ. 0.0 means the same function.
+    """
+
+    model: keras.Model
+    prescriptions: tuple[Prescription, ...]
+    declined: tuple[Declined, ...]
+    kept: tuple[str, ...]
+    reset: tuple[str, ...]
+    added: tuple[str, ...]
+    drift: float | None
+
+
+def apply(model: keras.Model, prescriptions: Sequence[Prescription], x: Any = None) -> Treated:
+    """Carry out prescriptions, one after the other, on a copy; the model is left as it was.
+
+    Example:
+        >>> report = gradscope.analyze(model, x, y)
+        >>> treated = gradscope.apply(model, report.prescriptions[:1], x)
+        >>> treated.model.fit(x, y)
+
+    Args:
+        prescriptions: of a report of this model.
+        x: inputs, for treatments that adapt to the data (`input-normalization`,
+            `layer-sequential-unit-variance`); they decline without.
+
+    Raises:
+        UsageError: a prescription of a treatment that does not exist.
+    """
+    known = registry()
+    done: list[Prescription] = []
+    declined: list[Declined] = []
+    kept: tuple[str, ...] = ()
+    reset: dict[str, None] = {}
+    added: dict[str, None] = {}
+    current = model
+    for prescription in prescriptions:
+        if prescription.treatment not in known:
+            raise UsageError(
+                unknown("treatment", prescription.treatment, known, "See 'gradscope treatments'.")
+            )
+        outcome = known[prescription.treatment].operate(current, prescription, x)
+        if isinstance(outcome, Declined):
+            declined.append(Declined(prescription.treatment, outcome.reason))
+            continue
+        current = outcome.model
+        done.append(prescription)
+        kept = outcome.kept
+        reset |= dict.fromkeys(outcome.reset)
+        added |= dict.fromkeys(outcome.added)
+    return Treated(
+        model=current,
+        prescriptions=tuple(done),
+        declined=tuple(declined),
+        kept=tuple(path for path in kept if path not in reset and path not in added),
+        reset=tuple(path for path in reset if path not in added),
+        added=tuple(added),
+        drift=_drift(model, current, x) if done else 0.0,
+    )
+
+
+def _drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
+    if x is None:
+        return None
+    probe = keras.tree.map_structure(lambda a: a if a is None else a[:_PROBE], x)
+    before, after = (_outputs(m, probe) for m in (model, treated))
+    if [a.shape for a in before] != [a.shape for a in after]:
+        return None
+    change = sum(float(np.sum(np.square(a - b))) for a, b in zip(after, before, strict=True))
+    size = sum(float(np.sum(np.square(b))) for b in before)
+    if not np.isfinite(change) or not np.isfinite(size):
+        return None
+    return float(np.sqrt(change / size)) if size else float(np.sqrt(change))
+
+
+def _outputs(model: keras.Model, x: Any) -> list[np.ndarray]:
+    with isolated(model):
+        return [np.asarray(o, np.float64) for o in keras.tree.flatten(model(x, training=False))]

@@ -1,0 +1,185 @@
+"""Normalisation layers put between a kernel and its activation, or in front of a recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
+from gradscope.symptoms._common import consumers, names
+from gradscope.treatments import Plan
+from gradscope.treatments._neighbours import (
+    hidden_ids,
+    is_gate,
+    is_normalized,
+    named_kernels,
+)
+from gradscope.treatments._plans import KERNELS, prescribed
+from gradscope.treatments._starts import RECURRENT, is_trained
+from gradscope.treatments._wording import measured
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+# Over fewer features the normalised ones would say little but which is larger.
+MIN_FEATURES = 4
+# Keras's default of 0.99 needs hundreds of steps until evaluation follows training.
+BATCH_MOMENTUM = 0.9
+_USUAL_SCALES = (1 / 3, 3.0)
+_GATES_FRACTION = 0.6
+
+
+def plan_of(id: str, normalization: str, sources: tuple[str, ...]) -> Plan:
+    """The plan of a treatment that inserts normalisation layers of one class."""
+
+    def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
+        takers = consumers(profile)
+        rows = {layer.id: layer for layer in profile.layers}
+        inner = hidden_ids(profile, takers)
+        named = [
+            layer
+            for layer in named_kernels(profile, findings)
+            if layer.id in inner and is_trained(layer) and not is_gate(layer, takers)
+        ]
+        fitting = [layer for layer in named if _takes(layer, normalization)]
+        if not fitting:
+            return Declined(id, f"no affected hidden layer is one to put {normalization} behind")
+        layers = [layer for layer in fitting if not is_normalized(layer, takers, rows)]
+        if not layers:
+            return Declined(id, f"{names([n.id for n in fitting])} are normalised already")
+        after = [layer.path for layer in layers if layer.class_ not in RECURRENT]
+        before = [layer.path for layer in layers if layer.class_ in RECURRENT]
+        return prescribed(
+            id,
+            layers,
+            findings,
+            safety="unsafe",
+            rationale=(
+                f"{measured(findings)}: {normalization} gives the signal at "
+                f"{names([layer.id for layer in layers])} mean 0 and scale 1 whatever the weights "
+                "are, and the gradient is scaled with it."
+            ),
+            snippet=_snippet(normalization, layers),
+            parameters={"after": after, "before": before},
+            sources=sources,
+        )
+
+    return plan
+
+
+def _takes(layer: LayerProfile, normalization: str) -> bool:
+    """Whether the layer is one that this normalisation suits."""
+    is_batch = normalization == "BatchNormalization"
+    if layer.class_ in RECURRENT:
+        return not is_batch and _needs_scaling(layer)
+    shape = layer.output_shape or ()
+    if layer.class_ not in KERNELS:
+        return False
+    # Batch statistics mix the steps of a sequence, padding among them.
+    is_sequence = layer.class_ == "Dense" and len(shape) > 2
+    return not is_sequence if is_batch else bool(shape) and (shape[-1] or 0) >= MIN_FEATURES
+
+
+def _needs_scaling(layer: LayerProfile) -> bool:
+    """Inputs of unit scale gain nothing: inside the recurrence there is no normalisation."""
+    features = next((w.shape[0] for w in layer.weights if w.fan_in is not None), 0)
+    low, high = _USUAL_SCALES
+    rms = layer.input.rms if layer.input else 1.0
+    saturated = (layer.gate_saturated_fraction or 0.0) >= _GATES_FRACTION
+    return features >= MIN_FEATURES and (saturated or not low <= rms <= high)
+
+
+def _snippet(normalization: str, layers: Sequence[LayerProfile]) -> str:
+    made = f"keras.layers.{normalization}({_options(normalization)})"
+    lines = [f"# put {made} ..."]
+    for layer in layers:
+        if layer.class_ in RECURRENT:
+            lines.append(f"# ... in front of {layer.path!r}")
+        elif layer.activation:
+            lines.append(
+                f"# ... behind {layer.path!r} (activation=None), then its {layer.activation}"
+            )
+        else:
+            lines.append(f"# ... behind {layer.path!r}")
+    first = layers[0]
+    if first.class_ in RECURRENT:
+        return "\n".join([*lines, f"x = {made}(x)", f"x = {first.path.rpartition('/')[2]}(x)"])
+    size = "filters" if "Conv" in first.class_ else "units"
+    units = (first.output_shape or (None, "..."))[-1]
+    options = ", kernel_size=..., padding=..." if "Conv" in first.class_ else ""
+    name = first.path.rpartition("/")[2]
+    lines.append(f"x = keras.layers.{first.class_}({size}={units}{options}, name={name!r})(x)")
+    lines.append(f"x = {made}(x)")
+    if first.activation:
+        lines.append(f"x = keras.layers.Activation({first.activation!r})(x)")
+    return "\n".join(lines)
+
+
+def _options(normalization: str) -> str:
+    return f"momentum={BATCH_MOMENTUM}" if normalization == "BatchNormalization" else ""
+
+
+def normalizer(normalization: str, layer: Any, **options: Any) -> Any:
+    """A new normalisation layer over the features that `layer` works on."""
+    import keras
+
+    axis = 1 if getattr(layer, "data_format", "") == "channels_first" else -1
+    if normalization == "BatchNormalization":
+        options["momentum"] = BATCH_MOMENTUM
+    kind = getattr(keras.layers, normalization)
+    return kind(axis=axis, dtype=layer.dtype_policy, **options)
+
+
+def insert(
+    model: keras.Model, normalization: str, after: Iterable[str], before: Iterable[str]
+) -> Surgery | Declined:
+    """The model with normalisation layers behind some kernels and in front of some layers."""
+    import keras
+
+    from gradscope.graph import rebuilt
+    from gradscope.isolation import isolated
+    from gradscope.structure import sites
+
+    layers = {site.path: site.layer for site in sites(model)}
+    missing = sorted({*after, *before} - layers.keys())
+    if missing:
+        return Declined(model.name, f"the model has no layer {missing[0]!r}")
+    replace: dict[str, list[Any]] = {}
+    with isolated(model):
+        for path in before:
+            outer = path.rpartition("/")[0]
+            place = outer if isinstance(layers.get(outer), keras.layers.Bidirectional) else path
+            replace[place] = [normalizer(normalization, layers[place]), layers[place]]
+        for path in after:
+            replace[path] = _split(model, layers[path], normalization)
+        return rebuilt(model, replace)
+
+
+def _split(model: keras.Model, layer: Any, normalization: str) -> list[Any]:
+    """The layer without its activation, the normalisation, then the activation on its own."""
+    import keras
+
+    from gradscope.transfer import own_objects, twin
+
+    norm = normalizer(normalization, layer)
+    if layer.activation is keras.activations.linear:
+        return [layer, norm]
+    with own_objects(model):
+        plain = twin(layer)
+        activation = layer.activation
+        if isinstance(activation, keras.Layer):
+            return [_without_activation(plain), norm, twin(activation)]
+    last = keras.layers.Activation(activation, dtype=layer.dtype_policy)
+    return [_without_activation(plain), norm, last]
+
+
+def _without_activation(layer: Any) -> Any:
+    import keras
+
+    owned = layer.activation
+    layer.activation = keras.activations.linear
+    if isinstance(owned, keras.Layer):
+        layer._layers.remove(owned)
+    return layer

@@ -1,0 +1,39 @@
+"""What plans say: numbers in a sentence, and code that users can paste."""
+
+from __future__ import annotations
+
+import pprint
+import textwrap
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from gradscope.records import Finding
+
+
+def literal(value: Any) -> str:
+    """The value as Python source, in lines that fit a page."""
+    return pprint.pformat(value, width=80, compact=True, sort_dicts=False)
+
+
+def for_layers(paths: Iterable[str], body: str) -> str:
+    """A loop over the layers at `paths`, each called `layer` in the body."""
+    found = list(paths)
+    if not any("/" in path for path in found):
+        head = f"for name in {literal(found)}:\n    layer = model.get_layer(name)\n"
+    else:
+        head = (
+            f"for path in {literal(found)}:\n"
+            "    layer = model\n"
+            '    for name in path.split("/"):\n'
+            "        layer = layer.get_layer(name)\n"
+        )
+    return head + textwrap.indent(textwrap.dedent(body).strip(), "    ")
+
+
+def measured(findings: Sequence[Finding]) -> str:
+    """The findings, each with the number that decided: "dead-relu (dead_fraction 0.95)"."""
+    told = [
+        f"{finding.symptom} ({finding.evidence[0].statistic} {finding.evidence[0].observed:.3g})"
+        for finding in findings
+    ]
+    return ", ".join(dict.fromkeys(told))

@@ -1,0 +1,115 @@
+"""gradient-clipping: shorten gradients that are longer than usual."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Finding, Prescription, Profile, WeightProfile
+from gradscope.treatments import treatment
+from gradscope.treatments._compiling import (
+    NOT_COMPILED,
+    compiled_copy,
+    edited,
+    inner,
+    inner_name,
+    rounded,
+)
+from gradscope.treatments._plans import prescribed
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "gradient-clipping"
+_SOURCES = (
+    "Pascanu, Mikolov, Bengio 2013, arXiv:1211.5063, section 3.2 and algorithm 1",
+    "Godbole et al. 2023, Deep Learning Tuning Playbook, on training instability",
+)
+# Convention: a step of plain SGD should not replace more of the weights than this.
+_LARGEST_STEP = 0.01
+
+
+def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
+    """Clip at the measured norm, or for plain SGD where a step would still be small."""
+    if profile.model.optimizer is None:
+        return Declined(_ID, NOT_COMPILED)
+    weights = [w for w in _weights(profile) if w.trainable and w.gradient is not None]
+    gradients = [w.gradient for w in weights if w.gradient is not None]
+    if any(g.finite_fraction < 1.0 for g in gradients):
+        return Declined(_ID, "the gradient holds NaN or Inf already, which clipping leaves there")
+    norm = math.hypot(*(g.l2_norm for g in gradients)) / math.sqrt(profile.data.num_batches)
+    if not norm:
+        return Declined(_ID, "the gradient is zero: there is nothing to clip")
+    longest = _longest(profile, weights)
+    clip = rounded(min(norm, longest))
+    if not clip:
+        return Declined(_ID, "the norm to clip at is below what float64 can hold")
+    rationale = f"The gradient's norm is {norm:.3g} (root mean square over the batches)"
+    if longest < norm:
+        rationale += (
+            f"; a step of SGD along it would change the weights by {norm / longest:.3g} times "
+            f"{_LARGEST_STEP:.0%} of their norm. Clipped at {clip:g} most steps are shortened"
+        )
+    else:
+        rationale += f". Clipped at {clip:g}, usual steps stay and longer ones are shortened"
+    return prescribed(
+        _ID,
+        (),
+        findings,
+        safety="safe",
+        parameters={"global_clipnorm": clip},
+        rationale=f"{rationale}.",
+        snippet=(
+            "# after model.compile(...), before model.fit(...)\n"
+            f"{inner_name(profile)}.global_clipnorm = {clip!r}"
+        ),
+        sources=_SOURCES,
+    )
+
+
+def _weights(profile: Profile) -> list[WeightProfile]:
+    """Every weight once; the calls of a shared layer each list its weights."""
+    by_path = {layer.path: layer.weights for layer in profile.layers}
+    return [weight for weights in by_path.values() for weight in weights]
+
+
+def _longest(profile: Profile, weights: Sequence[WeightProfile]) -> float:
+    """The longest gradient whose step is small; any where the optimizer rescales its steps."""
+    rate = profile.model.learning_rate
+    if profile.model.optimizer != "SGD" or not rate:
+        return math.inf
+    norm = math.hypot(*(w.value.l2_norm for w in weights))
+    return _LARGEST_STEP * norm / rate if norm else math.inf
+
+
+@treatment(
+    id=_ID,
+    summary="shorten gradients above a norm, keeping their direction",
+    why=(
+        "One gradient far longer than the others throws the weights out of the region in which "
+        "the gradient means anything. Shortened to a usual length it still points the right way."
+    ),
+    caution=(
+        "It treats the steps, not the cause of the long gradients. Where more than half of the "
+        "steps are clipped, the learning rate is too high (Deep Learning Tuning Playbook). Takes "
+        "the place of clipnorm and clipvalue."
+    ),
+    rank=20,
+    sources=_SOURCES,
+    plan=plan,
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    clip = float(prescription.parameters["global_clipnorm"])
+    copy = compiled_copy(model)
+    if isinstance(copy, Declined):
+        return copy
+    optimizer = inner(copy.optimizer)
+    present = optimizer.global_clipnorm
+    if present and present <= clip:
+        return Declined(_ID, f"the optimizer clips at a norm of {present:g} already")
+    optimizer.clipnorm = optimizer.clipvalue = None
+    optimizer.global_clipnorm = clip
+    return edited(copy)

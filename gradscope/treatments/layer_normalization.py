@@ -1,0 +1,41 @@
+"""layer-normalization: LayerNormalization behind kernels, or in front of recurrent layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Prescription
+from gradscope.treatments import treatment
+from gradscope.treatments._normalizing import insert, plan_of
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "layer-normalization"
+_LAYER = "LayerNormalization"
+_SOURCES = (
+    "Ba, Kiros, Hinton 2016, Layer normalization, arXiv:1607.06450",
+    "Xu et al. 2019, Understanding and improving layer normalization, arXiv:1911.07013",
+)
+
+
+@treatment(
+    id=_ID,
+    summary="standardises each sample's features, before activations or recurrent layers",
+    why=(
+        "Mean and scale over the features of one sample or step are put right, so the signal and "
+        "the gradient keep their size with batches of any size and in sequences of any length."
+    ),
+    caution=(
+        "The features' common level is lost at every place: of inputs whose size matters "
+        "(amounts, counts) only the proportions pass."
+    ),
+    rank=51,
+    sources=_SOURCES,
+    plan=plan_of(_ID, _LAYER, _SOURCES),
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    given = prescription.parameters
+    return insert(model, _LAYER, given["after"], given["before"])

@@ -1,0 +1,187 @@
+"""learning-rate: a rate at which a step changes the kernels by a usual part of their size."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Finding, Prescription, Profile
+from gradscope.treatments import treatment
+from gradscope.treatments._compiling import (
+    NOT_COMPILED,
+    compiled_copy,
+    edited,
+    inner,
+    inner_name,
+    rounded,
+)
+from gradscope.treatments._plans import prescribed
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "learning-rate"
+_SOURCES = (
+    "Karpathy, CS231n lecture notes, Neural networks part 3: ratio of weights to updates",
+    "Goyal et al. 2017, arXiv:1706.02677, section 2.2 (warm-up)",
+    "Xiong et al. 2020, On layer normalization in the transformer architecture, arXiv:2002.04745",
+)
+_TARGET = 1e-3  # Karpathy's convention: update norm over weight norm
+# An adaptive optimizer's first step, which is what is measured, is longer than its later ones:
+# Adam's on digits (three hidden layers) 0.0063 of the kernel against 0.0017 at steps 100 to 300.
+_FIRST_STEP = 3.6
+_NOT_ADAPTIVE = ("SGD", "Adagrad")
+_FASTEST = 0.1  # kernels that change by more a step are replaced rather than trained
+_BOUNDS = (1e-3, 1e3)
+_CLOSE = 3.0  # a rate within this factor is left alone
+_WARMUP_STEPS = 100  # convention
+_TOO_FAST = {
+    "dead-relu",
+    "exploding-gradient",
+    "exploding-through-time",
+    "non-finite-values",
+    "signal-explosion",
+}
+_RISING = {"exploding-gradient", "exploding-through-time", "signal-explosion"}
+
+
+def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
+    """The rate that brings the median kernel's update ratio to its target, or a warm-up."""
+    if profile.model.optimizer is None:
+        return Declined(_ID, NOT_COMPILED)
+    rate = profile.model.learning_rate
+    ratios = _update_ratios(profile)
+    if not rate or not ratios:
+        return Declined(_ID, "no learning rate or no finite update could be measured")
+    symptoms = {finding.symptom for finding in findings}
+    usual = statistics.median(ratios)
+    factor = _factor(profile, symptoms, usual, max(ratios))
+    warmup = _WARMUP_STEPS if _wants_warmup(profile, symptoms) else 0
+    if factor == 1.0 and not warmup:
+        return Declined(_ID, f"a step changes the median kernel by {usual:.2g} of its norm: usual")
+    new = rounded(rate * factor) if factor != 1.0 else float(f"{rate:.6g}")  # it was float32
+    code = _assigned(inner_name(profile), new, warmup)
+    return prescribed(
+        _ID,
+        (),
+        findings,
+        safety="safe",
+        parameters={
+            "learning_rate": new,
+            "factor": float(f"{new / rate:.4g}"),
+            "warmup_steps": warmup,
+        },
+        rationale=_rationale(usual, rate, new, warmup),
+        snippet=f"# after model.compile(...), before model.fit(...)\n{code}",
+        sources=_SOURCES,
+    )
+
+
+def _update_ratios(profile: Profile) -> list[float]:
+    """Of every trainable kernel once; a batch touches a few rows of an embedding only."""
+    by_path = {layer.path: layer for layer in profile.layers if layer.class_ != "Embedding"}
+    return [
+        weight.update_ratio
+        for layer in by_path.values()
+        for weight in layer.weights
+        if weight.trainable and len(weight.shape) >= 2 and weight.update_ratio
+    ]
+
+
+def _factor(profile: Profile, symptoms: set[str], usual: float, fastest: float) -> float:
+    """What to multiply the rate by; 1.0 where it is close to right."""
+    adaptive = profile.model.optimizer not in _NOT_ADAPTIVE
+    target = _TARGET * _FIRST_STEP if adaptive else _TARGET
+    factor = target / usual
+    if symptoms <= _TOO_FAST:
+        factor = min(factor, _FASTEST / fastest, 1.0)
+    factor = min(max(factor, _BOUNDS[0]), _BOUNDS[1])
+    return 1.0 if 1 / _CLOSE <= factor <= _CLOSE else factor
+
+
+def _wants_warmup(profile: Profile, symptoms: set[str]) -> bool:
+    # Of a MultiHeadAttention the layers inside are measured; Keras names one of them "query".
+    attends = any(
+        "Attention" in layer.class_ or layer.path.endswith("/query") for layer in profile.layers
+    )
+    return bool(symptoms & _RISING) or (attends and bool(symptoms & _TOO_FAST))
+
+
+def _rationale(usual: float, rate: float, new: float, warmup: int) -> str:
+    text = f"A step at learning rate {rate:g} changes the median kernel by {usual:.2g} of its norm"
+    text += f"; {_TARGET:g} is usual, which {new:g} comes near to." if new != rate else "."
+    if warmup:
+        text += f" Rising to {new:g} over {warmup} steps keeps the first steps short."
+    return text
+
+
+def _assigned(name: str, rate: float, warmup: int) -> str:
+    if not warmup:
+        return f"{name}.learning_rate = {rate!r}"
+    return (
+        f"{name}.learning_rate = keras.optimizers.schedules.PolynomialDecay(\n"
+        f"    initial_learning_rate={rate / warmup!r}, decay_steps={warmup}, "
+        f"end_learning_rate={rate!r}\n)"
+    )
+
+
+@treatment(
+    id=_ID,
+    summary="set a learning rate at which a step changes a kernel by a thousandth",
+    why=(
+        "The rate decides how much of a kernel one step replaces. Far above a thousandth what was "
+        "learnt is overwritten and units die; far below it nothing happens in a training's time."
+    ),
+    caution=(
+        "The ratio is measured where the model stands now and changes as it trains. After a "
+        "warm-up the rate is a schedule, which callbacks such as ReduceLROnPlateau cannot set."
+    ),
+    rank=30,
+    sources=_SOURCES,
+    plan=plan,
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    import keras
+
+    wanted = prescription.parameters
+    copy = compiled_copy(model)
+    if isinstance(copy, Declined):
+        return copy
+    optimizer = inner(copy.optimizer)
+    present = optimizer._learning_rate
+    if callable(present) and not isinstance(present, keras.Variable):
+        scaled = _scaled(present, float(wanted["factor"]))
+        if isinstance(scaled, Declined):
+            return scaled
+        optimizer.learning_rate = scaled
+    elif wanted["warmup_steps"]:
+        rate, steps = float(wanted["learning_rate"]), int(wanted["warmup_steps"])
+        optimizer.learning_rate = keras.optimizers.schedules.PolynomialDecay(
+            rate / steps, steps, end_learning_rate=rate
+        )
+    else:
+        optimizer.learning_rate = float(wanted["learning_rate"])
+    return edited(copy)
+
+
+def _scaled(schedule: Any, factor: float) -> Any:
+    """The same schedule with all its rates multiplied by `factor`, but none that warms up."""
+    if not type(schedule).__module__.startswith("keras."):
+        kind = getattr(schedule, "__name__", type(schedule).__name__)
+        return Declined(_ID, f"the learning rate is {kind!r}, a schedule of the model's own")
+    config = schedule.get_config()
+    first, last = config.get("initial_learning_rate"), config.get("end_learning_rate")
+    rises = last is not None and last > first
+    if rises or config.get("warmup_target") is not None:
+        return Declined(_ID, "the learning rate warms up already")
+    if factor == 1.0:
+        return Declined(_ID, "the learning rate follows a schedule, which gets no warm-up")
+    for name in ("initial_learning_rate", "end_learning_rate"):
+        if config.get(name) is not None:
+            config[name] = config[name] * factor
+    if "values" in config:
+        config["values"] = [value * factor for value in config["values"]]
+    return type(schedule).from_config(config)

@@ -1,0 +1,239 @@
+"""matched-loss: the output activation and the loss that go with the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Finding, LossTerm, Prescription, Profile
+from gradscope.symptoms import registry as symptoms
+from gradscope.symptoms._losses import CROSSENTROPIES, SLACK
+from gradscope.symptoms._terms import verdicts
+from gradscope.treatments import treatment
+from gradscope.treatments._matching import Match, matched
+from gradscope.treatments._plans import KERNELS, prescribed
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "matched-loss"
+_SYMPTOM = "mismatched-loss"
+_SOURCES = (
+    "Bishop 2006, Pattern recognition and machine learning, sections 4.3.6 and 5.2",
+    "Keras, keras.losses: labels, shapes and from_logits of each loss",
+)
+_ON_THE_WAY = ("Reshape", "Flatten", "Permute", "Identity", "Dropout", "Cropping2D", "Transpose")
+
+
+def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
+    """For each output that the findings are about: what it should end in, and its loss."""
+    if profile.model.optimizer is None:
+        return Declined(_ID, "the model is not compiled, so it has no loss to change")
+    terms = profile.loss.terms
+    edits, reasons, told = [], [], []
+    for index, term in enumerate(terms):
+        if not _is_meant(term, profile, findings):
+            continue
+        found = matched(term)
+        edit = found if isinstance(found, str) else _edit(term, found, profile)
+        if isinstance(edit, str) or isinstance(found, str):
+            reasons.append(f"Output {term.output}: {edit}")
+        elif edit:
+            edits.append({"index": index, **edit})
+            told.append(_told(term, found, edit))
+    if not edits:
+        return Declined(_ID, "; ".join(reasons) or "loss, activation and labels go together")
+    named = {term.layer for edit in edits if (term := terms[edit["index"]]) and edit["activation"]}
+    layers = {layer.path: layer for layer in profile.layers if layer.path in named}
+    return prescribed(
+        _ID,
+        list(layers.values()),
+        findings,
+        safety="unsafe" if layers else "safe",
+        parameters={"outputs": edits, "num_outputs": len(terms)},
+        rationale=" ".join(told),
+        snippet=_snippet(edits, terms),
+        sources=_SOURCES,
+    )
+
+
+def _is_meant(term: LossTerm, profile: Profile, findings: Sequence[Finding]) -> bool:
+    about = {id.rpartition(":")[0] for f in findings if f.symptom == _SYMPTOM for id in f.layers}
+    limits = {t.id.rpartition(".")[2]: t.value for t in symptoms()[_SYMPTOM].thresholds}
+    return term.layer in about or any(True for _ in verdicts(term, profile, limits))
+
+
+def _edit(term: LossTerm, found: Match, profile: Profile) -> dict[str, Any] | str | None:
+    """What to change on an output; None where nothing is to be, or why it cannot be."""
+    activation: str | None = found.activation
+    takes_logits = found.loss in CROSSENTROPIES and term.activation in ("linear", None)
+    from_logits = False
+    if term.activation == activation or _gives_unknown_probabilities(term, found):
+        activation = None
+    elif takes_logits and (term.from_logits or not _is_editable(term, profile)):
+        activation, from_logits = None, True
+    elif not _is_editable(term, profile):
+        return f"the model's own code makes it, or others take it: end it in {activation}"
+    if activation is None and (found.loss, from_logits) == (term.loss, term.from_logits):
+        return None
+    return {
+        "output": term.output,
+        "layer": term.layer,
+        "activation": activation,
+        "loss": found.loss,
+        "from_logits": from_logits,
+    }
+
+
+def _gives_unknown_probabilities(term: LossTerm, found: Match) -> bool:
+    """Whether code of the model's own has made probabilities already."""
+    if term.activation is not None or term.minimum is None or term.maximum is None:
+        return False
+    inside = term.minimum >= -SLACK and term.maximum <= 1 + SLACK
+    return inside and found.activation in ("sigmoid", "softmax")
+
+
+def _is_editable(term: LossTerm, profile: Profile) -> bool:
+    """Whether a layer makes the output, and nothing but the loss takes it."""
+    made = {layer.id for layer in profile.layers if layer.path == term.layer}
+    for layer in profile.layers:
+        if made & set(layer.inputs):
+            if layer.class_ not in _ON_THE_WAY:
+                return False
+            made.add(layer.id)
+    return bool(made)
+
+
+def _told(term: LossTerm, found: Match, edit: dict[str, Any]) -> str:
+    ends = f"ends in {term.activation}" if term.activation else "ends in values of unknown kind"
+    text = f"Output {term.output} {ends} under {term.loss}"
+    text += f", and its labels are {found.labels}" if term.labels else ""
+    change = [f"end in {edit['activation']}"] if edit["activation"] else []
+    change.append(f"take {edit['loss']}{' from logits' if edit['from_logits'] else ''}")
+    return f"{text}: let it {' and '.join(change)}."
+
+
+def _snippet(edits: Sequence[dict[str, Any]], terms: Sequence[LossTerm]) -> str:
+    lines = [
+        f"# let {edit['layer']!r} end in activation={edit['activation']!r}"
+        for edit in edits
+        if edit["activation"]
+    ]
+    losses = {edit["output"]: f"keras.losses.{_class_name(edit['loss'])}({_logits(edit)})"
+              for edit in edits}  # fmt: skip
+    if len(terms) == 1:
+        (code,) = losses.values()
+    else:
+        # Losses that stay are those of the script, under the names of their outputs.
+        pairs = [f"{t.output!r}: {losses.get(t.output, repr(t.loss))}" for t in terms]
+        code = f"{{{', '.join(pairs)}}}"
+    return "\n".join([*lines, f"model.compile(optimizer=model.optimizer, loss={code})"])
+
+
+def _logits(edit: dict[str, Any]) -> str:
+    return "from_logits=True" if edit["from_logits"] else ""
+
+
+def _class_name(loss: str) -> str:
+    name = "".join(part.capitalize() for part in loss.split("_"))
+    return name.replace("Kl", "KL")
+
+
+@treatment(
+    id=_ID,
+    summary="give each output the activation and the loss that go with its labels",
+    why=(
+        "Only where the output can reach the labels, and the loss takes them for what they are, "
+        "does a smaller loss mean a better model; matched pairs also pass on a gradient that "
+        "does not vanish where the output is wrong."
+    ),
+    caution=(
+        "What the model returns may change: probabilities in place of any numbers, or the other "
+        "way round. Code that reads its outputs, and metrics that compare them, must follow."
+    ),
+    rank=5,
+    sources=_SOURCES,
+    plan=plan,
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    from gradscope.isolation import isolated
+
+    with isolated(model):
+        return _matched(model, prescription)
+
+
+def _matched(model: Any, prescription: Prescription) -> Surgery | Declined:
+    from gradscope.graph import rebuilt
+    from gradscope.structure import sites
+    from gradscope.treatments._compiling import compiled_copy, edited, recompiled
+
+    wanted = prescription.parameters
+    edits = wanted["outputs"]
+    layers = {site.path: site.layer for site in sites(model)}
+    replace: dict[str, list[Any]] = {}
+    for edit in edits:
+        if edit["activation"]:
+            chain = _ending(layers.get(edit["layer"]), edit["activation"])
+            if isinstance(chain, Declined):
+                return chain
+            replace[edit["layer"]] = chain
+    if not model.compiled or model.loss is None:
+        return Declined(model.name, "the model is not compiled, so it has no loss to change")
+    if replace:
+        surgery = rebuilt(model, replace)
+    else:
+        copy = compiled_copy(model)
+        surgery = copy if isinstance(copy, Declined) else edited(copy)
+    if not isinstance(surgery, Declined):
+        recompiled(surgery.model, loss=_losses(surgery.model, edits, wanted["num_outputs"]))
+    return surgery
+
+
+def _ending(layer: Any, activation: str) -> list[Any] | Declined:
+    """The layers in the place of an output layer, to make it end in `activation`."""
+    import keras
+
+    from gradscope import activations
+
+    if layer is None:
+        return Declined(_ID, "the output layer is not in the model")
+    if type(layer).__name__ in (*KERNELS, "EinsumDense"):
+        return [type(layer).from_config({**layer.get_config(), "activation": activation})]
+    if isinstance(layer, keras.Layer) and not layer.weights and activations.is_activation(layer):
+        return [keras.layers.Activation(activation)]
+    if isinstance(layer, keras.layers.RNN):
+        return Declined(layer.name, "a recurrent layer bounds its output: put a Dense behind it")
+    return [layer, keras.layers.Activation(activation)]
+
+
+def _losses(model: Any, edits: Sequence[dict[str, Any]], num_outputs: int) -> Any:
+    """The compiled losses with those of the edited outputs changed."""
+    given = model.loss
+    if isinstance(given, dict):
+        return {**given, **{e["output"]: _loss(e, given.get(e["output"])) for e in edits}}
+    if num_outputs == 1 and not isinstance(given, (list, tuple)):
+        return _loss(edits[0], given)
+    losses = list(given) if isinstance(given, (list, tuple)) else [given] * num_outputs
+    for edit in edits:
+        losses[edit["index"]] = _loss(edit, losses[edit["index"]])
+    struct = getattr(model, "_outputs_struct", None)
+    if isinstance(struct, dict):
+        return dict(zip(struct, losses, strict=True))
+    return losses
+
+
+def _loss(edit: dict[str, Any], present: Any) -> Any:
+    """The loss of one output; what is set on a loss of the same class stays."""
+    import keras
+
+    from gradscope.signature import loss_name
+
+    kind = getattr(keras.losses, _class_name(edit["loss"]))
+    config = {}
+    if isinstance(present, keras.losses.Loss) and loss_name(present) == loss_name(kind()):
+        config = present.get_config()
+    if edit["loss"] in CROSSENTROPIES:
+        config["from_logits"] = edit["from_logits"]
+    return kind(**config)

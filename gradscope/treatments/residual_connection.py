@@ -1,0 +1,79 @@
+"""residual-connection: blocks x + f(norm(x)) in the place of plain stacks of layers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Prescription
+from gradscope.treatments import treatment
+from gradscope.treatments._blocks import SOURCES, plan
+from gradscope.treatments._normalizing import normalizer
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "residual-connection"
+
+
+@treatment(
+    id=_ID,
+    summary="wraps pairs of hidden layers into x + f(norm(x)), where f starts at zero",
+    why=(
+        "Across x + f(x) the gradient has a way around f that multiplies it by one. Where f starts "
+        "at zero, a deep stack starts as a shallow one, and each block opens as it learns."
+    ),
+    caution=(
+        "The model computes another function at the start: all wrapped layers count nothing in the "
+        "first step. Normalisation layers, and projections where shapes differ, are added."
+    ),
+    rank=60,
+    sources=SOURCES,
+    plan=plan,
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    from gradscope.graph import rebuilt
+    from gradscope.isolation import isolated
+    from gradscope.structure import sites
+
+    layers = {site.path: site.layer for site in sites(model)}
+    replace: dict[str, list[Any]] = {}
+    bridges = []
+    with isolated(model):
+        for block in prescription.parameters["blocks"]:
+            ends = [layers.get(block[end]) for end in ("first", "last")]
+            if None in ends:
+                return Declined(_ID, f"the model has no layers {block['first']}, {block['last']}")
+            if block["normalize_input"]:
+                norm = normalizer(block["normalization"], ends[0])
+                replace[block["first"]] = [norm, ends[0]]
+            bridges.append(_bridge(block, ends[0]))
+        return rebuilt(model, replace, bridges=bridges)
+
+
+def _bridge(block: dict[str, Any], first: Any) -> Any:
+    """A residual connection around a block, its branch scaled by a gamma that starts at zero."""
+    import keras
+
+    from gradscope.graph import Bridge
+
+    def combine(shortcut: Any, branch: Any) -> Any:
+        scale = normalizer(block["normalization"], first, gamma_initializer="zeros")
+        if block["projection"]:
+            shortcut = _projection(block["projection"], first)(shortcut)
+        return keras.layers.Add(dtype=first.dtype_policy)([shortcut, scale(branch)])
+
+    return Bridge(block["first"], block["last"], combine)
+
+
+def _projection(projection: dict[str, Any], first: Any) -> Any:
+    """A linear map of the shortcut to the shape of the branch."""
+    import keras
+
+    options: dict[str, Any] = {"use_bias": False, "dtype": first.dtype_policy}
+    if "units" in projection:
+        return keras.layers.Dense(projection["units"], **options)
+    kind = getattr(keras.layers, projection["class"])
+    options |= {"data_format": first.data_format, "strides": projection["strides"]}
+    return kind(projection["filters"], 1, **options)
