@@ -32,12 +32,12 @@ class FeatureSums:
         with np.errstate(invalid="ignore"):  # an infinite feature has no spread
             means = rows.mean(axis=0)
             deviations = np.square(rows - means).sum(axis=0)
-        if not self.count:
-            self.means, self.squared_deviations = np.zeros_like(means), np.zeros_like(means)
-        total = self.count + len(rows)
-        delta = means - self.means
-        self.means = self.means + delta * (len(rows) / total)
-        self.squared_deviations += deviations + delta**2 * (self.count * len(rows) / total)
+            if not self.count:
+                self.means, self.squared_deviations = np.zeros_like(means), np.zeros_like(means)
+            total = self.count + len(rows)
+            delta = means - self.means
+            self.means = self.means + delta * (len(rows) / total)
+            self.squared_deviations += deviations + delta**2 * (self.count * len(rows) / total)
         self.count = total
         self.num_zero += int((rows == 0).sum())
 

@@ -189,11 +189,20 @@ def test_a_tiny_start_below_relu_is_found(seeded):
 
 def test_nan_in_the_data_blocks_all_other_symptoms(seeded):
     x, y = arrays()
-    x[3, 2] = np.nan
+    x[:, 2] = np.nan
     report = gradscope.analyze(deep_sigmoid(), x, y)
 
     assert symptoms_of(report) == {"non-finite-data"}
     assert report.loss.value is None
+
+
+def test_a_sample_with_nan_hides_no_other_symptom(seeded):
+    x, y = arrays()
+    x[3, 2] = np.nan
+    report = gradscope.analyze(deep_sigmoid(), x, y)
+
+    assert symptoms_of(report) >= {"non-finite-data", "vanishing-gradient"}
+    assert report.loss.value is not None
 
 
 def test_a_recurrent_net_without_gates(seeded):

@@ -52,9 +52,10 @@ def test_inspect_ends_with_findings(inspected):
     assert inspected.exit_code == 1
 
 
-def test_vanishing_gradient_is_the_only_finding(inspected, demo):
+def test_vanishing_gradient_is_told_first_and_answered_by_another_activation(inspected, demo):
     report = json.loads((demo / "report.json").read_text(encoding="utf-8"))
-    assert [f["symptom"] for f in report["findings"]] == ["vanishing-gradient"]
+    assert report["findings"][0]["symptom"] == "vanishing-gradient"
+    assert report["prescriptions"][0]["treatment"] == "swap-activation"
 
 
 def test_html_report_names_symptom_and_culprits(inspected, demo):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile, WeightProfile
 from gradscope.symptoms._common import consumers, names
@@ -41,6 +41,20 @@ _OVER_DEPTH = (
     "signal-collapse",
     "signal-explosion",
 )
+
+
+_REDRAW = """
+for weight in layer.trainable_weights:
+    if weight.name.endswith("bias"):
+        weight.assign(keras.ops.zeros_like(weight))
+    else:
+        weight.assign(keras.initializers.get({name})(weight.shape))
+"""
+_REDRAW_CELL = """
+kernel, recurrent_kernel = layer.cell.kernel, layer.cell.recurrent_kernel
+kernel.assign(keras.initializers.get({name})(kernel.shape))
+recurrent_kernel.assign(keras.initializers.Orthogonal()(recurrent_kernel.shape))
+"""
 
 
 def asked(layer: LayerProfile, takers: Takers) -> str | None:
@@ -130,7 +144,7 @@ def plan_of(id: str, initializer: str, sources: tuple[str, ...]) -> Plan:
                 f"In {first.path} {worst}. The kernels of {names([n.id for n in layers])} are "
                 "drawn anew and their biases set to zero."
             ),
-            snippet=redraw_snippet(initializers),
+            snippet=redraw_snippet(initializers, [n.path for n in layers if n.class_ in RECURRENT]),
             parameters={"initializers": initializers},
             sources=sources,
         )
@@ -138,20 +152,14 @@ def plan_of(id: str, initializer: str, sources: tuple[str, ...]) -> Plan:
     return plan
 
 
-def redraw_snippet(initializers: dict[str, str]) -> str:
-    """Code that draws the kernels of these layers anew."""
-    groups: dict[str, list[str]] = {}
+def redraw_snippet(initializers: dict[str, str], recurrent: Collection[str] = ()) -> str:
+    """Code that draws the kernels of these layers anew, those of recurrent ones in their cells."""
+    groups: dict[tuple[str, bool], list[str]] = {}
     for path, initializer in initializers.items():
-        groups.setdefault(initializer, []).append(path)
-    body = """
-        for weight in layer.trainable_weights:
-            if weight.name.endswith("bias"):
-                weight.assign(keras.ops.zeros_like(weight))
-            else:
-                weight.assign(keras.initializers.get({name})(weight.shape))
-        """
+        groups.setdefault((initializer, path in recurrent), []).append(path)
     return "\n".join(
-        for_layers(paths, body.format(name=literal(name))) for name, paths in groups.items()
+        for_layers(paths, (_REDRAW_CELL if is_cell else _REDRAW).format(name=literal(name)))
+        for (name, is_cell), paths in groups.items()
     )
 
 

@@ -171,7 +171,8 @@ def _snippet(
     ),
     caution=(
         "The model computes another function. Kernels in front of a ReLU that takes the place of a "
-        "saturating activation are drawn anew: what they have learnt is lost."
+        "saturating activation are drawn anew: what they have learnt is lost. Of a subclassed model "
+        "only the copy in memory changes; a file of it needs the change in its code."
     ),
     rank=40,
     sources=_SOURCES,

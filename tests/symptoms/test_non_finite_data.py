@@ -48,7 +48,7 @@ def test_all_else_is_examined_where_the_samples_run_on_are_finite(seeded):
 @pytest.mark.parametrize("role", ["x", "y"])
 def test_the_cause_is_told_once(role, seeded):
     data = {"x": normal(64, 8), "y": normal(64, 1)}
-    data[role][5] = np.inf
+    data[role][:, 0] = np.inf
     report = gradscope.analyze(model(), data["x"], data["y"])
 
     assert [f.symptom for f in report.findings] == [ID]
@@ -57,9 +57,19 @@ def test_the_cause_is_told_once(role, seeded):
     assert statuses(report)["vanishing-gradient"] == "not examined"
 
 
+@pytest.mark.parametrize("role", ["x", "y"])
+def test_rows_that_hold_it_hide_nothing_else(role, seeded):
+    data = {"x": normal(64, 8), "y": normal(64, 1)}
+    data[role][5] = np.inf
+    report = gradscope.analyze(model(), data["x"], data["y"])
+
+    assert [f.symptom for f in report.findings] == [ID]
+    assert statuses(report)["vanishing-gradient"] == "clean"
+
+
 def test_weights_that_are_broken_too_are_told(seeded):
     x, broken = normal(64, 8), model()
-    x[0] = np.nan
+    x[:, 0] = np.nan
     broken.layers[0].kernel.assign(np.full((8, 4), np.nan))
     report = gradscope.analyze(broken, x, normal(64, 1))
 
@@ -77,7 +87,7 @@ def test_sample_weights(seeded):
 
 def test_without_it_the_values_tell_of_the_data(seeded):
     x = normal(64, 8)
-    x[5] = np.nan
+    x[:, 5] = np.nan
     report = gradscope.analyze(model(), x, normal(64, 1), ignore=[ID])
 
     assert [f.symptom for f in report.findings] == ["non-finite-values"]
