@@ -14,6 +14,7 @@ from gradscope.treatments._neighbours import (
     NORMALIZERS,
     Takers,
     behind,
+    feeds_sum,
     hidden_ids,
     named_kernels,
 )
@@ -30,6 +31,7 @@ SOURCES = (
 
 _ID = "residual-connection"
 _BLOCK = 2  # layers a block; three in the last one of an odd stretch
+_STRIDES = (1, 2, 4)  # of a pair of convolutions; others come from borders that are cut off
 _INSIDE = (
     "Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Dropout", "SpatialDropout1D",
     "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise", "AlphaDropout",
@@ -97,7 +99,7 @@ def _stretches(profile: Profile) -> list[list[Segment]]:
             seen.add(here.id)
             stretch.append(_segment(here, takers, rows))
             here = _next(stretch[-1], takers)
-        if stretch and not any(taker.class_ == "Add" for taker in takers[stretch[-1].ends]):
+        if stretch and not feeds_sum(stretch[-1].layer, takers):
             found.append(stretch)
     return found
 
@@ -168,9 +170,10 @@ def _projection(block: list[Segment]) -> dict[str, Any] | None:
         return {"units": leaving[-1]}
     strides = []
     for before, after in zip(arriving[1:-1], leaving[1:-1], strict=True):
-        if not before or not after or math.ceil(before / round(before / after)) != after:
-            return None
-        strides.append(round(before / after))
+        fitting = (s for s in _STRIDES if before and after and math.ceil(before / s) == after)
+        strides.append(next(fitting, 0))
+    if not all(strides):
+        return None
     return {"class": first.class_, "filters": leaving[-1], "strides": strides}
 
 

@@ -11,6 +11,9 @@ Takers = dict[str, list[LayerProfile]]
 
 _MAX_HOPS = 6
 _MULTIPLIES = ("Multiply", "Dot")
+_SUMS = ("Add", "Subtract", "Average")
+# Their inputs may lack a row: a model input has none.
+_MERGES = (*_MULTIPLIES, *_SUMS, "Concatenate", "Maximum", "Minimum")
 # Not `Normalization`, which scales the model's inputs.
 NORMALIZERS = (
     "BatchNormalization",
@@ -44,7 +47,7 @@ def behind(layer: LayerProfile, takers: Takers) -> list[LayerProfile]:
     here = layer
     for _ in range(_MAX_HOPS):
         after = takers[here.id]
-        if len(after) != 1 or has_kernel(after[0]) or len(after[0].inputs) > 1:
+        if len(after) != 1 or has_kernel(after[0]) or _merges(after[0]):
             break
         here = after[0]
         found.append(here)
@@ -59,15 +62,45 @@ def activation_behind(layer: LayerProfile, takers: Takers) -> str:
 
 def is_gate(layer: LayerProfile, takers: Takers) -> bool:
     """Whether the output is a factor: what a gate lets through."""
+    return _goes_into(layer, takers, _MULTIPLIES)
+
+
+def feeds_sum(layer: LayerProfile, takers: Takers) -> bool:
+    """Whether the output is a summand: the end of a residual branch."""
+    return _goes_into(layer, takers, _SUMS)
+
+
+def _goes_into(layer: LayerProfile, takers: Takers, classes: tuple[str, ...]) -> bool:
     last = [layer, *behind(layer, takers)][-1]
-    return any(taker.class_ in _MULTIPLIES for taker in takers[last.id])
+    return any(taker.class_ in classes for taker in takers[last.id])
+
+
+def _merges(layer: LayerProfile) -> bool:
+    return len(layer.inputs) > 1 or layer.class_ in _MERGES
 
 
 def is_normalized(layer: LayerProfile, takers: Takers, rows: dict[str, LayerProfile]) -> bool:
-    """Whether a normalisation stands right in front of a kernel, or behind it before the next."""
-    before = [rows[source] for source in layer.inputs if source in rows]
-    near = [*before, *behind(layer, takers)]
+    """Whether a normalisation stands right in front of a kernel, or behind it before the next.
+
+    At the end of a residual branch it may stand anywhere in the branch.
+    """
+    before = _in_front(layer, takers, rows)
+    near = [*(before if feeds_sum(layer, takers) else before[:1]), *behind(layer, takers)]
     return any(row.class_ in NORMALIZERS for row in near)
+
+
+def _in_front(
+    layer: LayerProfile, takers: Takers, rows: dict[str, LayerProfile]
+) -> list[LayerProfile]:
+    """The rows in front of a layer, the nearest first, back to a branch or a merge."""
+    found: list[LayerProfile] = []
+    here = layer
+    while len(found) < _MAX_HOPS and len(here.inputs) == 1 and here.inputs[0] in rows:
+        here = rows[here.inputs[0]]
+        found.append(here)
+        if _merges(here) or len(takers[here.id]) > 1:
+            break
+    return found
 
 
 def named_kernels(profile: Profile, findings: Sequence[Finding]) -> list[LayerProfile]:
@@ -88,7 +121,7 @@ def kernel_before(layer: LayerProfile, rows: dict[str, LayerProfile]) -> LayerPr
     for _ in range(_MAX_HOPS):
         if has_kernel(here):
             return here
-        if len(here.inputs) != 1 or here.inputs[0] not in rows:
+        if _merges(here) or len(here.inputs) != 1 or here.inputs[0] not in rows:
             return None
         here = rows[here.inputs[0]]
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
@@ -133,9 +133,13 @@ def normalizer(normalization: str, layer: Any, **options: Any) -> Any:
 
 
 def insert(
-    model: keras.Model, normalization: str, after: Iterable[str], before: Iterable[str]
+    model: keras.Model, treatment: str, normalization: str, places: Mapping[str, Collection[str]]
 ) -> Surgery | Declined:
-    """The model with normalisation layers behind some kernels and in front of some layers."""
+    """The model with normalisation layers behind some kernels and in front of some layers.
+
+    Args:
+        places: "after" and "before", the paths of those layers.
+    """
     import keras
 
     from gradscope.graph import rebuilt
@@ -143,16 +147,18 @@ def insert(
     from gradscope.structure import sites
 
     layers = {site.path: site.layer for site in sites(model)}
-    missing = sorted({*after, *before} - layers.keys())
-    if missing:
-        return Declined(model.name, f"the model has no layer {missing[0]!r}")
+    for path in (*places["after"], *places["before"]):
+        if path not in layers:
+            return Declined(treatment, f"the model has no layer {path!r}")
+        if path in places["after"] and isinstance(layers[path].activation, keras.Layer):
+            return Declined(treatment, f"the activation of {path!r} is a layer of its own")
     replace: dict[str, list[Any]] = {}
     with isolated(model):
-        for path in before:
+        for path in places["before"]:
             outer = path.rpartition("/")[0]
             place = outer if isinstance(layers.get(outer), keras.layers.Bidirectional) else path
             replace[place] = [normalizer(normalization, layers[place]), layers[place]]
-        for path in after:
+        for path in places["after"]:
             replace[path] = _split(model, layers[path], normalization)
         return rebuilt(model, replace)
 
@@ -168,18 +174,5 @@ def _split(model: keras.Model, layer: Any, normalization: str) -> list[Any]:
         return [layer, norm]
     with own_objects(model):
         plain = twin(layer)
-        activation = layer.activation
-        if isinstance(activation, keras.Layer):
-            return [_without_activation(plain), norm, twin(activation)]
-    last = keras.layers.Activation(activation, dtype=layer.dtype_policy)
-    return [_without_activation(plain), norm, last]
-
-
-def _without_activation(layer: Any) -> Any:
-    import keras
-
-    owned = layer.activation
-    layer.activation = keras.activations.linear
-    if isinstance(owned, keras.Layer):
-        layer._layers.remove(owned)
-    return layer
+    plain.activation = keras.activations.linear
+    return [plain, norm, keras.layers.Activation(layer.activation, dtype=layer.dtype_policy)]

@@ -38,4 +38,4 @@ _SOURCES = (
     plan=plan_of(_ID, _LAYER, _SOURCES),
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    return insert(model, _LAYER, prescription.parameters["after"], [])
+    return insert(model, _ID, _LAYER, prescription.parameters)

@@ -37,5 +37,4 @@ _SOURCES = (
     plan=plan_of(_ID, _LAYER, _SOURCES),
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    given = prescription.parameters
-    return insert(model, _LAYER, given["after"], given["before"])
+    return insert(model, _ID, _LAYER, prescription.parameters)

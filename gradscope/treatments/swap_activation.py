@@ -97,7 +97,7 @@ def _swapped(
         kernel = kernel_before(layer, rows)
         if layer.path not in named or layer.call or layer.id not in inner:
             continue
-        if is_gate(layer, takers) or kernel is None or not is_trained(kernel):
+        if is_gate(layer, takers) or (kernel is not None and not is_trained(kernel)):
             continue
         is_dead = (layer.dead_fraction or 0.0) > _DEAD_FRACTION
         if layer.class_ in (*KERNELS, "Activation") and layer.saturates:
@@ -171,8 +171,8 @@ def _snippet(
     ),
     caution=(
         "The model computes another function. Kernels in front of a ReLU that takes the place of a "
-        "saturating activation are drawn anew: what they have learnt is lost. Of a subclassed model "
-        "only the copy in memory changes; a file of it needs the change in its code."
+        "saturating activation are drawn anew: what they have learnt is lost. Of a subclassed "
+        "model only the copy in memory changes; a file of it needs the change in its code."
     ),
     rank=40,
     sources=_SOURCES,
