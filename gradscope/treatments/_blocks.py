@@ -31,7 +31,7 @@ SOURCES = (
 
 _ID = "residual-connection"
 _BLOCK = 2  # layers a block; three in the last one of an odd stretch
-_STRIDES = (1, 2, 4)  # of a pair of convolutions; others come from borders that are cut off
+_STRIDES = (1, 2, 3, 4)
 _INSIDE = (
     "Activation", "ReLU", "LeakyReLU", "PReLU", "ELU", "Dropout", "SpatialDropout1D",
     "SpatialDropout2D", "SpatialDropout3D", "GaussianDropout", "GaussianNoise", "AlphaDropout",
@@ -168,13 +168,20 @@ def _projection(block: list[Segment]) -> dict[str, Any] | None:
         return {}
     if all(segment.layer.class_ == "Dense" for segment in block):
         return {"units": leaving[-1]}
-    strides = []
-    for before, after in zip(arriving[1:-1], leaving[1:-1], strict=True):
-        fitting = (s for s in _STRIDES if before and after and math.ceil(before / s) == after)
-        strides.append(next(fitting, 0))
-    if not all(strides):
+    steps = [_strides(segment) for segment in block]
+    if not all(all(step) for step in steps):
         return None
+    strides = [math.prod(along) for along in zip(*steps, strict=True)]
     return {"class": first.class_, "filters": leaving[-1], "strides": strides}
+
+
+def _strides(segment: Segment) -> list[int]:
+    """How far the positions of a layer's outputs lie apart, by axis; 0 where borders are cut."""
+    pairs = zip((segment.arriving or ())[1:-1], segment.leaving[1:-1], strict=True)
+    return [
+        next((s for s in _STRIDES if before and after and math.ceil(before / s) == after), 0)
+        for before, after in pairs
+    ]
 
 
 def _parameters(block: list[Segment], profile: Profile) -> dict[str, Any]:

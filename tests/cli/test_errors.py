@@ -44,7 +44,10 @@ def broken(tmp_path, monkeypatch):
         (["inspect", "m.keras", "--select", "zzz"], "gradscope symptoms"),
         (["inspect", "m.keras", "--select", "dead-relu", "--ignore", "dead-relu"], "is left"),
         (["explain"], "Missing argument 'ID'"),
-        (["explain", "dying-relu"], "Unknown symptom 'dying-relu'. Did you mean: dead-relu"),
+        (
+            ["explain", "dying-relu"],
+            "Unknown symptom or treatment 'dying-relu'. Did you mean: dead-relu",
+        ),
         (["explain", "zzz"], "See 'gradscope symptoms'"),
         (["inspect", "m.keras", "--html", "nowhere/r.html"], "no folder 'nowhere'"),
         (["inspect", "m.keras", "--json", "."], "is a folder"),
