@@ -23,7 +23,7 @@ _SOURCES = (
 
 @treatment(
     id=_ID,
-    summary="standardises each sample's features, before activations or recurrent layers",
+    summary="standardises each sample's features behind Dense and in front of recurrent layers",
     why=(
         "Mean and scale over the features of one sample or step are put right, so the signal and "
         "the gradient keep their size with batches of any size and in sequences of any length."

@@ -66,6 +66,15 @@ def test_a_handful_of_features_is_too_few():
     assert isinstance(plan, Declined)
 
 
+def test_positions_of_an_image_are_left():
+    conv = layers.Conv2D(8, 3, activation="relu")
+    model = keras.Sequential([keras.Input((6, 6, 2)), conv, layers.Flatten(), layers.Dense(1)])
+    model.compile("adam", "mse")
+    plan = planned(ID, model, normal(16, 6, 6, 2), normal(16, 1), symptom="exploding-gradient")
+
+    assert isinstance(plan, Declined)
+
+
 def test_a_transformer_in_pre_norm_is_left():
     x = keras.Input((6, 8))
     h = x
