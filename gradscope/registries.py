@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 Entry = TypeVar("Entry")
 
 
 def load_all(
-    package: str, path: Iterable[str], found: Mapping[str, Entry], noun: str
+    package: str,
+    path: Iterable[str],
+    found: Mapping[str, Entry],
+    noun: str,
+    made_by: Callable[[Entry], Callable[..., object]],
 ) -> dict[str, Entry]:
     """What the files of a folder put into `found` as they are imported, in alphabetical order.
+
+    Args:
+        made_by: the function that an entry was registered with; tells which file it stands in.
 
     Raises:
         ImportError: a file cannot be imported or registers nothing.
@@ -21,9 +28,9 @@ def load_all(
     for module in pkgutil.iter_modules(path):
         if module.name.startswith("_"):
             continue
-        before = len(found)
-        importlib.import_module(f"{package}.{module.name}")
-        if len(found) == before:
+        name = f"{package}.{module.name}"
+        importlib.import_module(name)
+        if not any(made_by(entry).__module__ == name for entry in found.values()):
             folder = package.replace(".", "/")
             raise ImportError(f"{folder}/{module.name}.py registers no {noun}.")
     return dict(sorted(found.items()))

@@ -104,4 +104,4 @@ def registry() -> dict[str, Symptom]:
     Raises:
         ImportError: a file in this folder cannot be imported or registers no symptom.
     """
-    return load_all(__name__, __path__, _found, "symptom")
+    return load_all(__name__, __path__, _found, "symptom", lambda entry: entry.examine)

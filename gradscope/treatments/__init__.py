@@ -82,4 +82,4 @@ def registry() -> dict[str, Treatment]:
     Raises:
         ImportError: a file in this folder cannot be imported or registers no treatment.
     """
-    return load_all(__name__, __path__, _found, "treatment")
+    return load_all(__name__, __path__, _found, "treatment", lambda entry: entry.operate)

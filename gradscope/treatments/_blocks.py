@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
-from gradscope.symptoms._common import consumers, names
+from gradscope.symptoms._common import consumers, names, num
 from gradscope.treatments._neighbours import (
     NORMALIZERS,
     Takers,
@@ -76,11 +76,11 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         findings,
         safety="unsafe",
         rationale=(
-            f"{measured(findings)}: {len(layers)} layers ({names([n.id for n in layers])}) follow "
-            f"one another without a way around them. {len(blocks)} residual blocks give the "
-            "gradient one that multiplies it by 1."
+            f"{measured(findings)}: {names([n.id for n in layers])} follow one another without a "
+            f"way around them; with {num(len(blocks), 'residual block')} the gradient gets one "
+            "that multiplies it by 1."
         ),
-        snippet=_snippet(blocks[0]),
+        snippet=_snippet(blocks[0], _parameters(blocks[0], profile)["normalization"]),
         parameters={"blocks": [_parameters(block, profile) for block in blocks]},
         sources=SOURCES,
     )
@@ -200,10 +200,10 @@ def _parameters(block: list[Segment], profile: Profile) -> dict[str, Any]:
     }
 
 
-def _snippet(block: list[Segment]) -> str:
+def _snippet(block: list[Segment], normalization: str) -> str:
     lines = ["# around each block, here with the layers of the first one", "shortcut = x"]
-    lines.append("x = keras.layers.LayerNormalization()(x)")
+    lines.append(f"x = keras.layers.{normalization}()(x)")
     lines += [f"x = {segment.layer.path.rpartition('/')[2]}(x)" for segment in block]
-    lines.append('x = keras.layers.LayerNormalization(gamma_initializer="zeros")(x)')
+    lines.append(f'x = keras.layers.{normalization}(gamma_initializer="zeros")(x)')
     lines.append("x = keras.layers.Add()([shortcut, x])")
     return "\n".join(lines)
