@@ -48,6 +48,11 @@ def signal(layer: LayerProfile) -> float | None:
     return None if gradient is None else gradient.l2_norm
 
 
+def normalizes(layer: LayerProfile) -> bool:
+    """Whether the layer puts the scale of what it gets right."""
+    return "Normalization" in layer.class_
+
+
 def strongest(profile: Profile) -> list[LayerProfile]:
     """At each depth the layer call with the strongest signal, from the inputs up.
 
@@ -119,7 +124,7 @@ def _level(value: float | None, floor: float) -> float:
 def _step(layer: LayerProfile, lost: float) -> Step:
     factors = layer.backward
     activation = -_log(factors.activation_factor)
-    if "Normalization" in layer.class_:
+    if normalizes(layer):
         weight = 0.0
     elif factors.weight_factor is not None:
         weight = -_log(factors.weight_factor) - _size_decades(layer)
@@ -129,8 +134,7 @@ def _step(layer: LayerProfile, lost: float) -> Step:
     else:
         weight = 0.0
     rest = lost - activation - weight
-    normalizes = "Normalization" in layer.class_
-    return Step(layer, lost, activation, weight, rest, is_settled(layer), normalizes)
+    return Step(layer, lost, activation, weight, rest, is_settled(layer), normalizes(layer))
 
 
 def _size_decades(layer: LayerProfile) -> float:

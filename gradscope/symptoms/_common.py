@@ -29,6 +29,11 @@ def confidence(profile: Profile) -> Confidence:
     return "high" if enough and profile.data.num_batches >= _ENOUGH_BATCHES else "medium"
 
 
+def confidence_in_weights(profile: Profile) -> Confidence:
+    """As `confidence`, where mostly the weights decide: made-up inputs are worth something then."""
+    return confidence(profile) if profile.data.kind != "synthetic" else "medium"
+
+
 def consumers(profile: Profile) -> dict[str, list[LayerProfile]]:
     """By row id: the rows that take its output. A row without any is an output of the model."""
     takers: dict[str, list[LayerProfile]] = {layer.id: [] for layer in profile.layers}

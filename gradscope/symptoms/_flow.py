@@ -12,6 +12,14 @@ from gradscope.symptoms import _common
 
 # A layer is a culprit when it does at least this part of the work of the average layer affected.
 _CULPRIT_PART = 0.5
+# Treatments by what they change: the start, and the scale of the signal.
+START = (
+    "he-initialization",
+    "glorot-initialization",
+    "lecun-initialization",
+    "layer-sequential-unit-variance",
+)
+SCALE = ("batch-normalization", "layer-normalization")
 _WORTH_TELLING = 0.05  # decades
 _CUT_OFF = 15.0  # decades that no single layer takes unless the gradient behind it is zero
 
@@ -46,9 +54,7 @@ def flow_finding(
         Finding(
             symptom=symptom,
             severity="error" if total >= limits["error_decades"] else "warning",
-            confidence=_common.confidence(profile)
-            if profile.data.kind != "synthetic"
-            else "medium",
+            confidence=_common.confidence_in_weights(profile),
             layers=tuple(ids),
             culprits=tuple(s.layer.id for s in culprits),
             evidence=_evidence(stretch, total, limits, growing),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from gradscope.flow import normalizes
 from gradscope.records import LayerProfile, Profile
 from gradscope.symptoms._common import consumers
 
@@ -70,10 +71,6 @@ def paths(profile: Profile) -> list[list[LayerProfile]]:
 
 def level(rms: float) -> float:
     return math.log10(max(rms, _FLOOR))
-
-
-def normalizes(layer: LayerProfile) -> bool:
-    return "Normalization" in layer.class_
 
 
 def counted_in_layers(layer: LayerProfile, lost: float) -> float:

@@ -6,7 +6,7 @@ import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, example_chain, names
+from gradscope.symptoms._common import confidence_in_weights, example_chain, names
 from gradscope.thresholds import Threshold
 
 _ID = "gradient-underflow"
@@ -80,7 +80,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         Finding(
             symptom=_ID,
             severity="error" if fraction >= limits["error_fraction"] else "warning",
-            confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            confidence=confidence_in_weights(profile),
             layers=tuple(layer.id for layer in lossy),
             culprits=(lossy[0].id,),
             evidence=tuple(

@@ -9,7 +9,7 @@ import statistics
 from gradscope import flow
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, consumers, example_chain, names
+from gradscope.symptoms._common import confidence_in_weights, consumers, example_chain, names
 from gradscope.thresholds import Threshold
 
 _ID = "learning-speed-imbalance"
@@ -99,7 +99,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         Finding(
             symptom=_ID,
             severity="error" if worst >= limits["error_decades"] else "warning",
-            confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            confidence=confidence_in_weights(profile),
             layers=ids,
             culprits=ids,
             evidence=tuple(Evidence("decades_behind", slow[i], bound, "decades", i) for i in ids),

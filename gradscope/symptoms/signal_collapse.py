@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope import flow
+from gradscope.flow import normalizes
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, example_chain, names
-from gradscope.symptoms._forward import RESET, Stretch, counted_in_layers, level, normalizes, worst
+from gradscope.symptoms._common import confidence_in_weights, example_chain, names
+from gradscope.symptoms._forward import RESET, Stretch, counted_in_layers, level, worst
 from gradscope.thresholds import Threshold
 
 _ID = "signal-collapse"
@@ -140,7 +141,7 @@ def _finding(
     return Finding(
         symptom=_ID,
         severity="error" if total >= error else "warning",
-        confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+        confidence=confidence_in_weights(profile),
         layers=stretch.affected,
         culprits=stretch.culprits,
         evidence=(Evidence(statistic, total, warning, "decades", last.id),),

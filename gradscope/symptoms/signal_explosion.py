@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
+from gradscope.flow import normalizes
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, consumers, example_chain, names
-from gradscope.symptoms._forward import RESET, Stretch, level, normalizes, worst
+from gradscope.symptoms._common import confidence_in_weights, consumers, example_chain, names
+from gradscope.symptoms._forward import RESET, Stretch, level, worst
 from gradscope.thresholds import Threshold
 
 _ID = "signal-explosion"
@@ -93,7 +94,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         Finding(
             symptom=_ID,
             severity="error" if stretch.total >= limits["error_decades"] else "warning",
-            confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            confidence=confidence_in_weights(profile),
             layers=stretch.affected,
             culprits=stretch.culprits,
             evidence=tuple(evidence),

@@ -6,7 +6,7 @@ import dataclasses
 
 from gradscope.records import Evidence, Finding, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, example_chain, names
+from gradscope.symptoms._common import confidence_in_weights, example_chain, names
 from gradscope.symptoms._units import HALF, repeated
 from gradscope.thresholds import Threshold
 
@@ -83,7 +83,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         Finding(
             symptom=_ID,
             severity="error" if share >= limits["error_fraction"] else "warning",
-            confidence=confidence(profile) if profile.data.kind != "synthetic" else "medium",
+            confidence=confidence_in_weights(profile),
             layers=ids,
             culprits=ids,
             evidence=tuple(

@@ -5,18 +5,15 @@ from __future__ import annotations
 from gradscope.records import Finding, Profile
 from gradscope.symptoms import symptom
 from gradscope.symptoms._common import example_chain
-from gradscope.symptoms._flow import flow_finding
+from gradscope.symptoms._flow import SCALE, START, flow_finding
 from gradscope.thresholds import Threshold
 
 _ID = "vanishing-gradient"
-_START = ("he-initialization", "glorot-initialization", "lecun-initialization",
-          "layer-sequential-unit-variance")  # fmt: skip
-_SCALE = ("batch-normalization", "layer-normalization")
 _AROUND = ("residual-connection",)
 _TREATMENTS: dict[str, tuple[str, ...]] = {
-    "activation": ("swap-activation", *_SCALE, *_AROUND, *_START),
-    "weight": (*_START, *_SCALE, *_AROUND, "swap-activation"),
-    "rest": (*_AROUND, *_SCALE, *_START, "swap-activation"),
+    "activation": ("swap-activation", *SCALE, *_AROUND, *START),
+    "weight": (*START, *SCALE, *_AROUND, "swap-activation"),
+    "rest": (*_AROUND, *SCALE, *START, "swap-activation"),
 }
 
 
