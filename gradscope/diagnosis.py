@@ -179,5 +179,7 @@ def _examined(
         return Skipped(symptom.id, "needs real data; the inputs were made up")
     if "recurrent" in symptom.needs and not any(layer.timesteps for layer in profile.layers):
         return Skipped(symptom.id, "no recurrent layer whose steps could be measured")
+    if "history" in symptom.needs and profile.history is None:
+        return Skipped(symptom.id, "needs a training run; watch one with gradscope.Monitor")
     limits = {t.id.split(".", 1)[1]: thresholds.get(t.id, t.value) for t in symptom.thresholds}
     return symptom.examine(profile, limits)

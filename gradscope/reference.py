@@ -14,6 +14,7 @@ from gradscope.treatments import Treatment
 
 _NEEDS: dict[Need, str] = {
     "data": "Real data: with made-up inputs it is not examined.",
+    "history": "A training run that gradscope.Monitor watched.",
     "recurrent": "A recurrent layer.",
 }
 

@@ -17,10 +17,12 @@ from gradscope.records import (
     DataCard,
     Declined,
     Finding,
+    History,
     LayerProfile,
     LossCard,
     ModelCard,
     Prescription,
+    Trial,
 )
 
 
@@ -42,7 +44,8 @@ class Report:
     findings: tuple[Finding, ...]
     prescriptions: tuple[Prescription, ...] = ()
     declined: tuple[Declined, ...] = ()
-    trials: tuple[dict[str, Any], ...] = ()
+    trials: tuple[Trial, ...] = ()
+    history: History | None = None
     seed: int = 0
     steps: int = 0
     versions: dict[str, str] | None = None

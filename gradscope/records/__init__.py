@@ -20,7 +20,9 @@ from gradscope.records.findings import (
     Skipped,
     Status,
 )
-from gradscope.records.profiles import DataCard, LayerProfile, LossCard, ModelCard, Profile
+from gradscope.records.history import Curve, Death, Event, History, Snapshot, Validation
+from gradscope.records.layers import LayerProfile
+from gradscope.records.profiles import DataCard, LossCard, ModelCard, Profile
 from gradscope.records.tensors import (
     BackwardFactors,
     Histogram,
@@ -39,13 +41,17 @@ __all__ = [
     "Check",
     "Checkpoint",
     "Confidence",
+    "Curve",
     "DataCard",
     "DataTensor",
+    "Death",
     "Declined",
+    "Event",
     "Evidence",
     "FeatureScales",
     "Finding",
     "Histogram",
+    "History",
     "LayerProfile",
     "LossCard",
     "LossTerm",
@@ -57,10 +63,12 @@ __all__ = [
     "Run",
     "Severity",
     "Skipped",
+    "Snapshot",
     "Status",
     "TensorStats",
     "Timesteps",
     "Trial",
+    "Validation",
     "Verdict",
     "WeightProfile",
 ]

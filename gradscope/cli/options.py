@@ -1,0 +1,43 @@
+"""Checks of options that several commands have."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from gradscope.suggestions import unknown
+
+
+def writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    """Find out before the work starts whether a report can be written to `value`."""
+    if value is None:
+        return None
+    path = Path(value)
+    if path.is_dir():
+        raise click.BadParameter(f"{value!r} is a folder. Expected the name of a file.")
+    if path.exists() and not path.is_file():
+        raise click.BadParameter(f"{value!r} is not a regular file. Expected the name of a file.")
+    if not path.parent.is_dir():
+        raise click.BadParameter(f"There is no folder {str(path.parent)!r}: create it first.")
+    writable = os.access(path.parent, os.W_OK | os.X_OK)
+    if not writable or (path.exists() and not os.access(path, os.W_OK)):
+        raise click.BadParameter(f"{value!r} cannot be written: choose another place.")
+    return value
+
+
+def symptom_ids(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> list[str] | None:
+    """Symptom ids from comma-separated values, None where the option is not given."""
+    from gradscope.symptoms import registry
+
+    if not values:
+        return None
+    ids = [part.strip() for value in values for part in value.split(",") if part.strip()]
+    for id in ids:
+        if id not in registry():
+            message = unknown("symptom", id, registry(), "See 'gradscope symptoms'.")
+            raise click.BadParameter(message)
+    return ids

@@ -1,0 +1,70 @@
+"""Commands that say what gradscope knows: symptoms, treatments, thresholds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gradscope.config import find_config
+from gradscope.console import print_text, show
+from gradscope.errors import UsageError
+from gradscope.suggestions import unknown
+
+
+@click.command("symptoms")
+def symptoms_command() -> None:
+    """List the symptoms that are examined."""
+    from gradscope.symptoms import registry
+
+    print_summaries(registry().values())
+
+
+@click.command("treatments")
+def treatments_command() -> None:
+    """List the treatments that are prescribed."""
+    from gradscope.treatments import registry
+
+    print_summaries(registry().values())
+
+
+@click.command("thresholds")
+def thresholds_command() -> None:
+    """List the bounds symptoms are held against, and those that pyproject.toml sets."""
+    from gradscope.reference import threshold_rows
+    from gradscope.render.explain import print_thresholds, render_thresholds
+    from gradscope.symptoms import registry
+
+    config = find_config(Path.cwd())
+    rows = threshold_rows(registry().values(), config.thresholds, config.path)
+    show(rows, print_thresholds, render_thresholds)
+
+
+@click.command("explain")
+@click.argument("id")
+def explain_command(id: str) -> None:
+    """Explain the symptom or treatment ID: what it is, why, and what goes with it."""
+    from gradscope import reference, symptoms, treatments
+    from gradscope.render.explain import print_page, render_page
+
+    known, remedies = symptoms.registry(), treatments.registry()
+    if id in remedies:
+        show(reference.treatment_page(remedies[id]), print_page, render_page)
+        return
+    if id not in known:
+        otherwise = "See 'gradscope symptoms' and 'gradscope treatments'."
+        raise UsageError(unknown("symptom or treatment", id, [*known, *remedies], otherwise))
+    config = find_config(Path.cwd())
+    page = reference.symptom_page(known[id], config.thresholds, config.path)
+    show(page, print_page, render_page)
+
+
+def print_summaries(entries: Collection[Any]) -> None:
+    """One line each of what a registry holds: id and summary."""
+    width = max((len(entry.id) for entry in entries), default=0)
+    print_text("".join(f"{entry.id:{width}}  {entry.summary}\n" for entry in entries))
+
+
+COMMANDS = (symptoms_command, treatments_command, thresholds_command, explain_command)
