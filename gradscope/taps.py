@@ -40,11 +40,27 @@ def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
             changes.append((layer, "quantized_call", _leaf_call(site, layer.quantized_call, rows)))
         if vars(layer).get("_remat_mode") is not None:
             changes.append((layer, "_remat_mode", None))  # a recomputed call would be noted twice
+        if getattr(layer, "groups", 1) > 1 and hasattr(layer, "convolution_op"):
+            changes.append((layer, "convolution_op", _compiled(layer.convolution_op)))
         if site.kind == "recurrent":
             changes += _recurrent_patches(layer, rows)
         elif not activations.is_activation(layer) and activations.activation_of(layer):
             changes.append((layer, "activation", _activation(layer.activation, rows)))
     return changes
+
+
+def _compiled(convolution: Callable[..., Any]) -> Callable[..., Any]:
+    """A grouped convolution as in `fit`: Keras compiles it, for a CPU has no gradient of it else."""
+
+    def run(*args: Any) -> Any:
+        eagerly = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(False)
+        try:
+            return convolution(*args)
+        finally:
+            tf.config.run_functions_eagerly(eagerly)
+
+    return run
 
 
 def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None) -> Any:

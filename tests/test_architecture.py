@@ -19,9 +19,9 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if "__pycache__" not in p.parts)
 # nowhere fails its test: every file has its place.
 LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
-    {"statistics", "variation", "flow", "symptoms", "diagnosis", "verdicts"},
+    {"statistics", "moments", "variation", "flow", "symptoms", "diagnosis", "verdicts"},
     {
-        "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
+        "activations", "structure", "rows", "taps", "ownstep", "isolation", "updates", "weights", "objectives",
         "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",

@@ -37,10 +37,7 @@ def application(name: str, pixels: int | None = None, samples: int = 4) -> Exam:
     images = np.random.default_rng(0).uniform(-1, 1, (samples, pixels, pixels, 3))
     if any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers):
         images = (images + 1) * 127.5
-    # TensorFlow has no gradient of grouped convolutions on a CPU outside of XLA.
-    return Exam(
-        model, images.astype("float32"), np.arange(samples), compiled=name.startswith("ConvNeXt")
-    )
+    return Exam(model, images.astype("float32"), np.arange(samples))
 
 
 QUICK = {name: partial(application, name) for name in _QUICK}

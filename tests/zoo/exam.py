@@ -27,7 +27,6 @@ class Exam:
         loss: handed to `analyze`, for models that are not compiled.
         reference: for models with a train_step of their own, (model, x, y) -> gradients of all
             trainable weights, computed without that train_step.
-        compiled: whether the plain tape has to run as compiled by XLA.
     """
 
     model: keras.Model
@@ -35,7 +34,6 @@ class Exam:
     y: Any = None
     loss: Any = None
     reference: Callable[[Any, Any, Any], list[Any]] | None = None
-    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,8 +86,7 @@ def plain_norm(exam: Exam, batch: tuple[Any, ...]) -> float:
     if exam.reference is not None:
         gradients = exam.reference(model, x, y)
     else:
-        run = lambda: _plain_gradients(exam, x, y)  # noqa: E731
-        gradients = (tf.function(run, jit_compile=True) if exam.compiled else run)()
+        gradients = _plain_gradients(exam, x, y)
     dense = [np.asarray(tf.convert_to_tensor(g), np.float64) for g in gradients if g is not None]
     return math.hypot(*(float(np.linalg.norm(g.ravel())) for g in dense))
 
