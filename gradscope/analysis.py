@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils.python_utils import is_default
 
 from gradscope import dataprofile, diagnosis, flow, lossterms, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
@@ -129,7 +130,9 @@ def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
 def _build(model: keras.Model, batch: Batch) -> None:
     """Give a model its weights by calling it once; the call leaves no other trace."""
     parts = [layer for layer in model._flatten_layers() if layer is not model]
-    if all(part.built for part in parts) and (model.built or not has_own_call(model)):
+    # A layer without a build of its own has nothing to make: a lookup table may stay unbuilt.
+    ready = all(part.built or is_default(part.build) for part in parts)
+    if ready and (model.built or not has_own_call(model)):
         return
     try:
         model(batch.x)

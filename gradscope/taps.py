@@ -50,7 +50,7 @@ def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
 
 
 def _compiled(convolution: Callable[..., Any]) -> Callable[..., Any]:
-    """A grouped convolution as in `fit`: Keras compiles it, for a CPU has no gradient of it else."""
+    """A grouped convolution as in `fit`, where Keras compiles it: a CPU has no other gradient."""
 
     def run(*args: Any) -> Any:
         eagerly = tf.config.functions_run_eagerly()

@@ -53,6 +53,17 @@ def bytes_of(model: keras.Model) -> list[bytes]:
     return [np.asarray(v.numpy()).tobytes() for v in (*held, *plain)]
 
 
+def global_keras_state() -> dict[str, object]:
+    """Scopes, policies and whatever else Keras keeps by thread; what is empty counts as absent."""
+    tracked = vars(global_state.GLOBAL_STATE_TRACKER)
+    apart = ("global_seed_generator", "object_name_uids")  # these are compared by value
+    return {
+        name: [id(v) for v in value] if isinstance(value, (list, tuple)) else value
+        for name, value in tracked.items()
+        if value and name not in apart
+    }
+
+
 def process_state() -> dict[str, object]:
     generator = global_state.get_global_attribute("global_seed_generator")
     return {
@@ -61,6 +72,8 @@ def process_state() -> dict[str, object]:
         "numpy": repr(np.random.get_state()),
         "keras seed": None if generator is None else generator.state.numpy().tobytes(),
         "names": dict(global_state.get_global_attribute("object_name_uids") or {}),
-        "call context": global_state.get_global_attribute("current_call_ctx"),
+        "keras": global_keras_state(),
+        "tensorflow scope": tf.get_current_name_scope(),
         "dtype policy": keras.config.dtype_policy().name,
+        "float type": keras.config.floatx(),
     }

@@ -21,8 +21,8 @@ LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
     {"statistics", "moments", "variation", "flow", "symptoms", "diagnosis", "verdicts"},
     {
-        "activations", "structure", "rows", "taps", "ownstep", "isolation", "updates", "weights", "objectives",
-        "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
+        "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
+        "ownstep", "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",

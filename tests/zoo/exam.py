@@ -52,7 +52,7 @@ class Outcome:
 def examine(exam: Exam) -> Outcome:
     """Analyse the model on its one batch; a refusal is an outcome, any other error is raised."""
     model = exam.model
-    batch = _tensors((exam.x,) if exam.y is None else (exam.x, exam.y))
+    batch = _tensors(exam.x if exam.y is None else (exam.x, exam.y))
     before = Snapshot(model)
     size = sum(math.prod(v.shape) for v in model.weights)
     start = time.perf_counter()
@@ -80,9 +80,9 @@ def total_norm(report: gradscope.Report) -> float:
     return math.hypot(*held.values())
 
 
-def plain_norm(exam: Exam, batch: tuple[Any, ...]) -> float:
+def plain_norm(exam: Exam, batch: Any) -> float:
     """The same by one GradientTape over the model as it is."""
-    model, (x, y) = exam.model, (batch if len(batch) == 2 else (*batch, None))
+    model, (x, y) = exam.model, ((batch, None) if exam.y is None else batch)
     if exam.reference is not None:
         gradients = exam.reference(model, x, y)
     else:

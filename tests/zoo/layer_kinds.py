@@ -273,7 +273,7 @@ def wrapped_norms() -> Exam:
 def attention_kinds() -> Exam:
     x = keras.Input((5, 8))
     h = layers.MultiHeadAttention(2, 4, dropout=0.1)(x, x, use_causal_mask=True)
-    h = layers.GroupedQueryAttention(4, 2, 2)(h, h)
+    h = layers.GroupQueryAttention(4, 2, 2)(h, h)
     h = layers.Attention(use_scale=True)([h, x])
     h = layers.AdditiveAttention()([h, x])
     model = keras.Model(x, layers.Dense(2)(h))
