@@ -54,6 +54,7 @@ def profile(
             "Set trainable = True on the layers to examine."
         )
     places = sites(model)
+    _check_float8(places)
     with isolated(model):
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured)
@@ -66,6 +67,16 @@ def profile(
         steps=steps,
         versions=versions(),
     )
+
+
+def _check_float8(places: tuple[Site, ...]) -> None:
+    """Keras's float8 layers have a gradient in traced functions only; an analysis runs eagerly."""
+    found = [s.path for s in places if getattr(s.layer, "quantization_mode", None) == "float8"]
+    if found:
+        raise CannotExamineError(
+            f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
+            "Examine the model before quantize('float8')."
+        )
 
 
 def versions() -> dict[str, str]:

@@ -44,11 +44,13 @@ def bytes_of(model: keras.Model) -> list[bytes]:
     held = [*model.variables, *model.metrics_variables]
     if getattr(model, "optimizer", None) is not None:
         held += model.optimizer.variables
+    # Some are in none of Keras's lists: plain tf.Variables, and the states of a stateful RNN.
+    attributes = [value for layer in model._flatten_layers() for value in vars(layer).values()]
     plain = [
         v
-        for layer in model._flatten_layers()
-        for v in vars(layer).values()
-        if isinstance(v, tf.Variable)
+        for value in attributes
+        for v in (keras.tree.flatten(value) if isinstance(value, (list, tuple)) else [value])
+        if isinstance(v, (tf.Variable, keras.Variable))
     ]
     return [np.asarray(v.numpy()).tobytes() for v in (*held, *plain)]
 
