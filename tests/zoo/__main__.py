@@ -30,7 +30,6 @@ Made by `python -m tests.zoo`; the models are in [tests/zoo](../tests/zoo).
 
 
 def main(wanted: list[str]) -> None:
-    held = json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
     for group, exams in (GROUPS | LARGER).items():
         if wanted and not any(word in group for word in wanted):
             continue
@@ -39,10 +38,15 @@ def main(wanted: list[str]) -> None:
             keras.utils.set_random_seed(0)
             outcome = examine(make())
             gc.collect()
+            held = measured()  # anew, because several groups may be measured side by side
             held.setdefault(group, {})[name] = dataclasses.asdict(outcome)
             MEASURED.write_text(json.dumps(held, indent=1) + "\n")
-            print(f"{name}: {_line(name, outcome)}", flush=True)
-    TABLE.write_text(table(held))
+            print(_line(name, outcome), flush=True)
+    TABLE.write_text(table(measured()))
+
+
+def measured() -> dict:
+    return json.loads(MEASURED.read_text()) if MEASURED.exists() else {}
 
 
 def table(held: dict) -> str:

@@ -172,7 +172,7 @@ def tab_transformer() -> Exam:
 
 def siamese() -> Exam:
     tower = keras.Sequential(
-        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="tanh"), layers.AveragePooling2D(),
+        [keras.Input((8, 8, 1)), layers.Conv2D(4, 3, activation="tanh"), layers.AveragePooling2D(2),
          layers.Flatten(), layers.Dense(6, "tanh")],
         name="tower",
     )  # fmt: skip
