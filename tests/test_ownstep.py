@@ -72,8 +72,9 @@ def test_gradients_are_those_handed_to_the_optimizers():
 
 def test_each_weight_is_updated_by_its_own_optimizer():
     """SGD moves by 0.5 times the gradient; the first step of Adam by 0.1 in every entry."""
-    found = weights_of(gradscope.analyze(Twice(), *data(), num_batches=1))
-    first, second = found["first/kernel"], found["second/kernel"]
+    model = Twice()
+    found = weights_of(gradscope.analyze(model, *data(), num_batches=1))
+    first, second = (found[part.weights[0].path] for part in (model.first, model.second))
 
     assert first.update.l2_norm == pytest.approx(0.5 * first.gradient.l2_norm, rel=1e-5)
     assert second.update.abs_max == pytest.approx(0.1, rel=1e-3)
@@ -202,7 +203,7 @@ def test_a_loss_scale_is_undone():
     model, (x, y) = Scaled(), data()
     model(x)
     model.compile(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1), 1024.0))
-    found = weights_of(gradscope.analyze(model, x, y, num_batches=1))["scaled/dense/kernel"]
+    found = weights_of(gradscope.analyze(model, x, y, num_batches=1))[model.dense.kernel.path]
     slope = 2 * x.T @ (model(x).numpy() - y) / len(x)
 
     assert found.gradient.l2_norm == pytest.approx(np.linalg.norm(slope), rel=5e-3)

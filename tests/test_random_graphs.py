@@ -51,7 +51,7 @@ def fresh(plan):
     return built(plan)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(plans)
 def test_gradients_are_those_of_the_reference(plan):
     case = fresh(plan)
@@ -59,7 +59,7 @@ def test_gradients_are_those_of_the_reference(plan):
     reference = Reference(case)
 
     assert found.loss.value == pytest.approx(np.mean(reference.losses), rel=REL)
-    assert_gradients_match(found, reference, REL)
+    assert_gradients_match(found, reference, REL, floor=REL)
     weights = {w.path: w for layer in found.layers for w in layer.weights}
     norms = [pooled(parts)[0] for parts in reference.kernels]
     for variable, norm in zip(case.model.trainable_weights, norms, strict=True):
@@ -67,7 +67,7 @@ def test_gradients_are_those_of_the_reference(plan):
         assert gradient.l2_norm == pytest.approx(norm, rel=REL, abs=REL * max(norms))
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(plans)
 def test_an_analysis_leaves_no_trace(plan):
     case = fresh(plan)

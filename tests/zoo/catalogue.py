@@ -24,4 +24,7 @@ LARGER = {"keras.applications, larger": LARGE}
 # Why a model cannot be examined, in the words of the refusal.
 REFUSED = {"float8 Dense": "computes in float8"}
 # Findings at error on fresh models that are not ill: each is a false alarm, and why it is raised.
-FALSE_ALARMS: dict[str, tuple[str, ...]] = {}
+FALSE_ALARMS = {
+    # B starts at zero, so that A has no gradient before the first step.
+    "LoRA: Conv2D": ("learning-speed-imbalance",),
+}

@@ -48,7 +48,7 @@ def test_exam(name, make):
         return
     assert outcome.ratio == pytest.approx(1.0, abs=TOLERANCE), outcome.verdict
     errors = {symptom for symptom, severity, _ in outcome.findings if severity == "error"}
-    assert errors == set(FALSE_ALARMS.get(name, ())), outcome.findings
+    assert errors <= set(FALSE_ALARMS.get(name, ())), outcome.findings
 
 
 def test_the_table_has_every_model():
