@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from threading import get_ident
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras.src.optimizers.base_optimizer import BaseOptimizer
 from keras.src.trainers.compile_utils import CompileLoss
 
 from gradscope.errors import CannotExamineError
@@ -41,7 +45,7 @@ def has_own_call(model: keras.Model) -> bool:
 
 def optimizers(model: keras.Model) -> list[Any]:
     """Every optimizer that the model or one of its layers holds, each once."""
-    found = {id(o): o for layer in model._flatten_layers() for o in _held(vars(layer))}
+    found = {id(o): o for layer in model._flatten_layers() for o in _held(dict(vars(layer)))}
     return list(found.values())
 
 
@@ -64,25 +68,22 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
     caught: dict[int, Any] = {}
     updated: dict[int, tuple[Any, dict[int, None]]] = {}
 
-    def catching(optimizer: Any) -> Any:
-        def apply(grads: Any, trainable_variables: Any = None) -> None:
-            known = optimizer._trainable_variables if trainable_variables is None else None
-            for gradient, variable in zip(grads, known or trainable_variables, strict=True):
-                number = numbers.get(id(variable))
-                if number is not None:
-                    caught[number] = gradient
-                    updated.setdefault(id(optimizer), (optimizer, {}))[1][number] = None
-
-        return apply
+    def catch(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+        known = optimizer._trainable_variables if trainable_variables is None else None
+        for gradient, variable in zip(grads, known or trainable_variables, strict=True):
+            number = numbers.get(id(variable))
+            if number is not None:
+                caught[number] = gradient
+                updated.setdefault(id(optimizer), (optimizer, {}))[1][number] = None
 
     tf.config.run_functions_eagerly(True)  # traced, a step would hide its gradients
-    with patched([*_compiled_parts(model), *_catching(model, catching, scale)]):
+    with patched(_compiled_parts(model)), _catching(catch, scale):
         model.reset_metrics()  # so that a mean that is returned is that of this batch
         logs = model.train_step(item)
     if not any(gradient is not None for gradient in caught.values()):
         raise CannotExamineError(
-            f"{type(model).__name__}.train_step hands no gradient to an optimizer that the model "
-            "holds. Keep the optimizer as an attribute of the model, or pass loss=."
+            f"{type(model).__name__}.train_step hands no gradient of the model's weights to a "
+            "Keras optimizer. Have it call optimizer.apply(gradients, weights), or pass loss=."
         )
     gradients = [caught.get(n) for n in range(len(weights))]
     return Step(
@@ -90,20 +91,51 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
     )
 
 
-def _held(attributes: dict[str, Any]) -> Iterator[Any]:
-    for value in list(attributes.values()):
-        if isinstance(value, dict):
-            parts = list(value.values())
-        else:
-            parts = list(value) if isinstance(value, (list, tuple)) else [value]
-        yield from (part for part in parts if isinstance(part, keras.optimizers.Optimizer))
+def _held(value: Any) -> Iterator[Any]:
+    if isinstance(value, keras.optimizers.Optimizer):
+        yield value
+    elif isinstance(value, dict):
+        yield from (o for part in value.values() for o in _held(part))
+    elif isinstance(value, (list, tuple)):
+        yield from (o for part in value for o in _held(part))
 
 
-def _catching(model: keras.Model, catching: Any, scale: float) -> Iterator[tuple[Any, str, Any]]:
-    for optimizer in optimizers(model):
-        yield optimizer, "apply", catching(optimizer)
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            yield optimizer, "scale_loss", lambda loss: loss * keras.ops.cast(scale, loss.dtype)
+@contextmanager
+def _catching(catch: Callable[..., None], scale: float) -> Iterator[None]:
+    """Call `catch` where any optimizer would apply gradients, wherever the step keeps it."""
+
+    def scaled(optimizer: Any, loss: Any) -> Any:
+        return loss * keras.ops.cast(scale, loss.dtype)
+
+    with ExitStack() as stack:
+        for kind in _kinds(BaseOptimizer):
+            if "apply" in vars(kind):
+                stack.enter_context(_replaced(kind, "apply", catch))
+        loss_scaling = keras.optimizers.LossScaleOptimizer
+        stack.enter_context(_replaced(loss_scaling, "scale_loss", scaled))
+        yield
+
+
+def _kinds(kind: type) -> Iterator[type]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from _kinds(below)
+
+
+@contextmanager
+def _replaced(kind: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
+    """A method replaced for this thread: others may be training."""
+    original, here = vars(kind)[name], get_ident()
+
+    @functools.wraps(original)
+    def method(*args: Any, **kwargs: Any) -> Any:
+        return (function if get_ident() == here else original)(*args, **kwargs)
+
+    setattr(kind, name, method)
+    try:
+        yield
+    finally:
+        setattr(kind, name, original)
 
 
 def _compiled_parts(model: keras.Model) -> list[tuple[Any, str, Any]]:
