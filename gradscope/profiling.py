@@ -14,7 +14,7 @@ from gradscope import activations
 from gradscope._version import __version__
 from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
-from gradscope.isolation import isolated
+from gradscope.isolation import isolated, value_of
 from gradscope.records import (
     BackwardFactors,
     DataCard,
@@ -56,8 +56,9 @@ def profile(
     places = sites(model)
     _check_float8(places)
     with isolated(model):
+        values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
         captured = capture(model, places, batches, objective)
-        weights = weight_profiles(model, captured)
+        weights = weight_profiles(model, captured, values)
     return Profile(
         model=_model_card(model, places, captured, source),
         data=data,

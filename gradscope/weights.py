@@ -22,8 +22,14 @@ from gradscope.updates import updates
 _SAME = 5e-7  # two roundings of float32 and room, added up as random errors are
 
 
-def weight_profiles(model: keras.Model, captured: Captured) -> dict[int, WeightProfile]:
-    """Every weight of the model by the id of its variable."""
+def weight_profiles(
+    model: keras.Model, captured: Captured, values: dict[int, Any]
+) -> dict[int, WeightProfile]:
+    """Every weight of the model by the id of its variable.
+
+    Args:
+        values: what each held before the passes, by id too.
+    """
     trainable = model.trainable_weights
     reducer = captured.rows.reducer
     scale = captured.loss_scale
@@ -36,7 +42,7 @@ def weight_profiles(model: keras.Model, captured: Captured) -> dict[int, WeightP
     numbers = {id(v): number for number, v in enumerate(trainable)}
     for variable in model.weights:
         if keras.backend.is_float_dtype(variable.dtype):
-            reducer.add(("value", id(variable)), as_array(value_of(variable)))
+            reducer.add(("value", id(variable)), as_array(values[id(variable)]))
     return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}
 
 
