@@ -116,7 +116,7 @@ def _catching(catch: Callable[..., None], scale: float) -> Iterator[None]:
         yield
 
 
-def _kinds(kind: type) -> Iterator[type]:
+def _kinds(kind: type[Any]) -> Iterator[type[Any]]:
     yield kind
     for below in kind.__subclasses__():
         yield from _kinds(below)
