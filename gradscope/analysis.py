@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from gradscope import dataprofile, diagnosis, flow, lossterms, probe, profiling
+from gradscope import dataprofile, diagnosis, flow, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
 from gradscope.datasets import Data, check_data
 from gradscope.errors import CannotExamineError, UsageError
@@ -89,8 +89,6 @@ def analyze(
         if x is not None:
             data = dataclasses.replace(data, note="no labels were given; they are made up")
     start = profiling.profile(model, batches, data, target, seed=seed, source=source)
-    terms = lossterms.loss_terms(model, batches[0], target, data.tensors)
-    start = dataclasses.replace(start, loss=dataclasses.replace(start.loss, terms=terms))
     findings, checks = diagnosis.diagnose(start, select, ignore, limits)
     findings, steps = _second_look(model, batches, target, start, findings, select, ignore, limits)
     found = {f.symptom for f in findings}

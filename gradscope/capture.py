@@ -16,6 +16,7 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from gradscope.errors import CannotExamineError
 from gradscope.isolation import patched
+from gradscope.outputs import described
 from gradscope.rows import Rows, as_array
 from gradscope.structure import Site
 from gradscope.taps import patches
@@ -42,6 +43,7 @@ class Captured:
         losses: the loss of each batch, not scaled.
         gradients: of the last batch, by trainable variable; None where the loss has no path.
         loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
+        outputs: the structure of the first batch's outputs, an `Output` in each tensor's place.
         amplified: of a model that computes in float16, the rows of passes with a loss scale so
             large that next to no gradient underflows; None for others.
     """
@@ -50,6 +52,7 @@ class Captured:
     losses: tuple[float, ...]
     gradients: list[Any]
     loss_scale: float
+    outputs: Any = None
     amplified: Rows | None = None
 
 
@@ -79,9 +82,9 @@ def capture(
         while True:
             rows = Rows()
             with patched(patches(sites, rows)):
-                losses, grads = _passes(model, batches, objective, rows, scale)
-            if scale <= lowest or _are_finite(rows, len(grads)):
-                return Captured(rows, losses, grads, scale)
+                captured = _passes(model, batches, objective, rows, scale)
+            if scale <= lowest or _are_finite(rows, len(captured.gradients)):
+                return captured
             scale = max(lowest, scale / divisor)
 
     captured = run(_loss_scale(model), 1.0, 2.0)
@@ -107,7 +110,7 @@ def _amplified_scale(captured: Captured) -> float:
 def gradients(model: keras.Model, batch: Batch, objective: Objective) -> list[Any]:
     """The plain gradient of one batch by trainable variable, in training mode."""
     with patched(_loss_patches(model, objective)):
-        return _backward(model, batch, 1.0)[1]
+        return _backward(model, batch, 1.0)[2]
 
 
 def _passes(
@@ -116,21 +119,24 @@ def _passes(
     objective: Objective,
     rows: Rows,
     scale: float,
-) -> tuple[tuple[float, ...], list[Any]]:
+) -> Captured:
     losses: list[float] = []
     grads: list[Any] = []
+    outputs = None
     # User code under tf.function would hide its tensors from the taps.
     tf.config.run_functions_eagerly(True)
     with patched(_loss_patches(model, objective)), _no_collection():
         for batch in batches:
             rows.begin_pass(_num_samples(batch))
             grads = []  # those of one batch only are held at a time
-            loss, grads = _backward(model, batch, scale)
+            predicted, loss, grads = _backward(model, batch, scale)
+            outputs = described(predicted) if outputs is None else outputs
+            del predicted
             for number, gradient in enumerate(grads):
                 if gradient is not None:
                     rows.reducer.add(("gradient", number), as_array(gradient))
             losses.append(float(loss))
-    return tuple(losses), grads
+    return Captured(rows, tuple(losses), grads, scale, outputs)
 
 
 def _num_samples(batch: Batch) -> int:
@@ -150,7 +156,8 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _backward(model: keras.Model, batch: Batch, scale: float) -> tuple[Any, list[Any]]:
+def _backward(model: keras.Model, batch: Batch, scale: float) -> tuple[Any, Any, list[Any]]:
+    """The outputs, the loss and the gradients of the scaled loss by trainable variable."""
     try:
         with tf.GradientTape() as tape:
             kwargs = {"training": True} if model._call_has_training_arg else {}
@@ -165,7 +172,7 @@ def _backward(model: keras.Model, batch: Batch, scale: float) -> tuple[Any, list
             loss = tf.convert_to_tensor(loss)
             scaled = loss if scale == 1.0 else loss * tf.cast(scale, loss.dtype)
         weights = [getattr(v, "_value", v) for v in model.trainable_weights]
-        return loss, tape.gradient(scaled, weights)
+        return y_pred, loss, tape.gradient(scaled, weights)
     except (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CannotExamineError(
             f"The model could not be run on the data: {one_line(error)} "

@@ -15,11 +15,13 @@ from gradscope._version import __version__
 from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
 from gradscope.isolation import isolated
+from gradscope.lossterms import loss_terms
 from gradscope.records import (
     BackwardFactors,
     DataCard,
     LayerProfile,
     LossCard,
+    LossTerm,
     ModelCard,
     Profile,
     TensorStats,
@@ -57,10 +59,11 @@ def profile(
     with isolated(model):
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured)
+    terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
     return Profile(
         model=_model_card(model, places, source),
         data=data,
-        loss=_loss_card(captured, objective),
+        loss=_loss_card(captured, objective, terms),
         layers=tuple(_layers(places, captured, weights)),
         seed=seed,
         steps=steps,
@@ -94,9 +97,9 @@ def _model_card(model: keras.Model, places: tuple[Site, ...], source: str | None
     )
 
 
-def _loss_card(captured: Captured, objective: Objective) -> LossCard:
+def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, ...]) -> LossCard:
     value = float(np.mean(captured.losses))
-    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note)
+    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note, terms)
 
 
 def _layers(

@@ -22,7 +22,7 @@ LEVELS = (
     {"statistics", "variation", "flow", "symptoms", "diagnosis", "verdicts"},
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
-        "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
+        "probe", "capture", "features", "dataprofile", "outputs", "lossterms", "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
