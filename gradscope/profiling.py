@@ -173,7 +173,8 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
         saturates=bool(known and known.saturates),
         update_ratio=ratio(update, kernel),
         timesteps=_timesteps(row),
-        sample_variation=_sample_variation(row),
+        sample_variation=_variation(row.varied_squares, row.compared_squares),
+        position_variation=_variation(*(row.placed_squares or (0.0, None))),
         underflow_fraction=_underflow_fraction(row, captured),
         features=None if row.features is None else row.features.scales(),
         weights=weights,
@@ -181,10 +182,10 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
     )
 
 
-def _sample_variation(row: Row) -> float | None:
-    if row.compared_squares is None:
+def _variation(around_mean: float, around_zero: float | None) -> float | None:
+    if around_zero is None:
         return None
-    return math.sqrt(row.varied_squares / row.compared_squares) if row.compared_squares else 0.0
+    return math.sqrt(around_mean / around_zero) if around_zero else 0.0
 
 
 def _underflow_fraction(row: Row, captured: Captured) -> float | None:

@@ -57,6 +57,8 @@ class Row:
     # sums of squares of the output: around its mean over the batch's samples, and around zero
     varied_squares: float = 0.0
     compared_squares: float | None = None
+    # the same around the mean over each sample's positions, of sequences
+    placed_squares: list[float] | None = None
     # whether trainable weights lie between the model's inputs and this row's output
     follows_weights: bool = False
     # of what arrives, for the first rows with trainable weights
@@ -195,6 +197,8 @@ class Rows:
         self.reducer.add((row.id, "output"), array)
         row.output_shape = (None, *array.shape[1:])
         self._note_variation(row, array)
+        if (found := variation.position_squares(array)) is not None:
+            row.placed_squares = np.add(row.placed_squares or (0.0, 0.0), found).tolist()
 
     def _note_variation(self, row: Row, array: np.ndarray) -> None:
         # Without samples on axis 0 (a table of positions, merged axes) there is nothing to compare.
