@@ -60,11 +60,11 @@ def _follows(
         after = takers[here.id]
         if after and all(normalizes(row) for row in after):
             return activation, "added" if here.saturates else "hidden"
-        if len(after) != 1 or here.class_ == "Add":
-            return activation, "added" if here.class_ == "Add" else "multiplies"
-        here = after[0]
-        if here.kernel is not None:
+        if here.class_ == "Add":
+            return activation, "added"
+        if len(after) != 1 or (after[0].kernel is not None and after[0].class_ != "Add"):
             return activation, "multiplies"
+        here = after[0]
         activation = activation or here.activation
     return activation, "multiplies"
 
