@@ -93,7 +93,8 @@ def _balanced(path: list[Step]) -> list[Step]:
     some factor gives the gradient that factor and the normalisation takes it away again, and the
     other way round for one that is too small; only what both leave together is a change. So what
     a normalisation did is booked, as `rest`, on the steps below it that did the opposite, as far
-    as they did, up to the next normalisation.
+    as they did, up to the next normalisation. Below the last one lies the model's first kernel,
+    through which no gradient is followed; what is left there counts as that kernel's.
     """
     found = list(path)
     for n, step in enumerate(path):
@@ -106,6 +107,8 @@ def _balanced(path: list[Step]) -> list[Step]:
             size = min(abs(found[n].lost), abs(found[m].lost)) if opposite else 0.0
             moved = math.copysign(size, found[n].lost)
             found[n], found[m] = _booked(found[n], -moved), _booked(found[m], moved)
+        else:
+            found[n] = _booked(found[n], -found[n].lost)
     return found
 
 

@@ -42,17 +42,21 @@ def variation_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
 
 
 def tokens(profile: Profile) -> Stretch | None:
-    """What the positions of a sequence lose of their differences from the first layer on.
+    """What the positions of a sequence lose of their differences on the way to the last attention.
 
     Attention averages over positions: without skip connections all tokens become one, doubly
-    exponentially with depth (Dong et al. 2021, arXiv:2103.03404, theorem 2.2).
+    exponentially with depth (Dong et al. 2021, arXiv:2103.03404, theorem 2.2). It does harm where
+    attention is to tell them apart again; behind the last one averages are as good as any pooling.
     """
     found = []
+    attended = {id for row in profile.layers if _attends(row) for id in row.inputs}
     for path in paths(profile):
         end = last_kernel(path)
         rows = [row for row in path[:end] if _has_positions(row)]
         for length in {_num_positions(row) for row in rows}:
             alike = [row for row in rows if _num_positions(row) == length]
+            while alike and alike[-1].id not in attended:
+                alike.pop()
             levels = [level(row.position_variation or 0.0) for row in alike]
             lost = tuple(a - b for a, b in itertools.pairwise(levels))
             if sum(lost) > 0.0:
@@ -89,6 +93,12 @@ def finding(
         message=message,
         treatments=_AGAINST_EQUAL_POSITIONS if kind == "position_decades" else (),
     )
+
+
+def _attends(row: LayerProfile) -> bool:
+    """Whether a layer is attention, or makes its heads: (samples, positions, heads, size)."""
+    has_heads = row.class_ == "EinsumDense" and len(row.output_shape or ()) == 4
+    return has_heads or "Attention" in row.class_
 
 
 def _has_positions(row: LayerProfile) -> bool:

@@ -37,7 +37,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
         "Rms of the outputs, and the share of it that differs from sample to sample, along the "
         "strongest way from the inputs to the output layer: the decades that each loses and has "
         "not got back there. Of sequences, also the share that differs from position to position, "
-        "from the first layer to the last."
+        "from the first layer to what the last attention gets."
     ),
     silent=(
         "What a normalisation or a skip connection restores; outputs; pooling, merging, rescaling "
@@ -83,16 +83,16 @@ def _example(shrinks: float, forgets: float) -> Profile:
             f"{_ID}.warning_position_decades",
             2.5,
             "decades",
-            "calibrated",
-            "PENDING",
+            "convention",
+            "as warning_variation_decades, with positions for samples",
             "Tokens differ in the third digit only.",
         ),
         Threshold(
             f"{_ID}.error_position_decades",
             4.0,
             "decades",
-            "calibrated",
-            "PENDING",
+            "convention",
+            "as error_variation_decades, with positions for samples",
             "To the last layers all tokens are one.",
         ),
     ),

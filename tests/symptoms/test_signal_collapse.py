@@ -113,13 +113,20 @@ def test_a_skip_connection_carries_the_signal_past_a_branch():
 
 
 def sequence(*levels: float) -> Profile:
-    """A chain over 8 positions whose outputs have these log10 of position variation."""
+    """A chain over 8 positions with these log10 of position variation, read by attention."""
     profile = chain(*[0.0] * len(levels))
     layers = [
         dataclasses.replace(row, position_variation=10**v, output_shape=(None, 8, 64))
         for row, v in zip(profile.layers, levels, strict=False)
     ]
-    return dataclasses.replace(profile, layers=(*layers, *profile.layers[len(layers) :]))
+    attention = dataclasses.replace(profile.layers[-1], class_="MultiHeadAttention")
+    return dataclasses.replace(profile, layers=(*layers, attention))
+
+
+def test_tokens_that_become_one_behind_the_last_attention_are_pooled():
+    profile = sequence(0, -1, -4)
+    pooled = dataclasses.replace(profile.layers[-1], class_="Dense")
+    assert found(dataclasses.replace(profile, layers=(*profile.layers[:-1], pooled))) == []
 
 
 @pytest.mark.parametrize(("decades", "severity"), [(2.6, "warning"), (4.1, "error")])
