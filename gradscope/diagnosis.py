@@ -143,7 +143,7 @@ def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
     """The finding as a note, where it starts at a layer that another finding explains it by."""
     for other in others:
         follows = finding.symptom in _FOLLOWS.get(other.symptom, ())
-        if follows and finding.culprits[:1] and finding.culprits[0] in other.culprits:
+        if follows and finding.culprits[:1] and finding.culprits[0] in other.layers:
             message = f"{finding.message} It follows from {other.symptom}."
             return dataclasses.replace(finding, severity="info", message=message)
     return finding
