@@ -73,8 +73,8 @@ def _page(page: dict[str, Any], links: str) -> str:
 def _thresholds() -> str:
     rows = reference.threshold_rows(symptoms.registry().values(), {}, None)
     return (
-        "# Thresholds\n\nEvery bound a symptom is held against, and the ground it stands on. Any of "
-        "them can be set by `analyze(thresholds={id: value})` or in `[tool.gradscope.thresholds]` "
+        "# Thresholds\n\nEvery bound a symptom is held against, and the ground it stands on. Any "
+        "of them can be set by `analyze(thresholds={id: value})` or in `[tool.gradscope.thresholds]` "
         "of a pyproject.toml.\n\n" + _threshold_table(rows, links=True) + "\n"
     )
 
