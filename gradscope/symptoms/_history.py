@@ -1,4 +1,4 @@
-"""What the symptoms of a training run share: curves as arrays, levels with their error, examples."""
+"""What the symptoms of a training run share: curves as arrays, levels, made-up runs."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Evidence, Finding, Profile, Severity
-from gradscope.symptoms import symptom
 from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "gradient-spike"
@@ -33,9 +33,9 @@ def _run(spike: float) -> Profile:
         "them; in the last 64 steps."
     ),
     silent=(
-        "Small batches of a model that has converged, whose gradients are short but for a few: they "
-        "are no longer than those at the start; gradients that grow over many steps, as on the way "
-        "out of a plateau."
+        "Small batches of a model that has converged, whose gradients are short but for a few: those "
+        "are no longer than at the start; gradients that grow over many steps, as on the way out of "
+        "a plateau."
     ),
     needs=("history",),
     thresholds=(

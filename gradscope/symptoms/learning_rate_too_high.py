@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Evidence, Finding, Profile, Severity
-from gradscope.symptoms import symptom
 from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "learning-rate-too-high"
@@ -18,8 +18,8 @@ _RECENT = 0.25  # of the run so far
     id=_ID,
     summary="every step changes the kernels by so much that nothing is kept",
     why=(
-        "A step is good as far as the gradient means something. One that changes a kernel by a large "
-        "part of its size leaves that region, and the next gradient only corrects it."
+        "A step is good as far as the gradient means something. One that changes a kernel by a "
+        "large part of its size leaves that region, and the next gradient only corrects it."
     ),
     measured=(
         "Median over the kernels of the update ratio (norm of a step over norm of the kernel) in "
@@ -27,8 +27,8 @@ _RECENT = 0.25  # of the run so far
         "of the best constant prediction, or of the first step where that is not known."
     ),
     silent=(
-        "Long steps that learn: normalised kernels, whose scale does not matter, and the first steps "
-        "of an adaptive optimizer; loss and ratio must both be bad."
+        "Long steps that learn: normalised kernels, whose scale does not matter, and the first "
+        "steps of an adaptive optimizer; loss and ratio must both be bad."
     ),
     needs=("history",),
     thresholds=(
@@ -95,7 +95,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             ),
             message=(
                 f"A step changes the median kernel by {ratio:.2g} of its norm, and after "
-                f"{history.num_steps} steps the loss is {reached:.3g} times that of knowing nothing."
+                f"{history.num_steps:,} steps the loss is {reached:.3g} times that of knowing "
+                "nothing."
             ),
         )
     ]

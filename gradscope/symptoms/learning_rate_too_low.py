@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Evidence, Finding, History, Profile
-from gradscope.symptoms import symptom
 from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "learning-rate-too-low"
@@ -28,10 +28,10 @@ def _run(ratio: float, level: float) -> Profile:
         "together change it by a few hundredths, the model ends close to where it began."
     ),
     measured=(
-        "Update ratio of the fastest kernel (norm of a step over norm of the kernel) summed over the "
-        "steps taken and those still planned, as if all went the same way: how many runs of this "
-        "length it would take at least to move a kernel by its own norm; where the loss is not yet below nine tenths of what it was or of what a "
-        "constant prediction reaches."
+        "Update ratio of the fastest kernel (norm of a step over norm of the kernel) summed over "
+        "the steps taken and those still planned, as if all went the same way: how many runs of "
+        "this length it would take at least to move a kernel by its own norm; where the loss is "
+        "not yet below nine tenths of what it was or of what a constant prediction reaches."
     ),
     silent=(
         "Fine-tuning and converged models, whose loss is far below a constant prediction's; a rate "
@@ -98,8 +98,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
                 Evidence("loss_level", recent / level, limits["warning_level"], "ratio"),
             ),
             message=(
-                f"All {budget:,} planned steps together can move the fastest kernel by {path:.2g} of "
-                f"its norm at most, and after {history.num_steps:,} the loss is still "
+                f"All {budget:,} planned steps together can move the fastest kernel by {path:.2g} "
+                f"of its norm at most, and after {history.num_steps:,} the loss is still "
                 f"{recent / level:.3g} times what it was."
             ),
         )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Evidence, Finding, History, Profile, Severity
-from gradscope.symptoms import symptom
 from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "loss-divergence"
@@ -25,16 +25,16 @@ def _healthy() -> Profile:
     summary="the loss becomes NaN, grows beyond where it began, or all that was learned is lost",
     why=(
         "Steps that overshoot the minimum by more than they were away from it end up higher each "
-        "time; the loss grows until it overflows. Once a weight is NaN no later step brings it back."
+        "time; the loss grows until it overflows. A weight that is NaN no later step brings back."
     ),
     measured=(
-        "Batches whose loss is NaN or infinite; else the median loss of the last tenth of the steps "
-        "over that of the first step or of the best constant prediction, whichever is higher; and, "
+        "Batches whose loss is NaN or infinite; else the median loss of the last tenth of the "
+        "steps over that of the first step or of the best constant prediction, whichever is higher; and, "
         "where the loss had once halved, over the lower of the two."
     ),
     silent=(
-        "Single batches; the bumps of warm restarts and of a rising rate as long as most of what was "
-        "learned is kept; a NaN that later losses have got over."
+        "Single batches; the bumps of warm restarts and of a rising rate as long as most of what "
+        "was learned is kept; a NaN that later losses have got over."
     ),
     needs=("history",),
     thresholds=(
@@ -86,9 +86,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     if lowest <= 0:
         return []
     if recent >= limits["warning_growth"] * highest:
-        severity: Severity = (
-            "error" if recent >= limits["error_growth"] * highest else "warning"
-        )
+        severity: Severity = "error" if recent >= limits["error_growth"] * highest else "warning"
         return [_growth(recent / highest, limits["warning_growth"], severity, history)]
     best = _best(losses.mean)
     if best <= lowest / 2 and recent >= limits["warning_relapse"] * lowest:
@@ -110,7 +108,7 @@ def _not_finite(history: History) -> Finding:
     return _finding(
         "error",
         Evidence("num_non_finite", float(count), 1.0, "steps"),
-        f"The loss is NaN or infinite since step {first}: no later step can bring the weights back.",
+        f"The loss is NaN or infinite since step {first}: no later step brings the weights back.",
         certain=True,
     )
 
@@ -119,8 +117,8 @@ def _growth(ratio: float, bound: float, severity: Severity, history: History) ->
     return _finding(
         severity,
         Evidence("growth", ratio, bound, "ratio"),
-        f"At step {history.num_steps} the loss is {ratio:.3g} times what it was at the start or what "
-        "a constant prediction reaches.",
+        f"At step {history.num_steps:,} the loss is {ratio:.3g} times what it was at the start or "
+        "what a constant prediction reaches.",
     )
 
 
@@ -128,8 +126,8 @@ def _relapse(recent: float, best: float, level: float, bound: float) -> Finding:
     return _finding(
         "warning",
         Evidence("relapse", recent / level, bound, "ratio"),
-        f"The loss had come down to {best:.3g} and is back at {recent:.3g}, where knowing nothing is "
-        f"{level:.3g}.",
+        f"The loss had come down to {best:.3g} and is back at {recent:.3g}, where knowing nothing "
+        f"is {level:.3g}.",
     )
 
 

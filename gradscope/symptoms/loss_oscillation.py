@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Evidence, Finding, Profile
-from gradscope.symptoms import symptom
 from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "loss-oscillation"
@@ -25,8 +25,8 @@ def _healthy() -> Profile:
     summary="the loss swings up and down with a period of its own, and gets no lower",
     why=(
         "Where the rate is near 2 over the curvature each step lands as far beyond the valley's "
-        "floor as it stood before it, and with much momentum the weights swing through it for long. "
-        "The steps are spent on going to and fro."
+        "floor as it stood before it, and with much momentum the weights swing through it for "
+        "long. The steps are spent on going to and fro."
     ),
     measured=(
         "Spectrum of the log of the loss, without its trend, over the last half of the steps (at "
@@ -117,5 +117,5 @@ def _swings(values: np.ndarray) -> tuple[float, float, float]:
     # A period between two frequencies shows in both, and the window spreads it to the next.
     near = np.convolve(power, np.ones(3), mode="same")
     near[:_SLOWEST] = 0.0
-    best = int(near.argmax())
-    return float(near[best] / power.sum()), len(rest) / best, swing
+    strongest = int(power[_SLOWEST:].argmax()) + _SLOWEST
+    return float(near.max() / power.sum()), len(rest) / strongest, swing

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Evidence, Finding, History, Profile, Skipped
-from gradscope.symptoms import symptom
 from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "loss-plateau"
@@ -29,13 +29,13 @@ def _healthy() -> Profile:
         "dead, its start is symmetric, or the inputs say nothing about the labels."
     ),
     measured=(
-        "Mean loss over the last half of the steps, less two standard errors, over that of the best "
-        "constant prediction on the labels; how much of it the second half of these steps took "
+        "Mean loss over the last half of the steps, less two standard errors, over that of the "
+        "best constant prediction on the labels; how much of it the second half of these steps took "
         "away, at most; growth of the gradient's norm in them."
     ),
     silent=(
-        "Converged models, which are far below a constant prediction; a first plateau that is being "
-        "left, where the gradient grows; noisy losses, as long as they may hide an improvement."
+        "Converged models, which are far below a constant prediction; a first plateau that is "
+        "being left, where the gradient grows; noisy losses, as long as they may hide an improvement."
     ),
     needs=("history",),
     thresholds=(
@@ -91,9 +91,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if len(losses) < _BINS or runs.is_rising(history.learning_rate):
         return []
     earlier, later = np.array_split(losses, 2)
-    reached = (losses.mean() - 2 * runs.error_of_mean(losses)) / level
+    reached = float(losses.mean() - 2 * runs.error_of_mean(losses)) / level
     error = np.hypot(runs.error_of_mean(earlier), runs.error_of_mean(later))
-    fall = (earlier.mean() - later.mean() + 2 * error) / level
+    fall = float(earlier.mean() - later.mean() + 2 * error) / level
     if reached < limits["warning_level"] or fall > limits["warning_fall"]:
         return []
     if _is_leaving(history, limits):
@@ -121,8 +121,8 @@ def _finding(
         Evidence("fall", fall, limits["warning_fall"], "ratio"),
     ]
     text = (
-        f"After {history.num_steps:,} steps the loss is flat at {reached:.3g} times what a constant "
-        "prediction reaches"
+        f"After {history.num_steps:,} steps the loss is flat at {reached:.3g} times what a "
+        "constant prediction reaches"
     )
     if blind and variation is not None:
         evidence.append(Evidence("sample_variation", variation, _BLIND, "ratio", seen[-1].id))

@@ -58,6 +58,4 @@ def convolutional(optimizer: Any, *, norm: bool = False) -> keras.Model:
         stack += [layers.BatchNormalization()] if norm else []
         stack += [layers.ReLU(), layers.MaxPooling2D()]
     stack += [layers.Flatten(), layers.Dense(10, "softmax")]
-    return compiled(
-        sequential((8, 8, 1), *stack), "sparse_categorical_crossentropy", optimizer
-    )
+    return compiled(sequential((8, 8, 1), *stack), "sparse_categorical_crossentropy", optimizer)

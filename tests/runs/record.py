@@ -109,7 +109,9 @@ def main() -> None:
     options = parser.parse_args()
     halves = runs.halves(runs.cases())
     for case in runs.cases():
-        wanted = case.name in options.names if options.names else not recordings.path(case.name).exists()
+        wanted = (
+            case.name in options.names if options.names else not recordings.path(case.name).exists()
+        )
         if wanted and options.half in (None, halves[case.name]):
             kept, seconds = measure(case, options.seeds)
             if not options.dry:
