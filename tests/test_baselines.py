@@ -16,7 +16,7 @@ def lowest(loss: str, labels: np.ndarray, candidates: list[np.ndarray]) -> float
 
     def mean(candidate: np.ndarray) -> float:
         width = () if loss.startswith("sparse") else labels.shape[1:]
-        shape = (len(labels), *(candidate.shape if not width else width))
+        shape = (len(labels), *(width or candidate.shape))
         return float(np.mean(rule(labels, np.broadcast_to(candidate, shape).astype("float64"))))
 
     return min(mean(c) for c in candidates)
@@ -74,7 +74,7 @@ def test_several_outputs_are_averaged():
 
 
 @pytest.mark.parametrize(
-    "loss, labels",
+    ("loss", "labels"),
     [
         ("poisson", np.ones(3)),
         (None, np.ones(3)),

@@ -38,7 +38,7 @@ def kinds(looks: str, **arguments: int) -> str:
 
 
 @pytest.mark.parametrize(
-    "looks, told",
+    ("looks", "told"),
     [
         ("sssss", ".f..."),  # once, after two in a row
         ("scscscs", "......."),  # one bad look is none

@@ -33,9 +33,9 @@ def _run(spike: float) -> Profile:
         "them; in the last 64 steps."
     ),
     silent=(
-        "Small batches of a model that has converged, whose gradients are short but for a few: those "
-        "are no longer than at the start; gradients that grow over many steps, as on the way out of "
-        "a plateau."
+        "Small batches of a model that has converged, whose gradients are short but for a few: "
+        "those are no longer than at the start; gradients that grow over many steps, as on the way "
+        "out of a plateau."
     ),
     needs=("history",),
     thresholds=(

@@ -29,8 +29,8 @@ def _healthy() -> Profile:
     ),
     measured=(
         "Batches whose loss is NaN or infinite; else the median loss of the last tenth of the "
-        "steps over that of the first step or of the best constant prediction, whichever is higher; and, "
-        "where the loss had once halved, over the lower of the two."
+        "steps over that of the first step or of the best constant prediction, whichever is "
+        "higher; and, where the loss had once halved, over the lower of the two."
     ),
     silent=(
         "Single batches; the bumps of warm restarts and of a rising rate as long as most of what "

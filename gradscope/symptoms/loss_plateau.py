@@ -30,12 +30,13 @@ def _healthy() -> Profile:
     ),
     measured=(
         "Mean loss over the last half of the steps, less two standard errors, over that of the "
-        "best constant prediction on the labels; how much of it the second half of these steps took "
-        "away, at most; growth of the gradient's norm in them."
+        "best constant prediction on the labels; how much of it the second half of these steps "
+        "took away, at most; growth of the gradient's norm in them."
     ),
     silent=(
         "Converged models, which are far below a constant prediction; a first plateau that is "
-        "being left, where the gradient grows; noisy losses, as long as they may hide an improvement."
+        "being left, where the gradient grows; noisy losses, as long as they may hide that "
+        "something is learned."
     ),
     needs=("history",),
     thresholds=(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import itertools
 import math
 import os
 import time
@@ -76,7 +77,8 @@ def record(case: Case, seed: int, model: keras.Model, step: Any) -> dict[str, An
     data = case.data()
     sampled = {1, *(round(case.steps * part) for part in SNAPSHOTS)}
     seen: dict[str, Any] = {"loss": [], "gradient_norm": [], "learning_rate": [], "looks": {}}
-    for number, (x, y) in zip(range(case.steps), batches(data, case.batch_size, seed)):
+    taken = itertools.islice(batches(data, case.batch_size, seed), case.steps)
+    for number, (x, y) in enumerate(taken):
         if case.rate is not None:
             model.optimizer.learning_rate.assign(case.rate(number))
         if number + 1 in sampled:
@@ -109,10 +111,9 @@ def main() -> None:
     options = parser.parse_args()
     halves = runs.halves(runs.cases())
     for case in runs.cases():
-        wanted = (
-            case.name in options.names if options.names else not recordings.path(case.name).exists()
-        )
-        if wanted and options.half in (None, halves[case.name]):
+        missing = not options.names and not recordings.path(case.name).exists()
+        chosen = missing or case.name in options.names
+        if chosen and options.half in (None, halves[case.name]):
             kept, seconds = measure(case, options.seeds)
             if not options.dry:
                 recordings.keep(case.name, kept)
