@@ -16,6 +16,7 @@ from gradscope._version import __version__
 
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
+    from gradscope.assertions import assert_healthy as assert_healthy
     from gradscope.comparison import trial as trial
     from gradscope.errors import CannotExamineError as CannotExamineError
     from gradscope.errors import GradscopeError as GradscopeError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _HOME = {
     "analyze": "analysis",
     "apply": "operating",
+    "assert_healthy": "assertions",
     "Report": "report",
     "load_report": "report",
     "trial": "comparison",
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "analyze",
     "apply",
+    "assert_healthy",
     "load_report",
     "trial",
 ]

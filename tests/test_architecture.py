@@ -19,7 +19,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if "__pycache__" not in p.parts)
 # nowhere fails its test: every file has its place.
 LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
-    {"statistics", "variation", "flow", "symptoms", "diagnosis", "verdicts"},
+    {"statistics", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch", "verdicts"},
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
         "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
@@ -27,7 +27,10 @@ LEVELS = (
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
     },
-    {"report", "reference", "trials", "comparison", "analysis", "operating", "therapy"},
+    {
+        "report", "reference", "trials", "comparison", "analysis", "assertions", "operating",
+        "therapy",
+    },
     {"callback", "console", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
