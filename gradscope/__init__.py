@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from gradscope.operating import apply as apply
     from gradscope.report import Report as Report
     from gradscope.report import load_report as load_report
+    from gradscope.therapy import treat as treat
 
 _HOME = {
     "analyze": "analysis",
     "apply": "operating",
     "Report": "report",
     "load_report": "report",
+    "treat": "therapy",
     "trial": "comparison",
     "GradscopeError": "errors",
     "UsageError": "errors",
@@ -47,6 +49,7 @@ __all__ = [
     "analyze",
     "apply",
     "load_report",
+    "treat",
     "trial",
 ]
 
