@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 
-from gradscope import flow, verdicts
+from gradscope import verdicts
 from gradscope.candidates import MAX_LENGTH, Candidate, examined, named
+from gradscope.comparison import with_examinations
 from gradscope.records import Declined, Run, Trial
 from gradscope.report import Report
 from gradscope.trials import judged
@@ -153,15 +153,6 @@ def _trial(ward: Ward, candidate: Candidate, before: Sequence[Run], report: Repo
         return None
     trial = judged(before, after, ward.plan, candidate.ids)
     return with_examinations(trial, report, candidate.report)
-
-
-def with_examinations(trial: Trial, before: Report, after: Report) -> Trial:
-    """The trial with what both models' examinations say beside their runs."""
-    arms = [
-        dataclasses.replace(arm, findings=report.findings, gradient_norms=flow.norms(report.layers))
-        for arm, report in ((trial.before, before), (trial.after, after))
-    ]
-    return dataclasses.replace(trial, before=arms[0], after=arms[1])
 
 
 def _reduce(

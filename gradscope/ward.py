@@ -109,7 +109,7 @@ class Ward:
             if lacking:
                 missing.setdefault(lacking, {})[name] = make
         for lacking, some in missing.items():
-            self._told(", ".join(name or "the patient" for name in some))
+            self._told(f"training {', '.join(name or 'the patient' for name in some)}")
             runs = trained(some, plan, lacking, jobs=self._jobs, loops=self._loops)
             self._runs |= {(n, plan.steps, r.seed): r for n, rs in runs.items() for r in rs}
         return {name: tuple(self._runs[name, plan.steps, s] for s in seeds) for name in makes}
