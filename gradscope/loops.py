@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -163,9 +164,12 @@ def traced(
     if model.run_eagerly:
         return Loop(model, loop, evaluate, generator, tuple(initial), True, told)
     rows = tf.TensorSpec((None, batch_size), tf.int64)
-    compiled = attempt(
-        lambda: tf.function(loop, autograph=False).get_concrete_function(examples, rows)
-    )
+    with warnings.catch_warnings():
+        # A patient may have layers that the loss does not reach; its report says so.
+        warnings.filterwarnings("ignore", message="Gradients do not exist")
+        compiled = attempt(
+            lambda: tf.function(loop, autograph=False).get_concrete_function(examples, rows)
+        )
     known = {id(_inner(v)) for v in (*model.variables, *_optimizer_variables(model))}
     others = [v for v in compiled.graph.variables if id(v) not in known]
     initial += [(v, tf.identity(v)) for v in others if v is not _inner(generator.state)]

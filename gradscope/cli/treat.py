@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from gradscope.datasets import Data
     from gradscope.therapy import Outcome
 
+_OWN_CODE = (
+    "a file of a subclassed model holds its weights; what its code sets, such as activations, has "
+    "to be changed there, as the code below says."
+)
+
 
 def keras_file(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
     """A writable place that ends as Keras wants it."""
@@ -95,6 +100,8 @@ def treat(**options: Any) -> int:
         report.to_html(options["html"])
     if outcome.status == "improved":
         save_atomically(outcome.model, options["output"])
+        if not is_written_whole(outcome.model):
+            say("note", _OWN_CODE)
     if options["form"] == "json":
         print_text(report.to_json())
     else:
@@ -173,6 +180,13 @@ def _told() -> Iterator[Callable[..., None]]:
             bar.update(task, description=line, completed=done or 0, total=total)
 
         yield told
+
+
+def is_written_whole(model: keras.Model) -> bool:
+    """Whether the file says all that the model computes: not where its call is its own code."""
+    from gradscope.remake import is_functional, is_sequential
+
+    return is_functional(model) or is_sequential(model)
 
 
 def save_atomically(model: keras.Model, path: str) -> None:

@@ -26,10 +26,7 @@ _SOURCES = (
 _STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc")
 _CODE = {
     "step": "y = x + keras.ops.stop_gradient(keras.ops.{name}(x) - x)",
-    "choice": (
-        "soft = keras.ops.softmax(x)\n"
-        "y = soft + keras.ops.stop_gradient(one_hot - soft)  # one_hot of argmax(x), as before"
-    ),
+    "choice": "y = keras.ops.softmax(x)  # instead of one_hot(argmax(x))",
     "stop": "y = x  # without keras.ops.stop_gradient",
 }
 
@@ -59,7 +56,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         parameters={"blocks": blocks},
         rationale=(
             f"{names([rows[path].id for path in chosen])} has no derivative, so nothing below it "
-            "learns. What is computed stays as it is; on the way back the gradient goes past it."
+            "learns. Steps stay as they are and the gradient goes past them; a choice of one "
+            "becomes a weighting of all by softmax."
         ),
         snippet="\n".join(code),
         sources=_SOURCES,
@@ -95,15 +93,17 @@ def _cut(row: LayerProfile, takers: Takers) -> tuple[str, str, str] | None:
 
 @treatment(
     id=_ID,
-    summary="lets the gradient pass rounding, argmax and stop_gradient as if they were smooth",
+    summary="lets the gradient pass rounding and stop_gradient, and makes a softmax of argmax",
     why=(
         "Rounding and choosing are flat wherever they are not broken: their derivative is zero or "
         "missing, and every layer below stays as it started. The straight-through estimator "
-        "computes the same, and hands the gradient on as if the step were a straight line."
+        "computes the same steps, and hands the gradient on as if they were a straight line. A "
+        "softmax in the place of argmax chooses a little of everything, and can be learnt."
     ),
     caution=(
-        "The gradient is an estimate with a bias. A stop_gradient is dropped, which may have been "
-        "there on purpose. Needs a functional model: of other ones the code has to be changed."
+        "The gradient is an estimate with a bias, and a softmax computes something else than "
+        "argmax. A stop_gradient is dropped, which may have been there on purpose. Needs a "
+        "functional model: of other ones the code has to be changed."
     ),
     rank=6,
     sources=_SOURCES,
@@ -132,8 +132,7 @@ def _past_step(x: Any, rounded: Any) -> Any:
 def _past_choice(x: Any, chosen: Any) -> Any:
     import keras
 
-    soft = keras.ops.softmax(x)
-    return soft + keras.ops.stop_gradient(chosen - soft)
+    return keras.ops.softmax(x)
 
 
 def _past_stop(x: Any, stopped: Any) -> Any:

@@ -35,7 +35,7 @@ def gradients(model: keras.Model) -> list:
     return tape.gradient(loss, [v.value for v in model.trainable_variables])
 
 
-@pytest.mark.parametrize("operation", [ops.round, ops.sign, ops.floor, ops.stop_gradient, chosen])
+@pytest.mark.parametrize("operation", [ops.round, ops.sign, ops.floor, ops.stop_gradient])
 def test_the_function_stays_and_the_gradient_arrives(operation):
     model = behind(operation)
     surgery = treated(ID, model, X, Y, symptom="disconnected-layer")
@@ -44,6 +44,15 @@ def test_the_function_stays_and_the_gradient_arrives(operation):
     assert all(np.any(g) for g in gradients(surgery.model))
     after, before = (m.predict(X, verbose=0) for m in (surgery.model, model))
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
+
+
+def test_a_choice_of_one_becomes_a_softmax():
+    model = behind(chosen)
+    surgery = treated(ID, model, X, Y, symptom="disconnected-layer")
+    soft = ops.softmax(model.get_layer("code")(X))
+
+    np.testing.assert_allclose(surgery.model(X), model.get_layer("out")(soft), rtol=1e-5)
+    assert all(np.any(g) for g in gradients(surgery.model))
 
 
 def test_behind_rounding_the_gradient_is_that_of_no_rounding_at_the_rounded_code():
