@@ -14,7 +14,7 @@ import numpy as np
 from gradscope import evaluation, examples
 from gradscope.analysis import analyze
 from gradscope.candidates import Candidate, proposed, treated
-from gradscope.errors import UsageError
+from gradscope.errors import UnreadableError, UsageError
 from gradscope.examples import Split
 from gradscope.operating import Treated
 from gradscope.records import Declined, Prescription, Trial
@@ -140,6 +140,12 @@ def admitted(
 ) -> Case:
     """Examine the patient, and split the data that its copies are trained on."""
     given = examples.split(x, y, validation_data=validation_data)
+    own_step = type(model).train_step is not keras.Model.train_step
+    if given.training.y is None and not own_step and model.loss is not None:
+        raise UnreadableError(
+            "The data hold no labels, and the loss needs them. Pass y, or a file that holds "
+            "x and y."
+        )
     data, rows = _usable(given, x, y)
     pair = (x, y) if examples.is_arrays(x) else given.training[:2]
     report = analyze(model, *pair, batch_size=batch_size)
