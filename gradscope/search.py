@@ -54,13 +54,12 @@ def searched(ward: Ward, model: keras.Model, report: Report, found: Sequence[Can
     for _ in range(MAX_ROUNDS):
         candidates, waiting = waiting[:WIDTH], waiting[WIDTH:]
         finalists = _finalists(ward, candidates, before, result)
-        waiting += [c for c in candidates if ward.untouched(c)]
         for candidate in finalists:
             if _proven(ward, candidate, before, report, result):
                 _reduce(ward, model, before, report, result)
                 return _told_untried(result, found)
-        both = _composed(ward, model, finalists)
-        waiting = [*both, *waiting]
+        untouched = [c for c in candidates if ward.untouched(c)]
+        waiting = [*_composed(ward, model, finalists), *untouched, *waiting]
     return _told_untried(result, found)
 
 
