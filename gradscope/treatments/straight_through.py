@@ -26,7 +26,7 @@ _SOURCES = (
 _STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc")
 _CODE = {
     "step": "y = x + keras.ops.stop_gradient(keras.ops.{name}(x) - x)",
-    "choice": "y = keras.ops.softmax(x)  # instead of one_hot(argmax(x))",
+    "choice": "y = keras.ops.softmax(keras.layers.LayerNormalization()(x))  # for one_hot",
     "stop": "y = x  # without keras.ops.stop_gradient",
 }
 
@@ -57,7 +57,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         rationale=(
             f"{names([rows[path].id for path in chosen])} has no derivative, so nothing below it "
             "learns. Steps stay as they are and the gradient goes past them; a choice of one "
-            "becomes a weighting of all by softmax."
+            "becomes a weighting of all, the softmax of normalised scores."
         ),
         snippet="\n".join(code),
         sources=_SOURCES,
@@ -132,7 +132,8 @@ def _past_step(x: Any, rounded: Any) -> Any:
 def _past_choice(x: Any, chosen: Any) -> Any:
     import keras
 
-    return keras.ops.softmax(x)
+    # Normalised, the scores are far enough apart to choose; gamma learns how hard to.
+    return keras.ops.softmax(keras.layers.LayerNormalization()(x))
 
 
 def _past_stop(x: Any, stopped: Any) -> Any:
