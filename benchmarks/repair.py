@@ -16,8 +16,9 @@ parameters that they give themselves, and the same search and trials.
 
 One line of JSON a case goes to FILE at once, and cases that it holds already are not run again, so
 that a run can be cut off and continued or dealt out (`--part 1/4`). All lines of FILE are summed up
-at the end. Seconds are those of the wall; `treat` is compared with one training by `fit` of as many
-steps as one of its whole runs, made in the same process.
+at the end. `treat` is compared with one training by `fit` of as many steps as one of its whole runs,
+made in the same process, by seconds of the wall and, for a machine that has other work, of the
+processor.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def measured(case: Case, first: int, by_chance: bool) -> dict[str, Any]:
         "case": case.name, "kind": case.kind, "sick": case.sick, "first_seed": first,
         "random": by_chance, "threshold": case.threshold, "metric": case.metric,
     }  # fmt: skip
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     try:
         treat = _treated_by_chance if by_chance else therapy.treat
         outcome = treat(model, data.x, data.y)
@@ -66,6 +67,7 @@ def measured(case: Case, first: int, by_chance: bool) -> dict[str, Any]:
         return line | {"status": f"refused: {error}", "seconds": time.perf_counter() - began}
     line |= {
         "seconds": round(time.perf_counter() - began, 2),
+        "cpu_seconds": round(time.process_time() - used, 2),
         "status": outcome.status,
         "kept": [p.treatment for p in outcome.prescriptions],
         "found": [f.symptom for f in outcome.report.findings if f.severity != "info"],
@@ -79,7 +81,7 @@ def measured(case: Case, first: int, by_chance: bool) -> dict[str, Any]:
     elif case.sick:
         line["before"] = line["after"] = _before(case, data, seeds)
     line["steps"] = _steps(outcome)
-    line["plain_seconds"] = round(_plain(case, data, first, line["steps"]), 2)
+    line["plain_seconds"], line["plain_cpu_seconds"] = _plain(case, data, first, line["steps"])
     return line
 
 
@@ -137,14 +139,14 @@ def _before(case: Case, data: Data, seeds: range) -> list[float | None]:
     return _scores(case, case.build, data, seeds)
 
 
-def _plain(case: Case, data: Data, seed: int, steps: int) -> float:
-    """Seconds of one training of `steps` steps by `fit`."""
+def _plain(case: Case, data: Data, seed: int, steps: int) -> tuple[float, float]:
+    """Seconds, of the wall and of the processor, of one training of `steps` steps by `fit`."""
     model = case.build(seed)
     rows = tf.data.Dataset.from_tensor_slices((data.x, data.y))
     rows = rows.shuffle(len(rows), seed=seed).repeat().batch(case.batch_size)
-    began = time.perf_counter()
+    began, used = time.perf_counter(), time.process_time()
     model.fit(rows, steps_per_epoch=steps, epochs=1, shuffle=False, verbose=0)
-    return time.perf_counter() - began
+    return round(time.perf_counter() - began, 2), round(time.process_time() - used, 2)
 
 
 def _treated_by_chance(model: keras.Model, x: Any, y: Any) -> Any:
@@ -213,14 +215,16 @@ def summary(lines: Sequence[dict[str, Any]]) -> dict[str, Any]:
         for line in sick
         for b, a in zip(line.get("before") or [], line.get("after") or [], strict=False)
     ]
-    times = [n["seconds"] / n["plain_seconds"] for n in sick if n.get("plain_seconds")]
+    times = [n["cpu_seconds"] / n["plain_cpu_seconds"] for n in sick if n.get("plain_seconds")]
+    walls = [n["seconds"] / n["plain_seconds"] for n in sick if n.get("plain_seconds")]
     return {
         "sick": len(sick),
         "repaired": sum(map(repaired, sick)),
         "repaired_share": round(sum(map(repaired, sick)) / len(sick), 4) if sick else None,
         "mean_gain_points": round(statistics.mean(gains), 1) if gains else None,
-        "mean_trainings": round(statistics.mean(times), 2) if times else None,
-        "median_trainings": round(statistics.median(times), 2) if times else None,
+        "mean_trainings_wall": round(statistics.mean(walls), 2) if walls else None,
+        "mean_trainings_cpu": round(statistics.mean(times), 2) if times else None,
+        "median_trainings_cpu": round(statistics.median(times), 2) if times else None,
         "healthy": len(healthy),
         "healthy_treated": sum(bool(line.get("kept")) for line in healthy),
         "healthy_worse": sum(map(worse, healthy)),
@@ -231,12 +235,17 @@ def told(line: dict[str, Any]) -> str:
     """One line on one case."""
     mark = ("repaired" if repaired(line) else "NOT") if line["sick"] else (
         "WORSE" if worse(line) else "well")  # fmt: skip
-    times = line["seconds"] / line["plain_seconds"] if line.get("plain_seconds") else float("nan")
+    known = line.get("plain_cpu_seconds")
+    times = line["cpu_seconds"] / known if known else float("nan")
     return (
         f"{line['case']:46} {mark:9} {line['status'][:60]}: {' + '.join(line.get('kept', []))}"
-        f"  {line.get('before')} -> {line.get('after')} of {line['threshold']}"
+        f"  {_short(line.get('before'))} -> {_short(line.get('after'))} of {line['threshold']}"
         f"  {line['seconds']:.1f} s, {times:.1f} trainings"
     )
+
+
+def _short(values: Sequence[float | None] | None) -> str:
+    return " ".join("nan" if v is None else f"{v:.2f}" for v in values or [])
 
 
 def main() -> None:
