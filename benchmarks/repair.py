@@ -16,9 +16,9 @@ parameters that they give themselves, and the same search and trials.
 
 One line of JSON a case goes to FILE at once, and cases that it holds already are not run again, so
 that a run can be cut off and continued or dealt out (`--part 1/4`). All lines of FILE are summed up
-at the end. `treat` is compared with one training by `fit` of as many steps as one of its whole runs,
-made in the same process, by seconds of the wall and, for a machine that has other work, of the
-processor.
+at the end. `treat` is compared with one training by `fit` of as many steps as one of its whole
+runs, made in the same process, by seconds of the wall and, for a machine that has other work, of
+the processor.
 """
 
 from __future__ import annotations
