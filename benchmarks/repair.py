@@ -166,7 +166,7 @@ def _treated_by_chance(model: keras.Model, x: Any, y: Any) -> Any:
         candidate = candidates.examined(model, drawn, *case.data.training[:2])
         if not isinstance(candidate, Declined):
             found.setdefault(candidate.name, candidate)
-    return therapy.concluded(case, list(found.values()), seeds=NUM_SEEDS)
+    return therapy.concluded(case, [list(found.values())], seeds=NUM_SEEDS)
 
 
 def _offered(report: Any) -> list[Any]:

@@ -6,7 +6,7 @@ parameters are measured there. An examination costs a small part of a training.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from gradscope.records import Declined, Prescription
 from gradscope.report import Report
 from gradscope.seeding import seeded
 
-MAX_SINGLES = 6
+FEW = 4
 MAX_LENGTH = 3
 NUM_CHAINS = 2
 _NUM_BATCHES = 1
@@ -98,24 +98,46 @@ def examined(
 
 
 def proposed(
-    model: keras.Model, report: Report, x: Any, y: Any, only: Collection[str] | None = None
-) -> tuple[list[Candidate], list[Declined]]:
-    """Single prescriptions and chains of them, those that leave least to be found first."""
-    wanted = [p for p in report.prescriptions if p.safety != "advice" and _allowed(p, only)]
-    found: list[Candidate] = []
-    declined: list[Declined] = []
-    for prescription in wanted[:MAX_SINGLES]:
-        outcome = examined(model, (prescription,), x, y)
-        if isinstance(outcome, Declined):
-            declined.append(outcome)
-        else:
-            found.append(outcome)
-    for start in sorted(found, key=lambda c: c.burden)[:NUM_CHAINS]:
-        chain = _chained(model, start, x, y, only)
-        if chain is not start and {*chain.ids} not in [{*c.ids} for c in found]:
-            found.append(chain)
-    found.sort(key=lambda c: (c.burden, len(c.ids)))
-    return found, declined
+    model: keras.Model,
+    report: Report,
+    x: Any,
+    y: Any,
+    only: Collection[str] | None,
+    declined: list[Declined],
+) -> Iterator[list[Candidate]]:
+    """Single prescriptions and chains of them, a few at a time, as long as more are asked for.
+
+    Of each few those come first that leave least to be found. Chains are made where no single
+    prescription leaves nothing.
+
+    Args:
+        declined: what could not be carried out is added to it.
+    """
+    offered = wanted(report, only)
+    for some in (offered[i : i + FEW] for i in range(0, len(offered), FEW)):
+        found: list[Candidate] = []
+        for prescription in some:
+            outcome = examined(model, (prescription,), x, y)
+            if isinstance(outcome, Declined):
+                declined.append(outcome)
+            else:
+                found.append(outcome)
+        found.sort(key=lambda c: c.burden)
+        for start in found[:NUM_CHAINS] if found and found[0].burden else ():
+            chain = _chained(model, start, x, y, only)
+            if chain is not start and {*chain.ids} not in [{*c.ids} for c in found]:
+                found.append(chain)
+        found.sort(key=lambda c: (c.burden, len(c.ids)))
+        yield found
+
+
+def wanted(report: Report, only: Collection[str] | None) -> list[Prescription]:
+    """The prescriptions that can be carried out and are not ruled out."""
+    return [
+        p
+        for p in report.prescriptions
+        if p.safety != "advice" and (not only or p.treatment in only)
+    ]
 
 
 def _chained(
@@ -124,11 +146,7 @@ def _chained(
     """The candidate, with prescriptions for what it leaves as long as they leave less."""
     current = start
     while current.burden and len(current.ids) < MAX_LENGTH:
-        following = [
-            p
-            for p in current.report.prescriptions
-            if p.safety != "advice" and p.treatment not in current.ids and _allowed(p, only)
-        ]
+        following = [p for p in wanted(current.report, only) if p.treatment not in current.ids]
         for prescription in following[:2]:
             longer = examined(model, (*current.prescriptions, prescription), x, y)
             if isinstance(longer, Candidate) and longer.burden < current.burden:
@@ -137,7 +155,3 @@ def _chained(
         else:
             break
     return current
-
-
-def _allowed(prescription: Prescription, only: Collection[str] | None) -> bool:
-    return not only or prescription.treatment in only

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,32 +43,42 @@ class Found:
             self.rejected.append(Declined(candidate.name, reason))
 
 
-def searched(ward: Ward, model: keras.Model, report: Report, found: Sequence[Candidate]) -> Found:
+def searched(
+    ward: Ward, model: keras.Model, report: Report, batches: Iterable[list[Candidate]]
+) -> Found:
     """Rounds of short runs, each followed by whole runs of its best, until one is proven.
 
     Where none of a round is, the two best of it are tried together in the next one.
     """
     result = Found()
     before = ward.patient()
-    waiting = list(found)
+    source = iter(batches)
+    known: list[Candidate] = []
+    waiting: list[Candidate] = []
     for _ in range(MAX_ROUNDS):
+        if not waiting:
+            waiting = next(source, [])
+            known += waiting
         candidates, waiting = waiting[:WIDTH], waiting[WIDTH:]
         finalists = _finalists(ward, candidates, before, result)
         for candidate in finalists:
             if _proven(ward, candidate, before, report, result):
                 _reduce(ward, model, before, report, result)
-                return _told_untried(result, found)
+                return _told_untried(result, known, report)
         untouched = [c for c in candidates if ward.untouched(c)]
         waiting = [*_composed(ward, model, finalists), *untouched, *waiting]
-    return _told_untried(result, found)
+    return _told_untried(result, known, report)
 
 
-def _told_untried(result: Found, found: Sequence[Candidate]) -> Found:
+def _told_untried(result: Found, known: Sequence[Candidate], report: Report) -> Found:
     name = result.winner.name if result.winner else ""
     reason = f"not tried: {name} was proven first" if name else "not tried: too many before it"
-    for candidate in found:
-        if candidate.name != name:
-            result.reject(candidate, reason)
+    seen = {name, *(d.what for d in result.rejected)}
+    for each in dict.fromkeys(
+        [*(c.name for c in known), *(p.treatment for p in report.prescriptions)]
+    ):
+        if each not in seen:
+            result.rejected.append(Declined(each, reason))
     return result
 
 
@@ -76,6 +86,8 @@ def _finalists(
     ward: Ward, candidates: Sequence[Candidate], before: Sequence[Run], result: Found
 ) -> list[Candidate]:
     """The best after short runs, put in order by one whole run each."""
+    if not candidates:
+        return []
     steps = max(1, ward.plan.steps // SHORT)
     patient = verdicts.standing_at(before[0], steps, ward.measure)
     ranked: dict[str, Standing] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from gradscope import evaluation, examples
 from gradscope.analysis import analyze
-from gradscope.candidates import Candidate, proposed, treated
+from gradscope.candidates import Candidate, proposed, treated, wanted
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.examples import Split
 from gradscope.operating import Treated
@@ -118,9 +118,11 @@ def treat(
     check(case.steps, range(seeds), batch_size, jobs)
     if not any(f.severity != "info" for f in case.report.findings):
         return _ended(case, case.report, "healthy")
-    told("examining treated copies")
-    found, declined = proposed(model, case.report, *case.data.training[:2], only)
-    return concluded(case, found, declined, seeds=seeds, jobs=jobs, told=told)
+    declined: list[Declined] = []
+    if not wanted(case.report, only):
+        return _ended(case, case.report, "nothing to prescribe")
+    batches = proposed(model, case.report, *case.data.training[:2], only, declined)
+    return concluded(case, batches, declined, seeds=seeds, jobs=jobs, told=told)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +159,7 @@ def admitted(
 
 def concluded(
     case: Case,
-    found: Sequence[Candidate],
+    batches: Iterable[list[Candidate]],
     declined: Sequence[Declined] = (),
     *,
     seeds: int,
@@ -165,15 +167,12 @@ def concluded(
     told: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
     """Search among the candidates, and make of it what `treat` returns."""
-    unfit = (*case.report.declined, *declined)
-    if not found:
-        report = dataclasses.replace(case.report, rejected=unfit)
-        return _ended(case, report, "nothing to prescribe")
-    plan = Plan(case.data, case.steps, case.batch_size, _measures(case, found))
+    plan = Plan(case.data, case.steps, case.batch_size, _measures(case))
     ward = Ward(case.model, case.data.training.x, plan, range(seeds), jobs, told)
-    result = searched(ward, case.model, case.report, found)
+    result = searched(ward, case.model, case.report, batches)
+    rejected = {d.what: d for d in (*result.rejected, *declined, *case.report.declined)}
     report = dataclasses.replace(
-        case.report, trials=result.trials, rejected=(*unfit, *result.rejected)
+        case.report, trials=result.trials, rejected=tuple(rejected.values())
     )
     if result.winner is None:
         best = max(result.trials, key=lambda trial: trial.difference, default=None)
@@ -209,16 +208,16 @@ def _usable(given: Split, x: Any, y: Any) -> tuple[Split, np.ndarray | None]:
     return data, examples.finite(examples.Examples(x, y)) if examples.is_arrays(x) else None
 
 
-def _measures(case: Case, found: Sequence[Candidate]) -> tuple[evaluation.Measure, ...]:
-    """One for all: where a loss is replaced, that of the loss which fits the task."""
-    for candidate in found:
-        if "matched-loss" in candidate.ids:
-            done = treated(case.model, candidate.prescriptions, case.data.training.x, seed=0)
-            if isinstance(done, Treated):
-                return evaluation.measures(done.model, case.data.held_out)
+def _measures(case: Case) -> tuple[evaluation.Measure, ...]:
+    """One for all: where a loss may be replaced, that of the loss which fits the task."""
+    for prescription in wanted(case.report, ("matched-loss",)):
+        done = treated(case.model, (prescription,), case.data.training.x, seed=0)
+        if isinstance(done, Treated):
+            return evaluation.measures(done.model, case.data.held_out)
     return evaluation.measures(case.model, case.data.held_out)
 
 
 def _ended(case: Case, report: Report, status: Status) -> Outcome:
-    report = dataclasses.replace(report, outcome=status)
+    rejected = report.rejected or report.declined
+    report = dataclasses.replace(report, outcome=status, rejected=rejected)
     return Outcome(case.model, report, None, (), status, case.rows)

@@ -106,7 +106,7 @@ def test_both_sides_are_examined(outcome):
 
 
 def test_progress_tells_what_is_done(told, outcome):
-    assert told[:3] == ["examining the model", "examining treated copies", "training the patient"]
+    assert told[:3] == ["examining the model", "training the patient", "training swap-activation"]
 
 
 def test_the_report_comes_back_from_json(outcome, tmp_path):
