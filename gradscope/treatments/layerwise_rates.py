@@ -80,13 +80,16 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     import keras
 
+    from gradscope.isolation import isolated
+
     copy = compiled_copy(model)
     if isinstance(copy, Declined):
         return copy
     if isinstance(inner(copy.optimizer), keras.optimizers.Lamb):
         return Declined(_ID, "the optimizer is LAMB already")
-    optimizer = keras.optimizers.Lamb(float(prescription.parameters["learning_rate"]))
-    if inner(copy.optimizer) is not copy.optimizer:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    recompiled(copy, optimizer=optimizer)
+    with isolated(model):
+        optimizer = keras.optimizers.Lamb(float(prescription.parameters["learning_rate"]))
+        if inner(copy.optimizer) is not copy.optimizer:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        recompiled(copy, optimizer=optimizer)
     return edited(copy)

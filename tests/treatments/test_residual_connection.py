@@ -164,6 +164,7 @@ def test_attention_without_a_way_around_it_gets_one():
     h = layers.Dense(8, name="stem")(x)
     for n in range(2):
         h = layers.MultiHeadAttention(2, 4, name=f"attention_{n}")(h, h)
+    h = layers.Dense(8, name="mix")(h)
     skipped = layers.Add()([h, layers.MultiHeadAttention(2, 4, name="skipped")(h, h)])
     model = keras.Model(x, layers.Dense(1, name="out")(layers.GlobalAveragePooling1D()(skipped)))
     model.compile("adam", "mse")
@@ -171,8 +172,8 @@ def test_attention_without_a_way_around_it_gets_one():
 
     assert blocks(model, *data) == [("attention_0",) * 2, ("attention_1",) * 2]
     surgery = treated(ID, model, *data, symptom=SYMPTOM)
-    stem = model.get_layer("stem")(data[0])
-    whole = np.asarray(stem + model.get_layer("skipped")(stem, stem))
+    mixed = model.get_layer("mix")(model.get_layer("stem")(data[0]))
+    whole = np.asarray(mixed + model.get_layer("skipped")(mixed, mixed))
     np.testing.assert_allclose(
         surgery.model(data[0]), model.layers[-1](np.mean(whole, 1)), rtol=1e-4, atol=1e-5
     )
