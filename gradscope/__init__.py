@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from gradscope.operating import apply as apply
     from gradscope.report import Report as Report
     from gradscope.report import load_report as load_report
+    from gradscope.therapy import treat as treat
 
 _HOME = {
     "analyze": "analysis",
@@ -32,6 +33,7 @@ _HOME = {
     "assert_healthy": "assertions",
     "Report": "report",
     "load_report": "report",
+    "treat": "therapy",
     "trial": "comparison",
     "GradscopeError": "errors",
     "UsageError": "errors",
@@ -50,6 +52,7 @@ __all__ = [
     "apply",
     "assert_healthy",
     "load_report",
+    "treat",
     "trial",
 ]
 

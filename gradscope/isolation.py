@@ -124,6 +124,8 @@ def restorers() -> list[Callable[[], None]]:
     if names is not None:
         counters = dict(names)
         restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type]
+    else:
+        restore.append(lambda: _set_global("object_name_uids", None))
     for name in ("current_call_ctx", _SEED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]

@@ -31,7 +31,8 @@ class Report:
     """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
 
     `prescriptions` say what to change, the first choice first; `declined` which treatments do not
-    apply and why. `thresholds` holds the bounds that were set by the user, by id.
+    apply and why. `outcome`, `kept` and `rejected` are what `treat` came to. `thresholds` holds the
+    bounds that were set by the user, by id.
     `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
     names of the fields.
     """
@@ -45,6 +46,9 @@ class Report:
     prescriptions: tuple[Prescription, ...] = ()
     declined: tuple[Declined, ...] = ()
     trials: tuple[Trial, ...] = ()
+    outcome: str | None = None
+    kept: tuple[Prescription, ...] = ()
+    rejected: tuple[Declined, ...] = ()
     history: History | None = None
     seed: int = 0
     steps: int = 0
@@ -92,6 +96,13 @@ class Report:
             f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="gradscope report" '
             'style="width:100%;height:640px;border:0"></iframe>'
         )
+
+
+def outcome_text(report: Report) -> str:
+    """What treating came to, as plain text."""
+    from gradscope.render.outcome import render_outcome
+
+    return render_outcome(report.to_plain())
 
 
 def load_report(path: str | os.PathLike[str]) -> Report:

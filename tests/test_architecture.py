@@ -25,11 +25,12 @@ LEVELS = (
         "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
-        "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
+        "modelfiles", "loading", "examples", "evaluation", "seeding", "loops", "training",
+        "transport",
     },
     {
         "report", "reference", "trials", "comparison", "analysis", "assertions", "operating",
-        "therapy",
+        "therapy", "candidates", "ward", "search",
     },
     {"callback", "console", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
