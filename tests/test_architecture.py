@@ -27,13 +27,13 @@ LEVELS = (
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
     },
-    {"report", "reference", "trials", "comparison", "analysis", "operating", "therapy"},
+    {"context", "report", "differences", "reference", "trials", "comparison", "analysis", "operating", "therapy"},
     {"callback", "console", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
     LEVELS[0]
     | LEVELS[1]
-    | {"treatments", "prescription", "report", "reference", "console", "config", "cli", "__init__"}
+    | {"treatments", "prescription", "context", "report", "differences", "reference", "console", "config", "cli", "__init__"}
     | {"render"}
 )
 RENDERING = {"jinja2", "markupsafe", "rich"}
@@ -98,7 +98,7 @@ def test_imports_point_downwards(path):
     assert upward == set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "render").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "render").rglob("*.py")), ids=lambda p: p.name)
 def test_rendering_knows_nothing_but_plain_data(path):
     assert own(imports(path, lazy=True)) <= {"render"}
     assert others(imports(path, lazy=True)) <= RENDERING
@@ -107,7 +107,7 @@ def test_rendering_knows_nothing_but_plain_data(path):
 @ranked
 def test_only_the_report_and_the_command_line_render(path):
     if "render" in own(imports(path, lazy=True)):
-        assert unit_of(path) in ("report", "cli", "console")
+        assert unit_of(path) in ("report", "differences", "cli", "console")
 
 
 @every

@@ -1,0 +1,34 @@
+"""A card a prescription."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.render.values import as_text, items, named
+
+_SAFETY = {
+    "safe": "keeps the function and all weights",
+    "unsafe": "changes the function or weights: try it on a copy",
+    "advice": "to be done by hand",
+}
+
+
+def prescriptions(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first choice first."""
+    return [_prescription(p, report) for p in items(report, "prescriptions")]
+
+
+def _prescription(prescription: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    parameters = (prescription.get("parameters") or {}).items()
+    safety = prescription.get("safety") or "unstated"
+    return {
+        "treatment": prescription.get("treatment") or "",
+        "safety": safety,
+        "meaning": _SAFETY.get(safety, ""),
+        "layers": named(items(prescription, "layers"), items(report, "layers")),
+        "parameters": ", ".join(f"{name} = {as_text(value)}" for name, value in parameters),
+        "resolves": items(prescription, "resolves"),
+        "rationale": prescription.get("rationale") or "",
+        "snippet": prescription.get("snippet") or "",
+        "sources": items(prescription, "sources"),
+    }
