@@ -17,6 +17,7 @@ from gradscope._version import __version__
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
     from gradscope.comparison import trial as trial
+    from gradscope.differences import compare as compare
     from gradscope.errors import CannotExamineError as CannotExamineError
     from gradscope.errors import GradscopeError as GradscopeError
     from gradscope.errors import UnreadableError as UnreadableError
@@ -30,6 +31,7 @@ _HOME = {
     "apply": "operating",
     "Report": "report",
     "load_report": "report",
+    "compare": "differences",
     "trial": "comparison",
     "GradscopeError": "errors",
     "UsageError": "errors",
@@ -46,6 +48,7 @@ __all__ = [
     "__version__",
     "analyze",
     "apply",
+    "compare",
     "load_report",
     "trial",
 ]

@@ -33,7 +33,18 @@ LEVELS = (
 WITHOUT_TENSORFLOW = (
     LEVELS[0]
     | LEVELS[1]
-    | {"treatments", "prescription", "context", "report", "differences", "reference", "console", "config", "cli", "__init__"}
+    | {
+        "treatments",
+        "prescription",
+        "context",
+        "report",
+        "differences",
+        "reference",
+        "console",
+        "config",
+        "cli",
+        "__init__",
+    }
     | {"render"}
 )
 RENDERING = {"jinja2", "markupsafe", "rich"}

@@ -37,7 +37,9 @@ def graph(report: dict[str, Any]) -> list[Picture]:
     edges = _edges(rows)
     if not edges:
         return []
-    limits = [dig(report, "bounds", f"vanishing-gradient.{b}") or d for b, d in zip(_BOUNDS, (3, 5))]
+    limits = [
+        dig(report, "bounds", f"vanishing-gradient.{b}") or d for b, d in zip(_BOUNDS, (3, 5))
+    ]
     reference = reference_signal(report, measured(rows, signal))
     nodes = _placed(rows, edges, reference, (1.0, *limits))
     skips = sum(nodes[b].rank - nodes[a].rank > 1 for a, b in edges)
@@ -144,7 +146,9 @@ def _marks(nodes: list[_Node], spot: Any, width: float, room: float) -> list[Mar
         by_css.setdefault(node.css, []).append(canvas.box(x - width / 2, y - tall / 2, width, tall))
         notes.setdefault((x, y), []).append(node)
     order = ("no", "ok0", "v0", "e0", "v1", "e1", "v2", "e2", "zero", "nan")
-    drawn = [canvas.path(f"gn g-{css}", "".join(dict.fromkeys(by_css.get(css, ())))) for css in order]
+    drawn = [
+        canvas.path(f"gn g-{css}", "".join(dict.fromkeys(by_css.get(css, ())))) for css in order
+    ]
     tips = [
         canvas.target(x - width / 2, y - room / 2, width, room, _note(group), group[0].row.index)
         for (x, y), group in notes.items()

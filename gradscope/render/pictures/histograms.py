@@ -47,7 +47,9 @@ def histograms(report: dict[str, Any]) -> list[Picture]:
         "Each line is one layer, the first at the top: how its entries of dL/d output spread over "
         "magnitudes, an octave (0.3 decades) a cell. The column at the left holds exact zeros."
     )
-    return [Picture(title, caption, heat_chart(title, rows, "magnitude of dL/d output (log scale)"))]
+    return [
+        Picture(title, caption, heat_chart(title, rows, "magnitude of dL/d output (log scale)"))
+    ]
 
 
 def heat_chart(title: str, rows: Sequence[Row], x_label: str) -> Markup:

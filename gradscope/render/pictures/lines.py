@@ -97,7 +97,9 @@ def bar_chart(
             for x, y in _points(one.values, along, scale)
         )
         parts.append(canvas.path(f"b {one.css or f's{i}'}", "".join(bars)))
-    parts += [canvas.path(f"lim {css}", f"M{LEFT} {n(scale.place(v))}h{INNER}") for css, v in limits]
+    parts += [
+        canvas.path(f"lim {css}", f"M{LEFT} {n(scale.place(v))}h{INNER}") for css, v in limits
+    ]
     keys = [(f"b {one.css or f's{i}'}", one.label) for i, one in enumerate(series)]
     keys += [("m", "culprit")] * bool(marked)
     footing, height = canvas.foot(along)
@@ -131,7 +133,9 @@ def _band(band: Band | None, scale: Scale) -> Markup:
     return canvas.path("ok", canvas.box(LEFT, top, INNER, low - top))
 
 
-def _points(values: Sequence[float | None], along: Along, scale: Scale) -> list[tuple[float, float]]:
+def _points(
+    values: Sequence[float | None], along: Along, scale: Scale
+) -> list[tuple[float, float]]:
     """At most two points a pixel column, its lowest and its highest: no spike gets lost."""
     columns: dict[int, list[tuple[float, float]]] = {}
     for place, value in zip(along.places, values, strict=False):

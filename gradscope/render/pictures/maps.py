@@ -80,7 +80,10 @@ def layer_map(
                 )
     marks = [path(f"k{level}", "".join(boxes)) for level, boxes in sorted(data.items())]
     parts = [*marks, _names([names[i] for i in shown], tall), _ticks(steps, bottom)]
-    parts += [canvas.legend(shading.keys, _LEFT), _tips(names, shown, steps, edges, values, shading)]
+    parts += [
+        canvas.legend(shading.keys, _LEFT),
+        _tips(names, shown, steps, edges, values, shading),
+    ]
     parts.append(path("fr", box(_LEFT, _TOP, _RIGHT - _LEFT, bottom - _TOP)))
     return canvas.svg(title, bottom + 44, parts)
 
@@ -130,5 +133,3 @@ def _tips(
             note = f"{names[row]}\nfrom step {number(steps[j])}: {written}"
             tips.append(target(edges[j], _TOP + i * tall, edges[end] - edges[j], tall, note))
     return Markup("").join(tips)
-
-

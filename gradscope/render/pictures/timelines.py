@@ -71,7 +71,9 @@ def _marks(history: dict[str, Any], steps: Sequence[int]) -> list[Mark]:
 
     epochs = [Mark(place(step), "") for step in items(history, "epoch_ends")]
     events = [
-        Mark(place(e.get("step")), f"step {number(e.get('step'))}: {e.get('message') or ''}", str(i))
+        Mark(
+            place(e.get("step")), f"step {number(e.get('step'))}: {e.get('message') or ''}", str(i)
+        )
         for i, e in enumerate(items(history, "events"), 1)
     ]
     return [*epochs, *events]
@@ -79,7 +81,9 @@ def _marks(history: dict[str, Any], steps: Sequence[int]) -> list[Mark]:
 
 def _caption(history: dict[str, Any], curve: dict[str, Any]) -> str:
     lost = sum(count or 0 for count in items(curve, "num_non_finite"))
-    parts = ["The band reaches from the lowest to the highest value of the steps that share a point"]
+    parts = [
+        "The band reaches from the lowest to the highest value of the steps that share a point"
+    ]
     if items(history, "epoch_ends"):
         parts.append("dotted lines are ends of epochs")
     if items(history, "events"):
@@ -155,5 +159,3 @@ def _table(
     }
     kept = [name for name in names if any(v is not None for v in rows[name])]
     return kept, steps, [rows[name] for name in kept]
-
-

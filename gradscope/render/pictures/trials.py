@@ -11,7 +11,10 @@ from gradscope.render.pictures.lines import Kind, line_chart
 from gradscope.render.values import dig, items
 
 SIDES = (("before", "s1"), ("after", "s0"))
-_MEASURES = {"accuracy": "accuracy on held-out samples", "explained": "explained variance, held out"}
+_MEASURES = {
+    "accuracy": "accuracy on held-out samples",
+    "explained": "explained variance, held out",
+}
 
 
 def trial_pictures(trial: dict[str, Any]) -> list[Picture]:
@@ -38,7 +41,9 @@ def _losses(trial: dict[str, Any]) -> list[Picture]:
 def _held_out(trial: dict[str, Any]) -> list[Picture]:
     measure = trial.get("measure") or "loss"
     key = "metric" if measure in _MEASURES else "loss"
-    runs = {side: [items(r, "checkpoints") for r in items(trial, side, "runs")] for side, _ in SIDES}
+    runs = {
+        side: [items(r, "checkpoints") for r in items(trial, side, "runs")] for side, _ in SIDES
+    }
     steps = sorted({c.get("step") or 0 for side in runs.values() for run in side for c in run})
     if len(steps) < 2:
         return []
@@ -84,7 +89,9 @@ def _bundle(
     side: str, css: str, runs: Sequence[Sequence[float | None]], length: int
 ) -> list[Series]:
     """The mean line with its spread, and the single runs thin behind it."""
-    columns = [[run[i] for run in runs if i < len(run) and run[i] is not None] for i in range(length)]
+    columns = [
+        [run[i] for run in runs if i < len(run) and run[i] is not None] for i in range(length)
+    ]
     if not any(columns):
         return []
     mean: list[float | None] = [math.fsum(c) / len(c) if c else None for c in columns]
@@ -112,5 +119,3 @@ def final(trial: dict[str, Any], side: str) -> list[tuple[int, float | None]]:
         (run.get("seed") or 0, dig((items(run, "checkpoints") or [{}])[-1], key))
         for run in items(trial, side, "runs")
     ]
-
-

@@ -10,9 +10,7 @@ from gradscope.render.verdict import STATUSES
 
 def checks(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     """(symptom, status, what it is or why it was not examined); findings first, clean last."""
-    return [
-        _check(check, report) for check in sorted(items(report, "checks"), key=_order)
-    ]
+    return [_check(check, report) for check in sorted(items(report, "checks"), key=_order)]
 
 
 def declined(report: dict[str, Any]) -> list[tuple[str, str]]:

@@ -127,9 +127,10 @@ def _histograms(row: dict[str, Any]) -> list[str]:
         for role in _DRAWN
         if items(row, role, "histogram", "counts")
     ]
-    return ["histograms, per mille of the entries that are not zero, an octave each", *lines] * bool(
-        lines
-    )
+    return [
+        "histograms, per mille of the entries that are not zero, an octave each",
+        *lines,
+    ] * bool(lines)
 
 
 def _per_mille(counts: list[int]) -> Iterable[str]:
