@@ -20,6 +20,7 @@ Direction = Literal["better", "worse", "unknown"]
 
 _RANK = {"none": 0, "info": 1, "warning": 2, "error": 3}
 # Differences below these are told by no one: half a decade, five units of a hundred, one per cent.
+_AGAINST = "gradient against the loss side"
 _LEAST_DECADES = 0.5
 _LEAST_SHARE = 0.05
 _LEAST_RELATIVE = 0.01
@@ -169,20 +170,24 @@ def _layers(before: Report, after: Report) -> Iterator[Change]:
         old = olds.get(new.id)
         if old is None:
             continue
-        measures = (
-            (
-                "gradient against the loss side",
-                "decades",
-                *(_off(side, top) for side, top in zip((old, new), tops, strict=True)),
-                _LEAST_DECADES,
-            ),
-            ("saturated", "share", old.saturated_fraction, new.saturated_fraction, _LEAST_SHARE),
-            ("dead", "share", old.dead_fraction, new.dead_fraction, _LEAST_SHARE),
+        far = _off(old, tops[0]), _off(new, tops[1])
+        found = (
+            *_number("layer", _AGAINST, "decades", far[0], far[1], _LEAST_DECADES, new.id),
+            *_share("saturated", old.saturated_fraction, new.saturated_fraction, new.id),
+            *_share("dead", old.dead_fraction, new.dead_fraction, new.id),
         )
-        for name, unit, a, b, least in measures:
-            for change in _number("layer", name, unit, a, b, least, new.id):
-                changes.append((abs((b or 0.0) - (a or 0.0)) / least, change))
+        changes += [(_size(change), change) for change in found]
     yield from (change for _, change in sorted(changes, key=lambda pair: -pair[0]))
+
+
+def _share(name: str, before: float | None, after: float | None, layer: str) -> Iterator[Change]:
+    return _number("layer", name, "share", before, after, _LEAST_SHARE, layer)
+
+
+def _size(change: Change) -> float:
+    """By how many of the least differences that matter the numbers are apart."""
+    least = _LEAST_SHARE if change.unit == "share" else _LEAST_DECADES
+    return abs(float(change.after) - float(change.before)) / least
 
 
 def _number(

@@ -27,7 +27,10 @@ LEVELS = (
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
     },
-    {"context", "report", "differences", "reference", "trials", "comparison", "analysis", "operating", "therapy"},
+    {
+        "context", "report", "differences", "reference", "trials", "comparison", "analysis",
+        "operating", "therapy",
+    },
     {"callback", "console", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (

@@ -84,7 +84,7 @@ def _side(comparison: dict[str, Any], side: str) -> tuple[str, str, str, str]:
 def _rows(
     comparison: dict[str, Any], direction: str
 ) -> tuple[list[tuple[str, str, str, str]], int]:
-    """(what, where, before, after) of all changes but the smallest of the layers, and their count."""
+    """(what, where, before, after) of the changes, of layers the largest, and how many more."""
     changes = [c for c in items(comparison, "changes") if c.get("direction") == direction]
     whole = [c for c in changes if c.get("kind") != "layer"]
     layers = [c for c in changes if c.get("kind") == "layer"]
@@ -96,7 +96,8 @@ def _row(change: dict[str, Any]) -> tuple[str, str, str, str]:
     name = change.get("name") or ""
     what = in_words(name) if change.get("kind") == "symptom" else name
     where = (change.get("layer") or "").removesuffix(":0")
-    return what, where, *(_value(change.get(k), change.get("unit")) for k in ("before", "after"))
+    unit = change.get("unit")
+    return what, where, _value(change.get("before"), unit), _value(change.get("after"), unit)
 
 
 def _value(value: Any, unit: str | None) -> str:

@@ -14,7 +14,9 @@ from gradscope.render.happenings import history_lines, trial_outcome, trial_titl
 from gradscope.render.values import clean, findings_by_severity, items, named, number
 from gradscope.render.verdict import STATUSES, count_checks, verdict
 
-_PLAIN = " .,;()…%+='\"/–-?°"
+# All but letters, digits and what never is markup where `escape` is used; an underscore inside a
+# word and a colon before a space are none either.
+_MARKUP = re.compile(r"(?<![^\W_])_|_(?![^\W_])|:(?! |$)|[^\w .,;:()…%+='\"/–?°-]")
 _MAX_EVIDENCE = 5
 _MAX_PRESCRIPTIONS = 3
 
@@ -27,7 +29,7 @@ def render_markdown(report: dict[str, Any]) -> str:
 def escape(text: str) -> str:
     """`text` as Markdown that shows exactly that, on one line, wherever it stands."""
     line = " ".join(text.split())
-    shown = "".join(c if c.isalnum() or c in _PLAIN else f"&#{ord(c)};" for c in line)
+    shown = _MARKUP.sub(lambda m: f"&#{ord(m.group(0))};", line)
     # A bare "www." becomes a link, and a number with a point after it a list.
     shown = re.sub(r"(?i)www\.", lambda m: m.group(0)[:-1] + "&#46;", shown)
     # GitHub looks for mentions after it has resolved entities.
@@ -75,14 +77,14 @@ def _findings(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Ite
     for finding in findings:
         evidence = items(finding, "evidence")
         for e in evidence[:_MAX_EVIDENCE]:
-            cells = (
+            numbers = (
                 finding.get("symptom") or "",
                 e.get("layer") or "",
                 e.get("statistic") or "",
                 f"{number(e.get('observed'))} {e.get('unit') or ''}",
                 number(e.get("threshold")),
             )
-            yield f"| {' | '.join(escape(cell) for cell in cells)} |"
+            yield f"| {' | '.join(escape(cell) for cell in numbers)} |"
     yield "\n</details>"
 
 

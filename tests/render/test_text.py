@@ -8,7 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from gradscope.render.text import print_report, render_github, render_text, spark
+from gradscope.render.github import render_github
+from gradscope.render.text import print_report, render_text, spark
 from gradscope.render.values import printable
 from tests.factories import (
     blank_report,

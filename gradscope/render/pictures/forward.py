@@ -1,4 +1,4 @@
-"""The signal on its way forward: the scale of every layer's output, and what tells samples apart."""
+"""The signal on its way forward: the scale of every output, and what tells samples apart."""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ def graph(report: dict[str, Any]) -> list[Picture]:
     if not edges:
         return []
     limits = [
-        dig(report, "bounds", f"vanishing-gradient.{b}") or d for b, d in zip(_BOUNDS, (3, 5))
+        dig(report, "bounds", f"vanishing-gradient.{b}") or d
+        for b, d in zip(_BOUNDS, (3, 5), strict=True)
     ]
     reference = reference_signal(report, measured(rows, signal))
     nodes = _placed(rows, edges, reference, (1.0, *limits))

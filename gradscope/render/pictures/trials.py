@@ -31,7 +31,7 @@ def _losses(trial: dict[str, Any]) -> list[Picture]:
     along = by_number([(i + 1) * steps / length for i in range(length)], "training step", "step")
     series = [s for side, css in SIDES for s in _bundle(side, css, runs[side], length)]
     caption = (
-        "The line is the mean over the seeds, the band reaches from the lowest to the highest; both "
+        "The line is the mean over the seeds, the band goes from the lowest to the highest; both "
         "sides saw the same samples in the same order."
     )
     chart = line_chart("Training loss", along, series, y_label="loss", kind=_kind(series))
@@ -90,7 +90,8 @@ def _bundle(
 ) -> list[Series]:
     """The mean line with its spread, and the single runs thin behind it."""
     columns = [
-        [run[i] for run in runs if i < len(run) and run[i] is not None] for i in range(length)
+        [value for run in runs if i < len(run) and (value := run[i]) is not None]
+        for i in range(length)
     ]
     if not any(columns):
         return []
