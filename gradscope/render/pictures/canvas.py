@@ -162,8 +162,9 @@ def legend(entries: Sequence[tuple[str, str]], start: float = LEFT) -> Markup:
     for css, label in entries:
         shape = f"M{n(x)} 14h22" if css.startswith("l ") else f"M{n(x)} 8h14v12h-14z"
         parts.append(path(css, shape))
-        parts.append(text(x + 28, 18, label, anchor="start"))
-        x += 46 + 6.6 * len(label)
+        room = 28 if css.startswith("l ") else 19
+        parts.append(text(x + room, 18, label, anchor="start"))
+        x += room + 18 + 6.4 * len(label)
     return Markup("").join(parts)
 
 

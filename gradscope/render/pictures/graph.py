@@ -111,7 +111,8 @@ def _drawn(
     cells = math.ceil(ranks / size)
     lanes = max(node.lane for node in nodes) + 1
     room = min(_ROOM, _TALL / lanes)
-    top = canvas.TOP + 14 + _ARC
+    skips = any(nodes[b].rank - nodes[a].rank > 1 for a, b in edges)
+    top = canvas.TOP + 20 + _ARC * skips
 
     def spot(node: _Node) -> tuple[float, float]:
         return across((node.rank // size + 0.5) / cells), top + (node.lane + 0.5) * room

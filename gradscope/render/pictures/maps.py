@@ -26,8 +26,8 @@ class Shading:
 
 
 def share_shading(most: float) -> Shading:
-    """Even steps from 0 to `most` per cent; zero is left empty."""
-    step = max(most, 0.06) / _LEVELS
+    """Even, round steps from 0 to `most`; zero is left empty."""
+    step = next(s for s in (0.01, 0.02, 0.05, 0.1, 0.2) if s * _LEVELS >= most)
 
     def level(value: float) -> int | None:
         return min(_LEVELS - 1, int(value / step)) if value > 0 else None

@@ -87,7 +87,7 @@ def _caption(history: dict[str, Any], curve: dict[str, Any]) -> str:
     if items(history, "epoch_ends"):
         parts.append("dotted lines are ends of epochs")
     if items(history, "events"):
-        parts.append("numbers are the events listed below")
+        parts.append("numbers are the events listed above")
     ending = f" {plural(lost, 'step')} gave NaN or infinity." if lost else ""
     return "; ".join(parts) + "." + ending
 

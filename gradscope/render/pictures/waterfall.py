@@ -100,7 +100,8 @@ def _drawn(steps: Sequence[_Step], totals: dict[str, float]) -> Markup:
             x = across(i / count) + width * (0.08 + 0.28 * j)
             bars[css].append(canvas.box(x, min(before, after), width * 0.28, abs(after - before)))
         end = scale.place(levels[3 * i + 3])
-        joints.append(f"M{n(across(i / count) + width * 0.08)} {n(end)}h{n(width)}")
+        reach = width if i + 1 < count else width * 0.84
+        joints.append(f"M{n(across(i / count) + width * 0.08)} {n(end)}h{n(reach)}")
         tips.append(_tip(step, i / count, width, start))
     parts = [grid(scale, "decades since the loss"), _zero(scale)]
     parts += [canvas.path(f"b {css}", "".join(data)) for css, data in bars.items()]

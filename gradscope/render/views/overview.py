@@ -6,6 +6,7 @@ from typing import Any
 
 from gradscope.render.values import dig, items, maybe, named, number
 from gradscope.render.verdict import Verdict
+from gradscope.render.views.trials import trials
 
 
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -26,11 +27,21 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
     """The first prescription, or else the first advice; `more` counts the other prescriptions."""
     first = next(iter(items(report, "prescriptions")), None)
     if first is None:
-        return {"advice": opinion.advice, "treatment": "", "code": "", "layers": "", "more": 0}
+        empty = {"treatment": "", "code": "", "layers": "", "more": 0, "proof": None}
+        return {"advice": opinion.advice, **empty}
     return {
         "advice": (first.get("rationale") or "", *opinion.caveats),
         "treatment": first.get("treatment") or "",
         "code": first.get("snippet") or "",
         "layers": named(items(first, "layers"), items(report, "layers"), 3),
         "more": len(items(report, "prescriptions")) - 1,
+        "proof": _proof(report, first.get("treatment") or ""),
     }
+
+
+def _proof(report: dict[str, Any], treatment: str) -> dict[str, Any] | None:
+    """What a trial said of the treatment, alone or together with others."""
+    for tried in trials(report):
+        if treatment in tried["treatments"]:
+            return tried
+    return None

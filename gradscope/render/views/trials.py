@@ -18,6 +18,7 @@ def trials(report: dict[str, Any]) -> list[dict[str, Any]]:
 def _trial(trial: dict[str, Any]) -> dict[str, Any]:
     verdict = trial.get("verdict") or "no verdict"
     return {
+        "treatments": items(trial, "treatments"),
         "title": " + ".join(items(trial, "treatments")) or "before against after",
         "verdict": verdict,
         "level": _LEVELS.get(verdict, "info"),
