@@ -40,7 +40,7 @@ all("nav a").forEach(link => link.addEventListener("click", () => setTimeout(unf
 unfold();
 let shut = [];
 addEventListener("beforeprint", () => {
-  shut = all("details.fold:not([open]), details.evidence:not([open])");
+  shut = all("details:is(.fold, .evidence, .more-of):not([open])");
   for (const fold of shut) fold.open = true;
 });
 addEventListener("afterprint", () => { for (const fold of shut) fold.open = false; });

@@ -19,6 +19,8 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 def printable(text: str, keep: str = "") -> str:
     """`text` with every character that is not for reading shown as its escape ("\\x1b")."""
+    if text.isprintable():
+        return text
     return "".join(
         c.encode("unicode_escape").decode()
         if c not in keep and unicodedata.category(c) in _UNPRINTABLE

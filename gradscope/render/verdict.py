@@ -52,7 +52,7 @@ def verdict(report: dict[str, Any]) -> Verdict:
 
 def in_words(symptom: str | None) -> str:
     """A symptom's id as words ("vanishing gradient")."""
-    return (symptom or "unnamed symptom").replace("-", " ")
+    return (symptom or "unnamed symptom").replace("-", " ").replace("non finite", "non-finite")
 
 
 def count_checks(report: dict[str, Any], status: str) -> int:

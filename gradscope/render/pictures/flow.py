@@ -13,9 +13,13 @@ TITLE = "Gradient flow by layer"
 
 
 def signal(data: dict[str, Any]) -> float | None:
-    """L2 norm of dL/d output, or of dL/d pre-activation where the loss starts there."""
-    norm: float | None = dig(data, "activation_gradient", "l2_norm")
-    return dig(data, "preactivation_gradient", "l2_norm") if norm is None else norm
+    """L2 norm of dL/d output, or of dL/d pre-activation where the loss starts there.
+
+    None also where no entry is finite: the statistics are then of nothing.
+    """
+    stats = data.get("activation_gradient") or data.get("preactivation_gradient") or {}
+    norm: float | None = stats.get("l2_norm")
+    return None if stats.get("finite_fraction") == 0 else norm
 
 
 def flow(report: dict[str, Any]) -> list[Picture]:

@@ -147,6 +147,11 @@ def _marks(nodes: list[_Node], spot: Any, width: float, room: float) -> list[Mar
         x, y = spot(node)
         by_css.setdefault(node.css, []).append(canvas.box(x - width / 2, y - tall / 2, width, tall))
         notes.setdefault((x, y), []).append(node)
+    feet = [
+        canvas.box(x - width / 2, y + tall / 2 + 1.5, width, 3)
+        for (x, y), group in notes.items()
+        if any(node.row.culprit for node in group)
+    ]
     order = ("no", "ok0", "v0", "e0", "v1", "e1", "v2", "e2", "zero", "nan")
     drawn = [
         canvas.path(f"gn g-{css}", "".join(dict.fromkeys(by_css.get(css, ())))) for css in order
@@ -155,7 +160,7 @@ def _marks(nodes: list[_Node], spot: Any, width: float, room: float) -> list[Mar
         canvas.target(x - width / 2, y - room / 2, width, room, _note(group), group[0].row.index)
         for (x, y), group in notes.items()
     ]
-    return [*drawn, *tips]
+    return [*drawn, canvas.path("m", "".join(dict.fromkeys(feet))), *tips]
 
 
 def _note(group: list[_Node]) -> str:
@@ -190,7 +195,7 @@ def _legend(limits: tuple[float, ...]) -> Markup:
         ("no", "none"),
     ]
     first = canvas.legend([(f"gn g-{css}", label) for css, label in keys[:7]])
-    rest = [(f"gn g-{css}", label) for css, label in keys[7:]]
+    rest = [*((f"gn g-{css}", label) for css, label in keys[7:]), ("m", "culprit")]
     second = Markup('<g transform="translate(0 22)">{}</g>').format(canvas.legend(rest))
-    label = canvas.text(canvas.LEFT + 290, 40, "decades against the loss side", anchor="start")
+    label = canvas.text(canvas.LEFT + 380, 40, "decades against the loss side", anchor="start")
     return first + second + label

@@ -90,15 +90,18 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 def _statistics(row: dict[str, Any]) -> str:
     present = [(name, row[role]) for role, name in _ROLES.items() if row.get(role)]
-    table = ["\t".join(["statistics", *_STATS])] if present else []
+    # All of 1,000 layers have to fit: what is as it always is goes without saying.
+    odd = any(stats.get("finite_fraction") != 1 for _, stats in present)
+    columns = {k: v for k, v in _STATS.items() if odd or k != "finite"}
+    table = ["\t".join(["statistics", *columns])] if present else []
     for name, stats in present:
-        table.append("\t".join([name, *(number(stats.get(key)) for key in _STATS.values())]))
+        table.append("\t".join([name, *(number(stats.get(key)) for key in columns.values())]))
     facts = {
         "depth": row.get("depth"),
         "inputs": ", ".join(items(row, "inputs")) or None,
         "output shape": row.get("output_shape"),
-        "dtype": row.get("compute_dtype"),
-        "trainable": row.get("trainable"),
+        "dtype": None if row.get("compute_dtype") == "float32" else row.get("compute_dtype"),
+        "trainable": None if row.get("trainable") else "no",
         "backward gain": dig(row, "backward", "gain"),
         "dead units": row.get("num_dead"),
         "units": row.get("num_units"),
@@ -128,7 +131,7 @@ def _histograms(row: dict[str, Any]) -> list[str]:
         if items(row, role, "histogram", "counts")
     ]
     return [
-        "histograms, per mille of the entries that are not zero, an octave each",
+        "histograms: per mille of entries an octave",
         *lines,
     ] * bool(lines)
 
@@ -148,15 +151,14 @@ def _timesteps(row: dict[str, Any]) -> list[str]:
 def _weight(weight: dict[str, Any]) -> str:
     facts = {
         "shape": weight.get("shape"),
-        "trainable": weight.get("trainable"),
-        "reached": weight.get("reached"),
+        "trainable": None if weight.get("trainable") else "no",
+        "reached by the loss": None if weight.get("reached") else "no",
         "initializer": weight.get("initializer"),
         "fan in": weight.get("fan_in"),
         "fan out": weight.get("fan_out"),
         "distinct units": weight.get("num_distinct_units"),
         "rms": dig(weight, "value", "rms"),
         "gradient rms": dig(weight, "gradient", "rms"),
-        "update rms": dig(weight, "update", "rms"),
         "update ratio": weight.get("update_ratio"),
     }
     return joined(facts)

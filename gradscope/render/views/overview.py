@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import dig, items, maybe, named, number
+from gradscope.render.values import dig, items, maybe, named
 from gradscope.render.verdict import Verdict
 from gradscope.render.views.trials import trials
 
@@ -18,7 +18,7 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("layers", maybe(dig(report, "model", "num_layers"))),
         ("parameters", maybe(dig(report, "model", "num_params"))),
         ("samples", maybe(dig(report, "data", "num_samples"))),
-        ("loss", f"{dig(report, 'loss', 'name') or ''} {number(loss)}".strip()),
+        ("loss", f"{dig(report, 'loss', 'name') or ''} {maybe(loss) or 'not finite'}".strip()),
     )
     return [(name, value) for name, value in every if value]
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from gradscope.render.values import as_text, items, named
 
+_MAX_PARAMETERS = 240
 _SAFETY = {
     "safe": "keeps the function and all weights",
     "unsafe": "changes the function or weights: try it on a copy",
@@ -26,9 +27,14 @@ def _prescription(prescription: dict[str, Any], report: dict[str, Any]) -> dict[
         "safety": safety,
         "meaning": _SAFETY.get(safety, ""),
         "layers": named(items(prescription, "layers"), items(report, "layers")),
-        "parameters": ", ".join(f"{name} = {as_text(value)}" for name, value in parameters),
+        "parameters": _cut(", ".join(f"{k} = {as_text(v)}" for k, v in parameters)),
         "resolves": items(prescription, "resolves"),
         "rationale": prescription.get("rationale") or "",
         "snippet": prescription.get("snippet") or "",
         "sources": items(prescription, "sources"),
     }
+
+
+def _cut(text: str) -> str:
+    """Settings of a thousand layers stand in the code; here their beginning tells what they are."""
+    return text if len(text) <= _MAX_PARAMETERS else f"{text[:_MAX_PARAMETERS]} …"
