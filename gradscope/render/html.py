@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from gradscope.render.page import page
+from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.factors import factors
 from gradscope.render.pictures.flow import flow
 from gradscope.render.pictures.forward import forward
@@ -14,7 +15,7 @@ from gradscope.render.pictures.lag import lag
 from gradscope.render.pictures.shares import shares
 from gradscope.render.pictures.speed import speed
 from gradscope.render.pictures.waterfall import waterfall
-from gradscope.render.values import clean, items, named
+from gradscope.render.values import clean, findings_by_severity, items, named
 from gradscope.render.verdict import verdict
 from gradscope.render.views.checks import checks, declined, recipe
 from gradscope.render.views.findings import findings
@@ -39,7 +40,7 @@ def render_html(report: dict[str, Any]) -> str:
         culprits=named(opinion.culprits, items(report, "layers"), 5),
         remedy=remedy(report, opinion),
         facts=facts(report),
-        hero=flow(report) or graph(report),
+        hero=_hero(report),
         findings=findings(report),
         causes=[picture for kind in _CAUSES for picture in kind(report)],
         prescriptions=prescriptions(report),
@@ -52,3 +53,10 @@ def render_html(report: dict[str, Any]) -> str:
         declined=declined(report),
         recipe=recipe(report),
     )
+
+
+def _hero(report: dict[str, Any]) -> list[Picture]:
+    """The picture that shows what the verdict says, or else one that there are numbers for."""
+    worst = next(iter(findings_by_severity(report)), {})
+    through_time = (worst.get("symptom") or "").endswith("through-time")
+    return (lag(report)[:1] if through_time else []) or flow(report) or graph(report)

@@ -128,7 +128,10 @@ const bars = line => {
   const counts = shares.split(" ").map(Number);
   const [most, width] = [Math.max(...counts), 240 / Math.max(counts.length, 8)];
   const top = first + counts.length;
-  const power = exponent => (2 ** exponent).toExponential(1);
+  const power = exponent => {
+    const size = 2 ** exponent;
+    return size >= 1e-3 && size < 1e5 ? String(Number(size.toPrecision(2))) : size.toExponential(1);
+  };
   const label = `${role}: magnitudes from ${power(first)} to ${power(top)}`;
   const svg = make("svg", "", { viewBox: "0 0 240 92", role: "img", "aria-label": label });
   const d = counts.map((n, i) => `M${(i * width).toFixed(1)} 72v${(-68 * n / most).toFixed(1)}h${(width * 0.9).toFixed(1)}V72z`);
@@ -175,6 +178,10 @@ const toggle = details => {
   if (!details.open) return;
   const more = make("tr", "", { class: "more" });
   const holder = make("td", "", { colspan: row.cells.length });
+  const headings = [...table.tHead.rows[0].cells].map(heading => heading.textContent);
+  const known = [...row.cells].map((one, i) => [headings[i], one.textContent]).slice(3);
+  const sums = known.filter(([, text]) => text !== "–").map(pair => pair.join(" ")).join(" · ");
+  if (sums) holder.append(make("p", sums));
   holder.append(opened(details.querySelector("pre").textContent));
   more.append(holder);
   row.after(more);

@@ -47,7 +47,8 @@ def trial(steps: int = 200, seeds: tuple[int, ...] = (0, 1, 2)) -> Trial:
     )
     after = Arm(tuple(_run(s + 10, True, steps) for s in seeds), (), (0.4,) * 20)
     after = dataclasses.replace(
-        after, runs=tuple(dataclasses.replace(r, seed=s) for r, s in zip(after.runs, seeds))
+        after,
+        runs=tuple(dataclasses.replace(r, seed=s) for r, s in zip(after.runs, seeds, strict=True)),
     )
     return Trial(
         treatments=("swap-activation",),
@@ -153,7 +154,7 @@ def history_only_report() -> Report:
 
 
 def residual_report(blocks: int = 6) -> Report:
-    """Residual blocks of two layers, in the middle one that passes nothing, beside a side branch."""
+    """Residual blocks of two layers, one of which passes nothing, beside a side branch."""
     rows = [layer("stem", 0.02, depth=1)]
     before = "stem:0"
     for b in range(blocks):

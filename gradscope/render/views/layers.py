@@ -89,7 +89,9 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _statistics(row: dict[str, Any]) -> str:
-    present = [(name, row[role]) for role, name in _ROLES.items() if row.get(role)]
+    # What comes in is what the layers before it put out.
+    roles = {k: v for k, v in _ROLES.items() if k != "input" or not items(row, "inputs")}
+    present = [(name, row[role]) for role, name in roles.items() if row.get(role)]
     # All of 1,000 layers have to fit: what is as it always is goes without saying.
     odd = any(stats.get("finite_fraction") != 1 for _, stats in present)
     columns = {k: v for k, v in _STATS.items() if odd or k != "finite"}
@@ -145,7 +147,9 @@ def _timesteps(row: dict[str, Any]) -> list[str]:
     curve = items(row, "timesteps", "gradient_rms")
     step = -(-len(curve) // _MAX_TIMESTEPS) or 1
     values = " ".join(number(value) for value in curve[::step])
-    return [f"rms of dL/dh at every {step}. time step, from the first", values] if curve else []
+    each = "each" if step == 1 else f"one in {step} of the"
+    title = f"rms of dL/dh at {each} time step{'' if step == 1 else 's'}, from the first"
+    return [title, values] if curve else []
 
 
 def _weight(weight: dict[str, Any]) -> str:
