@@ -33,6 +33,8 @@ def render_html(report: dict[str, Any]) -> str:
     """One HTML page from the plain data of a report (`Report.to_plain()`)."""
     report = clean(report)
     opinion = verdict(report)
+    hero = _hero(report)
+    measured = [picture for kind in _MEASURED for picture in kind(report)]
     return page(
         "report.html.jinja",
         title=opinion.sentence,
@@ -40,13 +42,13 @@ def render_html(report: dict[str, Any]) -> str:
         culprits=named(opinion.culprits, items(report, "layers"), 5),
         remedy=remedy(report, opinion),
         facts=facts(report),
-        hero=_hero(report),
+        hero=hero,
         findings=findings(report),
         causes=[picture for kind in _CAUSES for picture in kind(report)],
         prescriptions=prescriptions(report),
         trials=trials(report),
         history=history(report),
-        pictures=[picture for kind in _MEASURED for picture in kind(report)],
+        pictures=[picture for picture in measured if picture not in hero],
         layers=layers(report, opinion),
         columns=COLUMNS,
         checks=checks(report),

@@ -177,13 +177,15 @@ const toggle = details => {
   if (row.nextElementSibling?.classList.contains("more")) row.nextElementSibling.remove();
   if (!details.open) return;
   const more = make("tr", "", { class: "more" });
-  const holder = make("td", "", { colspan: row.cells.length });
+  const holder = make("div");
+  const place = make("td", "", { colspan: row.cells.length });
   const headings = [...table.tHead.rows[0].cells].map(heading => heading.textContent);
   const known = [...row.cells].map((one, i) => [headings[i], one.textContent]).slice(3);
   const sums = known.filter(([, text]) => text !== "–").map(pair => pair.join(" ")).join(" · ");
   if (sums) holder.append(make("p", sums));
   holder.append(opened(details.querySelector("pre").textContent));
-  more.append(holder);
+  place.append(holder);
+  more.append(place);
   row.after(more);
 };
 if (table) {
