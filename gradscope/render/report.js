@@ -157,14 +157,14 @@ const curve = line => {
   return figure;
 };
 const opened = text => {
-  const box = make("div");
+  const box = make("div", "", { tabindex: 0, role: "group", "aria-label": "Numbers of this layer" });
   for (const part of text.split("\n\n")) {
     const [title, ...lines] = part.split("\n");
     if (title.startsWith("statistics")) {
       box.append(grid([title, ...lines]));
       continue;
     }
-    box.append(make("h4", title));
+    box.append(make("h3", title));
     const drawn = title.startsWith("histograms") ? bars : title.startsWith("rms of dL/dh") ? curve : null;
     const holder = make("div", "", drawn ? { class: "histograms" } : {});
     for (const line of lines) holder.append(drawn ? drawn(line) : make("p", line.replace("\t", ": ")));

@@ -220,9 +220,8 @@ def test_trial_lines_are_means_over_the_seeds():
         "Accuracy on held-out samples",
         "Gradient by depth, before and after",
     ]
-    last = math.fsum(r["losses"][-1] for r in plain["after"]["runs"]) / 3
-    assert "step 200\nbefore: " in trial_pictures(plain)[0].svg
-    assert f"after: {number(last)}</title>" in trial_pictures(plain)[0].svg
+    last = math.fsum(r["checkpoints"][-1]["metric"] for r in plain["after"]["runs"]) / 3
+    assert f"after: {percent(last)}</title>" in trial_pictures(plain)[1].svg
 
 
 def test_timelines_number_the_events():
