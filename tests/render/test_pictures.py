@@ -20,6 +20,7 @@ from gradscope.render.pictures.rows import rows_of
 from gradscope.render.pictures.timelines import timelines
 from gradscope.render.pictures.trials import trial_pictures
 from gradscope.render.pictures.waterfall import waterfall
+from gradscope.render.values import percent
 from tests.factories import deep_report, layer, report, sick_sigmoid_report
 from tests.render.examples import (
     history_only_report,
