@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
     from gradscope.assertions import assert_healthy as assert_healthy
     from gradscope.comparison import trial as trial
+    from gradscope.differences import compare as compare
     from gradscope.errors import CannotExamineError as CannotExamineError
     from gradscope.errors import GradscopeError as GradscopeError
     from gradscope.errors import UnreadableError as UnreadableError
@@ -34,6 +35,7 @@ _HOME = {
     "Report": "report",
     "load_report": "report",
     "treat": "therapy",
+    "compare": "differences",
     "trial": "comparison",
     "GradscopeError": "errors",
     "UsageError": "errors",
@@ -51,6 +53,7 @@ __all__ = [
     "analyze",
     "apply",
     "assert_healthy",
+    "compare",
     "load_report",
     "treat",
     "trial",

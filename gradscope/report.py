@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradscope.context import context
 from gradscope.errors import UnreadableError
 from gradscope.plain import from_plain, to_plain
 from gradscope.records import (
@@ -22,6 +23,7 @@ from gradscope.records import (
     LossCard,
     ModelCard,
     Prescription,
+    Profile,
     Trial,
 )
 
@@ -58,9 +60,10 @@ class Report:
     schema: str = SCHEMA
 
     def to_plain(self) -> dict[str, Any]:
-        """The report as JSON data: dicts, lists, strings, finite numbers, None."""
+        """The report as JSON data (dicts, lists, strings, finite numbers, None), with `context`."""
         plain: dict[str, Any] = to_plain(self)
-        return {"schema": plain.pop("schema"), **plain}
+        profile = Profile(self.model, self.data, self.loss, self.layers)
+        return {"schema": plain.pop("schema"), **plain, **context(profile, self.thresholds)}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text; also written to `path`, all or nothing, where given."""

@@ -29,7 +29,7 @@ LEVELS = (
         "transport",
     },
     {
-        "report", "reference", "trials", "comparison", "analysis", "assertions", "operating",
+        "context", "report", "differences", "reference", "trials", "comparison", "analysis", "assertions", "operating",
         "therapy", "candidates", "ward", "search",
     },
     {"callback", "console", "config", "cli", "samples", "__init__"},
@@ -37,7 +37,18 @@ LEVELS = (
 WITHOUT_TENSORFLOW = (
     LEVELS[0]
     | LEVELS[1]
-    | {"treatments", "prescription", "report", "reference", "console", "config", "cli", "__init__"}
+    | {
+        "treatments",
+        "prescription",
+        "context",
+        "report",
+        "differences",
+        "reference",
+        "console",
+        "config",
+        "cli",
+        "__init__",
+    }
     | {"render"}
 )
 RENDERING = {"jinja2", "markupsafe", "rich"}
@@ -102,7 +113,7 @@ def test_imports_point_downwards(path):
     assert upward == set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "render").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "render").rglob("*.py")), ids=lambda p: p.name)
 def test_rendering_knows_nothing_but_plain_data(path):
     assert own(imports(path, lazy=True)) <= {"render"}
     assert others(imports(path, lazy=True)) <= RENDERING
@@ -111,7 +122,7 @@ def test_rendering_knows_nothing_but_plain_data(path):
 @ranked
 def test_only_the_report_and_the_command_line_render(path):
     if "render" in own(imports(path, lazy=True)):
-        assert unit_of(path) in ("report", "cli", "console")
+        assert unit_of(path) in ("report", "differences", "cli", "console")
 
 
 @every

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gradscope.cli.options import symptom_ids, writable
+from gradscope.cli.showing import FORMATS, show_report
 from gradscope.config import FAIL_ON, Config, find_config
-from gradscope.console import import_tensorflow, print_text, say, show, status
+from gradscope.console import import_tensorflow, say, status
 
 if TYPE_CHECKING:
     from gradscope.datasets import Data
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "github"]),
+    type=click.Choice(FORMATS),
     default="text",
     show_default=True,
     help="What to print.",
@@ -74,7 +75,7 @@ def inspect(**options: Any) -> int:
         report.to_json(options["json"])
     if options["html"]:
         report.to_html(options["html"])
-    show_report(report, options["form"])
+    show_report(report, options["form"], options["fail_on"])
     return exit_code(report, options["fail_on"])
 
 
@@ -158,18 +159,6 @@ def with_origin(report: Report, data: Data) -> Report:
 def exit_code(report: Report, fail_on: str) -> int:
     """1 where a finding is at or above the severity `fail_on`, else 0."""
     return int(any(finding.severity in FAIL_ON[fail_on] for finding in report.findings))
-
-
-def show_report(report: Report, form: str) -> None:
-    """Print the report to stdout in the form `--format` asks for."""
-    from gradscope.render.text import print_report, render_github, render_text
-
-    if form == "json":
-        print_text(report.to_json())
-    elif form == "github":
-        print_text(render_github(report.to_plain()))
-    else:
-        show(report.to_plain(), print_report, render_text)
 
 
 COMMANDS = (inspect,)
