@@ -54,3 +54,16 @@ def adding(steps: int, num_samples: int = 4000) -> tuple[np.ndarray, np.ndarray]
     marks[rows, first] = marks[rows, second] = 1
     total = numbers[rows, first] + numbers[rows, second]
     return np.stack([numbers, marks], -1).astype("float32"), total[:, None].astype("float32")
+
+
+def signs(steps: int, num_samples: int = 3000) -> tuple[np.ndarray, np.ndarray]:
+    """Is the mean of a noisy channel positive? A second channel says nothing.
+
+    Returns:
+        x of shape (num_samples, steps, 2), y of shape (num_samples, 1), 0 or 1.
+    """
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, num_samples)
+    x = rng.standard_normal((num_samples, steps, 2)).astype("float32")
+    x[:, :, 0] += 0.3 * (2 * y - 1)[:, None]
+    return x, y[:, None].astype("float32")

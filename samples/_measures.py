@@ -11,7 +11,7 @@ from gradscope.samples._story import Claim, Section
 
 if TYPE_CHECKING:
     from gradscope import Report
-    from gradscope.records import LayerProfile, Trial
+    from gradscope.records import Arm, LayerProfile, Prescription, Trial
 
 
 def rows(report: Report, prefix: str = "hidden_") -> list[LayerProfile]:
@@ -32,6 +32,23 @@ def decades(values: Sequence[float]) -> float:
 def symptoms(report: Report) -> list[str]:
     """Ids of the findings of severity "error" or "warning"."""
     return [f.symptom for f in report.findings if f.severity != "info"]
+
+
+def prescribed(report: Report, treatment: str) -> Prescription:
+    """The report's prescription of `treatment`.
+
+    Raises:
+        LookupError: the report does not prescribe it.
+    """
+    found = {p.treatment: p for p in report.prescriptions}
+    if treatment not in found:
+        raise LookupError(f"Expected {treatment!r} among the prescriptions {list(found)}.")
+    return found[treatment]
+
+
+def slope(values: Sequence[float]) -> float:
+    """Mean change a position of log10 of `values`."""
+    return math.log10(values[-1] / values[0]) / (len(values) - 1)
 
 
 def diagnosed(report: Report, symptom: str) -> Claim:
@@ -86,7 +103,7 @@ _WORDS = {
 }
 
 
-def _ending(arm: object) -> str:
-    ends = [run.losses[-1] for run in arm.runs if run.losses]  # type: ignore[attr-defined]
+def _ending(arm: Arm) -> str:
+    ends = [run.losses[-1] for run in arm.runs if run.losses]
     known = [loss for loss in ends if loss is not None]
     return f"{sum(known) / len(known):.3g}" if known else "no number: every run diverged"

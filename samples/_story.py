@@ -41,6 +41,10 @@ class Claim:
     at_most: float = math.inf
     unit: str = ""
 
+    def __post_init__(self) -> None:
+        if math.isinf(self.at_least) and math.isinf(self.at_most):
+            raise ValueError(f"A claim needs a bound, or it always holds: {self.statement!r}.")
+
     @property
     def holds(self) -> bool:
         """Whether the measured number is within its bounds; NaN never is."""
@@ -63,10 +67,17 @@ class Figure:
     alt: str
     svg: str
 
+    def __post_init__(self) -> None:
+        if not self.alt:
+            raise ValueError(f"A figure needs an alternative text: {self.title!r}.")
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One step of a story. `report` names one of the story's reports, to be linked."""
+    """One step of a story. `report` names one of the story's reports, to be linked.
+
+    Paragraphs of `text` are parted by an empty line.
+    """
 
     title: str
     text: str
@@ -82,6 +93,11 @@ class Story:
 
     sections: tuple[Section, ...]
     reports: Mapping[str, Report] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for section in self.sections:
+            if section.report is not None and section.report not in self.reports:
+                raise ValueError(f"{section.title!r} links no report: {section.report!r}.")
 
     @property
     def claims(self) -> tuple[Claim, ...]:

@@ -22,7 +22,7 @@ from gradscope.samples._data import digits
 if TYPE_CHECKING:
     import keras
 
-__all__ = ["digits", "network", "save", "sigmoid_network"]
+__all__ = ["digits", "network", "normal", "save", "sigmoid_network"]
 
 DEPTH = 20
 UNITS = 32
@@ -30,24 +30,35 @@ SEED = 0
 
 
 def network(
-    activation: str, depth: int = DEPTH, *, optimizer: Any = "adam", **options: Any
+    activation: str,
+    depth: int = DEPTH,
+    *,
+    units: int = UNITS,
+    optimizer: Any = "adam",
+    **options: Any,
 ) -> keras.Model:
     """A compiled, untrained classifier of digits: `depth` layers hidden_1, hidden_2, ... alike.
 
     Args:
-        options: of every hidden layer, for example kernel_initializer.
+        options: of every hidden layer, for example kernel_initializer. Not an initializer object,
+            which would give every layer the same numbers, but a name or what `normal` gives.
     """
     import keras
 
     keras.utils.set_random_seed(SEED)
     hidden = [
-        keras.layers.Dense(UNITS, activation=activation, name=f"hidden_{number}", **options)
+        keras.layers.Dense(units, activation=activation, name=f"hidden_{number}", **options)
         for number in range(1, depth + 1)
     ]
     output = keras.layers.Dense(10, activation="softmax", name="output")
     model = keras.Sequential([keras.Input((64,), name="pixels"), *hidden, output], name="digits")
     model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
+
+
+def normal(stddev: float) -> dict[str, Any]:
+    """A start from N(0, stddev), drawn anew for every layer."""
+    return {"class_name": "RandomNormal", "config": {"stddev": stddev}}
 
 
 def sigmoid_network() -> keras.Model:
