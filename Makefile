@@ -1,6 +1,6 @@
 # Everything runs in .venv, made on first use from python3 and its venv module alone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint picture browser clean
+.PHONY: help demo test lint picture gallery browser clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -27,6 +27,7 @@ help:
 	@echo 'make test     run all tests (PYTEST_ARGS="..." for some)'
 	@echo 'make lint     check style and types'
 	@echo 'make picture  take the picture of the demo report again'
+	@echo 'make gallery  run every sample (ten minutes) and write docs/gallery.md from it'
 	@echo 'make clean    remove .venv, demo and caches'
 
 # Exit code 1 means that the network was found sick, which it is; any other is a failure.
@@ -50,6 +51,10 @@ picture: demo browser
 		--force-color-profile=srgb --window-size=1280,860 \
 		--screenshot=docs/images/report.png 'file://$(CURDIR)/demo/report.html' 2>/dev/null
 
+gallery: $(STAMP)
+	@$(BIN)/gradscope demo $$($(BIN)/gradscope demo --list | cut -d ' ' -f 1)
+	@$(BIN)/python -m gradscope.samples.gallery gradscope-demo docs
+
 browser:
 	@$(FIND_BROWSER) >/dev/null || { echo 'Installing Chromium for the browser tests.'; \
 		{ $(APT_INSTALL) chromium; } >/dev/null 2>&1; } || \
@@ -67,4 +72,4 @@ $(STAMP):
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo gradscope-demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -33,7 +34,16 @@ _STYLE = {
 _DASHES = ("-", "--", "-.", ":")
 
 Values = Sequence[float | None] | np.ndarray
-Line = Values | tuple[Values, Values]
+
+
+class XY(NamedTuple):
+    """Values with places of their own, in the place of 1, 2, 3 ..."""
+
+    x: Sequence[float] | np.ndarray
+    y: Values
+
+
+Line = Values | XY
 
 
 def lines(
@@ -47,7 +57,7 @@ def lines(
     bounds: Mapping[str, Line] | None = None,
     marks: str = "o",
 ) -> Figure:
-    """One line a series: values against 1, 2, 3 ..., or a pair (x, y).
+    """One line a series: values against 1, 2, 3 ..., or an `XY`.
 
     Args:
         scale: of the vertical axis, "log" or "linear"; None and, on "log", zeros are left out.
@@ -108,7 +118,7 @@ def losses(title: str, alt: str, trials: Mapping[str, Trial], before: str) -> Fi
         arms = {before: first.before, **{name: trial.after for name, trial in trials.items()}}
         for i, (name, arm) in enumerate(arms.items()):
             for run in arm.runs:
-                x = np.linspace(1, first.steps, len(run.losses)) if run.losses else []
+                x = np.linspace(1, first.steps, len(run.losses))
                 label = name if run is arm.runs[0] else None
                 y = [np.nan if loss is None else loss for loss in run.losses]
                 axes.plot(x, y, color=_COLOURS[i], alpha=0.8, linewidth=1.2, label=label)
@@ -118,11 +128,10 @@ def losses(title: str, alt: str, trials: Mapping[str, Trial], before: str) -> Fi
 
 
 def _points(line: Line, scale: str) -> tuple[np.ndarray, np.ndarray]:
-    x, y = line if isinstance(line, tuple) and len(line) == 2 else (None, line)
-    values = np.array([np.nan if v is None else v for v in y], float)
-    if scale == "log":
-        values[values <= 0] = np.nan
-    return np.arange(1, len(values) + 1) if x is None else np.asarray(x, float), values
+    values = line.y if isinstance(line, XY) else line
+    y = np.array([math.nan if v is None else float(v) for v in values])
+    x = np.asarray(line.x) if isinstance(line, XY) else np.arange(1, len(y) + 1)
+    return x, np.where(y > 0, y, math.nan) if scale == "log" else y
 
 
 def _named(axes: Any, x_label: str, y_label: str, num_series: int) -> None:

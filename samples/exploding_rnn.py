@@ -96,8 +96,10 @@ def _growth(steps: int, x: np.ndarray, y: np.ndarray) -> Section:
                 f"Line chart on a log scale: the first state's gradient is "
                 f"{norms[0]:.2g} times the last one's over {lengths[0]} steps and "
                 f"{norms[-1]:.2g} times over {lengths[-1]}.",
-                {"measured": (lengths, norms)},
-                bounds={f"{GAIN:g} a step": (lengths, [GAIN ** (n - 1) for n in lengths])},
+                {"measured": _figures.XY(lengths, norms)},
+                bounds={
+                    f"{GAIN:g} a step": _figures.XY(lengths, [GAIN ** (n - 1) for n in lengths])
+                },
                 x_label="time steps T",
                 y_label="rms dL/dh_1 over rms dL/dh_T",
             ),

@@ -5,7 +5,8 @@ python -m gradscope.samples.gradient_clipping
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -66,10 +67,11 @@ def one_step(model: keras.Model, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarr
     model.optimizer.apply(gradients, weights)
     rate = float(model.optimizer.learning_rate)
     used = [(b - np.array(weight)) / rate for b, weight in zip(before, weights, strict=True)]
-    return tuple(
-        np.concatenate([np.ravel(part) for part in parts]).astype("float64")
-        for parts in (gradients, used)
-    )
+    return _flat(gradients), _flat(used)
+
+
+def _flat(parts: Iterable[Any]) -> np.ndarray:
+    return np.concatenate([np.ravel(part) for part in parts]).astype("float64")
 
 
 def _rule(
@@ -91,7 +93,7 @@ def _rule(
                 "Every entry of the gradient, before and after",
                 f"Dots on a straight line through zero: each entry is {shortened / norm:.2g} of "
                 "what it was.",
-                {"entries": (np.sort(gradient)[::4], used[np.argsort(gradient)][::4])},
+                {"entries": _figures.XY(np.sort(gradient)[::4], used[np.argsort(gradient)][::4])},
                 x_label="entry of the gradient",
                 y_label="entry that was used",
                 scale="linear",

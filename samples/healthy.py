@@ -40,8 +40,8 @@ def run(budget: Budget) -> Story:
             Section(
                 "The network",
                 f"{budget.size} pre-activation blocks of two convolutions each, batch "
-                "normalisation in front of both, He's start, Adam: what is usual today. It classifies "
-                "28 by 28 pixels of handwritten digits.",
+                "normalisation in front of both, He's start, Adam: what is usual today. It "
+                "classifies 28 by 28 pixels of handwritten digits.",
                 formulas=(
                     Formula(
                         "x_(l+1) = x_l + W₂ ReLU(BN(W₁ ReLU(BN(x_l))))",

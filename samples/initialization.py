@@ -6,6 +6,7 @@ python -m gradscope.samples.initialization
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import gradscope
@@ -211,7 +212,11 @@ def _rms(stats: object) -> float:
 
 
 def _figure(
-    reports: dict[tuple[str, str], Report], activation: str, way: str, read: object, label: str
+    reports: dict[tuple[str, str], Report],
+    activation: str,
+    way: str,
+    read: Callable[[Report], list[float]],
+    label: str,
 ) -> Figure:
     series = {start: read(reports[activation, start]) for start in STARTS}
     ends = ", ".join(

@@ -92,8 +92,8 @@ def _skips(rationale: str, report: Report, cured: Report) -> Section:
                 f"{plain[0]:.2g} in the plain stack and {skips[-1]:.2g} to {skips[0]:.2g} along "
                 "the skips.",
                 {
-                    "plain": (_spread(len(plain)), plain),
-                    "with skips": (_spread(len(skips)), skips),
+                    "plain": _figures.XY(_spread(len(plain)), plain),
+                    "with skips": _figures.XY(_spread(len(skips)), skips),
                 },
                 x_label="depth, as a share of the whole",
                 y_label="L2 norm of dL/d output",
@@ -138,7 +138,7 @@ def _very_deep(blocks: int, x: np.ndarray, y: np.ndarray) -> tuple[Section, Repo
                 f"The gradient over {blocks:,} blocks",
                 f"Line chart on a log scale: {norms[-1]:.3g} behind the last block, {norms[0]:.3g} "
                 "behind the first layer.",
-                {"with skips": (range(len(norms)), norms)},
+                {"with skips": _figures.XY(range(len(norms)), norms)},
                 x_label="block",
                 y_label="L2 norm of dL/d output",
             ),

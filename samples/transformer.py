@@ -5,6 +5,7 @@ python -m gradscope.samples.transformer
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -87,6 +88,12 @@ def transformer(blocks: int, place: Place) -> keras.Model:
     import keras
     from keras import layers
 
+    def attend(attention: Any, h: Any) -> Any:
+        return attention(h, h)
+
+    def feed(wide: Any, narrow: Any, h: Any) -> Any:
+        return narrow(wide(h))
+
     def around(h: Any, branch: Callable[[Any], Any]) -> Any:
         if place == "pre":
             return layers.Add()([h, branch(layers.LayerNormalization()(h))])
@@ -99,8 +106,8 @@ def transformer(blocks: int, place: Place) -> keras.Model:
         attention = layers.MultiHeadAttention(2, WIDTH // 2, name=f"attention_{n}")
         wide = layers.Dense(4 * WIDTH, "relu", name=f"in_{n}")
         narrow = layers.Dense(WIDTH, name=f"out_{n}")
-        h = around(h, lambda t, attention=attention: attention(t, t))
-        h = around(h, lambda t, wide=wide, narrow=narrow: narrow(wide(t)))
+        h = around(h, functools.partial(attend, attention))
+        h = around(h, functools.partial(feed, wide, narrow))
     if place == "pre":
         h = layers.LayerNormalization()(h)
     h = layers.GlobalAveragePooling1D()(h)
