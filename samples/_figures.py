@@ -139,7 +139,8 @@ def _named(axes: Any, x_label: str, y_label: str, num_series: int) -> None:
     axes.set_ylabel(y_label)
     axes.set_axisbelow(True)
     if num_series > 1:
-        axes.legend(fontsize=8.5)
+        # Above the plot: inside it would lie on one line or another.
+        axes.legend(fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4)
 
 
 def _drawn(title: str, alt: str, draw: Any, height: float = 3.1) -> Figure:

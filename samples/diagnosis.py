@@ -27,8 +27,8 @@ RATE = 0.1
 @sample(
     id="diagnosis",
     summary="four ways to see it on one failing run: gradients, activations, loss, learning speed",
-    full=Budget(steps=300, seeds=3, size=10),
-    reduced=Budget(steps=120, seeds=3, size=10),
+    full=Budget(steps=600, seeds=3, size=10),
+    reduced=Budget(steps=400, seeds=3, size=10),
 )
 def run(budget: Budget) -> Story:
     import keras

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gradscope import Report
 
 UNITS = 128
-ACTIVATIONS = ("sigmoid", "tanh", "relu")
+WORDS = {"sigmoid": "sigmoid", "tanh": "tanh", "relu": "ReLU"}
 STARTS = ("N(0, 0.01)", "N(0, 1)", "Glorot", "He")
 GLOROT = "Glorot and Bengio 2010, PMLR 9:249-256, eq. 12"
 HE = "He et al. 2015, arXiv:1502.01852, eq. 10"
@@ -36,7 +36,7 @@ def run(budget: Budget) -> Story:
         (activation, start): network(
             activation, budget.size, units=UNITS, kernel_initializer=_initializer(start)
         )
-        for activation in ACTIVATIONS
+        for activation in WORDS
         for start in STARTS
     }
     reports = {key: gradscope.analyze(model, x, y) for key, model in networks.items()}
@@ -121,7 +121,7 @@ def _forward(reports: dict[tuple[str, str], Report]) -> Section:
         formulas=(Formula("Var(z_l) = Var(z_1) · ∏ n_l Var(W_l) / 2   (ReLU)", HE[:-2] + "9"),),
         figures=tuple(
             _figure(reports, a, "Forward", _forward_variance, "mean square of pre-activation")
-            for a in ACTIVATIONS
+            for a in WORDS
         ),
         claims=(
             _near("ReLU, He: log10 of the variance a layer", per_layer("relu", "He"), 0.0, 0.1),
@@ -175,7 +175,7 @@ def _backward(reports: dict[tuple[str, str], Report]) -> Section:
         ),
         figures=tuple(
             _figure(reports, a, "Backward", _backward_variance, "mean square of dL/d output")
-            for a in ACTIVATIONS
+            for a in WORDS
         ),
         claims=(
             _near("ReLU, He: log10 of the variance a layer", per_layer("relu", "He"), 0.0, 0.1),
@@ -223,7 +223,7 @@ def _figure(
         f"{start} {values[0]:.1g} to {values[-1]:.1g}" for start, values in series.items()
     )
     return _figures.lines(
-        f"{way}: {activation}",
+        f"{way}: {WORDS[activation]}",
         f"Line chart on a log scale, first to last hidden layer: {ends}.",
         series,
         x_label="hidden layer",

@@ -22,16 +22,16 @@ if TYPE_CHECKING:
     from gradscope import Report
     from gradscope.records import LayerProfile
 
-PLAIN_DEPTH = 40
+PLAIN_DEPTH = 30
 UNITS = 16
-SAMPLES = 256
-STEPS = 8  # of the very deep network: each runs through all its layers, forward and back
+SAMPLES = 128
+STEPS = 5  # of the very deep network: each runs through all its layers, forward and back
 
 
 @sample(
     id="residual",
     summary="a plain stack against the same depth with skips, and over 1,000 residual layers",
-    full=Budget(steps=150, seeds=3, size=1001),
+    full=Budget(steps=100, seeds=3, size=1001),
     reduced=Budget(steps=40, seeds=3, size=101),
 )
 def run(budget: Budget) -> Story:
@@ -125,14 +125,13 @@ def _very_deep(blocks: int, x: np.ndarray, y: np.ndarray) -> tuple[Section, Repo
     with deep_recursion():
         model = very_deep(blocks)
         report = gradscope.analyze(model, x, y, num_batches=1)
-        history = model.fit(x[:SAMPLES], y[:SAMPLES], batch_size=SAMPLES, epochs=STEPS, verbose=0)
-    losses = history.history["loss"]
+        losses = descend(model, x[:SAMPLES], y[:SAMPLES], rate=1 / blocks)
     norms = signal([*rows(report, "stem"), *_sums(report)])
     section = Section(
         f"{blocks:,} layers",
         f"{blocks:,} blocks x + tanh(W x), W of variance 1/n over {blocks:,}, so that all branches "
         "together add about as much as there was. The gradient is looked at from the last block to "
-        f"the first layer; then the network takes {STEPS} steps of plain SGD on {SAMPLES} digits.",
+        f"the first layer; then the network takes {STEPS} steps of gradient descent on {SAMPLES} digits.",
         figures=(
             _figures.lines(
                 f"The gradient over {blocks:,} blocks",
@@ -164,7 +163,7 @@ def _very_deep(blocks: int, x: np.ndarray, y: np.ndarray) -> tuple[Section, Repo
             Claim(
                 f"loss after {STEPS - 1} steps over loss at the start",
                 losses[-1] / losses[0],
-                at_most=0.95,
+                at_most=0.9,
             ),
         ),
         report="deep",
@@ -197,10 +196,25 @@ def very_deep(blocks: int) -> keras.Model:
         dense = keras.layers.Dense(UNITS, "tanh", kernel_initializer=start, name=f"block_{number}")
         h = keras.layers.Add()([h, dense(h)])
     model = keras.Model(pixels, keras.layers.Dense(10, "softmax", name="output")(h))
-    # Run step by step: tracing a graph of this depth takes longer than the steps it is for.
-    optimizer = keras.optimizers.SGD(0.05)
-    model.compile(optimizer, "sparse_categorical_crossentropy", run_eagerly=True)
+    model.compile("sgd", "sparse_categorical_crossentropy")
     return model
+
+
+def descend(model: keras.Model, x: np.ndarray, y: np.ndarray, *, rate: float) -> list[float]:
+    """Losses before each of `STEPS` steps of gradient descent.
+
+    Not by `fit`: tracing a graph of this depth takes longer than the few steps it is for.
+    """
+    import tensorflow as tf
+
+    losses, weights = [], model.trainable_variables
+    for _ in range(STEPS):
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True))
+        for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+            weight.assign_sub(rate * gradient)
+        losses.append(float(loss))
+    return losses
 
 
 if __name__ == "__main__":

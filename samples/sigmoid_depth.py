@@ -54,7 +54,10 @@ def run(budget: Budget) -> Story:
                 f"a quarter, so the activations of {steps} layers pass on at most "
                 f"0.25^{steps} = {bound:.2g} of what arrives, whatever the data are.",
                 formulas=(
-                    Formula("σ'(z) = σ(z) (1 - σ(z)) ≤ 1/4", "Hochreiter 1991, chapter 4"),
+                    Formula(
+                        "σ'(z) = σ(z) (1 - σ(z)) ≤ 1/4",
+                        "Hochreiter 1991, diploma thesis, TU München",
+                    ),
                     Formula(
                         "dL/dz_k = diag(σ'(z_k)) W_(k+1) dL/dz_(k+1)",
                         "Rumelhart, Hinton, Williams 1986, doi:10.1038/323533a0",
