@@ -1,6 +1,6 @@
 # Everything runs in .venv, made on first use from python3 and its venv module alone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs package picture browser clean
+.PHONY: help demo test lint docs package picture gallery browser clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +29,7 @@ help:
 	@echo 'make docs     build the documentation into site/'
 	@echo 'make package  build wheel and sdist into dist/, install the wheel anew and run the demo'
 	@echo 'make picture  take the picture of the demo report again'
+	@echo 'make gallery  run every sample (ten minutes) and write docs/gallery.md from it'
 	@echo 'make clean    remove .venv, demo and caches'
 
 # Exit code 1 means that the network was found sick, which it is; any other is a failure.
@@ -63,6 +64,10 @@ picture: demo browser
 		--force-color-profile=srgb --window-size=1280,860 \
 		--screenshot=docs/images/report.png 'file://$(CURDIR)/demo/report.html' 2>/dev/null
 
+gallery: $(STAMP)
+	@$(BIN)/gradscope demo $$($(BIN)/gradscope demo --list | cut -d ' ' -f 1)
+	@$(BIN)/python -m gradscope.samples.gallery gradscope-demo docs
+
 browser:
 	@$(FIND_BROWSER) >/dev/null || { echo 'Installing Chromium for the browser tests.'; \
 		{ $(APT_INSTALL) chromium; } >/dev/null 2>&1; } || \
@@ -80,4 +85,4 @@ $(STAMP):
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo gradscope-demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

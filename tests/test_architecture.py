@@ -163,8 +163,9 @@ def loaded_after(code: str) -> set[str]:
         "from gradscope.symptoms import registry; registry()",
         "from click.testing import CliRunner\nfrom gradscope.cli import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0",
+        "from gradscope.samples import registry; registry()",
     ],
-    ids=["import", "registry", "help"],
+    ids=["import", "registry", "help", "samples"],
 )
 def test_light_start(code):
     loaded = loaded_after(code)
