@@ -28,12 +28,22 @@ LEVELS = (
         "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
     },
     {"report", "reference", "trials", "comparison", "analysis", "operating", "therapy"},
-    {"callback", "console", "config", "cli", "samples", "__init__"},
+    {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
     LEVELS[0]
     | LEVELS[1]
-    | {"treatments", "prescription", "report", "reference", "console", "config", "cli", "__init__"}
+    | {
+        "treatments",
+        "prescription",
+        "report",
+        "reference",
+        "console",
+        "limits",
+        "config",
+        "cli",
+        "__init__",
+    }
     | {"render"}
 )
 RENDERING = {"jinja2", "markupsafe", "rich"}
