@@ -78,9 +78,8 @@ def main() -> int:
     counts = supervised(*task)
     seconds = time.perf_counter() - start
     shown = ", ".join(f"{count} {outcome}" for outcome, count in counts.most_common())
-    print(
-        f"{options.kind}: {options.number} inputs of seed {options.seed} in {seconds:.0f} s: {shown}"
-    )
+    done = f"{options.kind}: {options.number} inputs of seed {options.seed} in {seconds:.0f} s"
+    print(f"{done}: {shown}")
     return int(bool(set(counts) - {"read", "refused", "no memory"}))
 
 
