@@ -209,8 +209,7 @@ def _restore(path: Path, saved: SavedModel, safe_mode: bool) -> LoadedModel:
     import keras
 
     training = saved.training
-    doubtful = training is not None and (code_in(training) or unknown_objects(training))
-    harmless = not (safe_mode and doubtful)
+    harmless = not (safe_mode and training and (code_in(training) or unknown_objects(training)))
     try:
         if harmless:
             return LoadedModel(keras.saving.load_model(path, safe_mode=safe_mode))
@@ -222,20 +221,21 @@ def _restore(path: Path, saved: SavedModel, safe_mode: bool) -> LoadedModel:
         model = keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
     except Exception as error:
         raise _not_restored(path, error) from error
-    return LoadedModel(model, _compile_anew(model, training or {}, harmless))
+    return LoadedModel(model, _compile_anew(model, training or {}, safe_mode))
 
 
-def _compile_anew(model: keras.Model, training: dict[str, Any], harmless: bool) -> str:
+def _compile_anew(model: keras.Model, training: dict[str, Any], safe_mode: bool) -> str:
     """Compile with the saved optimizer and loss if these can be read; metrics are not needed."""
     import keras
 
     try:
-        if not harmless:
-            raise ValueError(code_in(training) or "unknown objects")
+        optimizer = training.get("optimizer") or training["optimizer_config"]
+        used = [training["loss"], optimizer]
+        if safe_mode and (code_in(used) or unknown_objects(used)):
+            raise ValueError(f"{code_in(used) or 'what Keras does not know'}.")
         loss = keras.saving.deserialize_keras_object(training["loss"])
         for leaf in keras.tree.flatten(loss):
             keras.losses.get(leaf)
-        optimizer = training.get("optimizer") or training["optimizer_config"]
         model.compile(keras.optimizers.get(optimizer), loss)
     except Exception as error:
         unknown = unknown_objects(training)
