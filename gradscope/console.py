@@ -49,19 +49,14 @@ class OneLineErrors(click.Group):
                 sys.exit(
                     super().main(arguments, prog_name, complete_var, False, obj=arguments, **extra)
                 )
+            except (KeyboardInterrupt, click.Abort):
+                message, code = "interrupted.", INTERRUPTED
             except Exception as error:
                 if debug and not isinstance(error, click.ClickException):
                     traceback.print_exception(error)
                 message, code = explain(error)
         say("error", message)
         sys.exit(code)
-
-    def invoke(self, context: click.Context) -> Any:
-        try:
-            return super().invoke(context)
-        except KeyboardInterrupt:
-            say("error", "interrupted.")
-            context.exit(INTERRUPTED)
 
 
 @contextlib.contextmanager
