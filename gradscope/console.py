@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from gradscope.errors import GradscopeError
+from gradscope.suggestions import unknown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -57,6 +58,12 @@ class OneLineErrors(click.Group):
                 message, code = explain(error)
         say("error", message)
         sys.exit(code)
+
+    def resolve_command(self, context: click.Context, args: list[str]) -> Any:
+        name = args[0]
+        if name not in self.commands and not name.startswith("-"):
+            raise click.UsageError(unknown("command", name, self.commands, "See --help."), context)
+        return super().resolve_command(context, args)
 
 
 @contextlib.contextmanager
