@@ -153,10 +153,8 @@ def _understood(answer: bytes, code: int, what: str, limits: Limits) -> Any:
     if reply["error"] == _INTERRUPTED:
         raise KeyboardInterrupt
     if reply["error"] is None:
-        size = f" {limits.memory / 1e9:.3g} GB of" if limits.memory else ""
-        raise UnreadableError(
-            f"{what} takes more than{size} memory: pass --max-memory GB for more."
-        )
+        size = f"{limits.memory / 1e9:.3g} GB of" if limits.memory else "all the"
+        raise UnreadableError(f"{what} takes more than {size} memory: {_MORE_MEMORY}.")
     failure = GradscopeError(reply["error"])
     failure.exit_code = reply["code"]
     raise failure
@@ -210,7 +208,7 @@ def _answer(task: dict[str, Any]) -> dict[str, Any]:
 
         require_tensorflow_backend()
         import_tensorflow(quietly=not task["debug"])
-        _bound(task["memory"], task["seconds"])
+        bound(task["memory"], task["seconds"])
         return {"result": work(task["function"], task["arguments"])}
     except KeyboardInterrupt:
         return {"error": _INTERRUPTED}
@@ -223,7 +221,7 @@ def _answer(task: dict[str, Any]) -> dict[str, Any]:
         return {"error": message, "code": code}
 
 
-def _bound(memory: int | None, seconds: float) -> None:
+def bound(memory: int | None, seconds: float) -> None:
     """Have the kernel hold this process to what it takes now and `memory` bytes more.
 
     Private memory that can be written is bounded (RLIMIT_DATA), not addresses (RLIMIT_AS):

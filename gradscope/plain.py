@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import reprlib
 import types
 import typing
 from typing import Any, Literal, TypeVar
+
+from gradscope.suggestions import shown
 
 T = TypeVar("T")
 
@@ -68,11 +69,11 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         return _read_record(typing.cast(type, kind), data, where)
     if origin is tuple:
         if not isinstance(data, list):
-            raise ValueError(f"{where}: expected a list. Received: {_shown(data)}")
+            raise ValueError(f"{where}: expected a list. Received: {shown(data)}")
         return tuple(_read(args[0], item, where) for item in data)
     if origin is Literal:
         if data not in args:
-            raise ValueError(f"{where}: expected one of {args}. Received: {_shown(data)}")
+            raise ValueError(f"{where}: expected one of {args}. Received: {shown(data)}")
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
@@ -81,19 +82,13 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         not isinstance(data, plain)
         or (plain is int and data in (True, False) and isinstance(data, bool))
     ):
-        raise ValueError(f"{where}: expected {plain.__name__}. Received: {_shown(data)}")
+        raise ValueError(f"{where}: expected {plain.__name__}. Received: {shown(data)}")
     return data
-
-
-def _shown(data: Any) -> str:
-    """`data` as Python writes it, cut: a foreign file can hold endless values."""
-    text = reprlib.repr(data)
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _read_record(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise ValueError(f"{where}: expected an object. Received: {_shown(data)}")
+        raise ValueError(f"{where}: expected an object. Received: {shown(data)}")
     values = {}
     for name, (hint, required) in _fields(kind).items():
         key = _JSON_NAME.get(name, name)

@@ -19,12 +19,16 @@ from pathlib import Path
 
 from tests.fuzz.running import outcomes
 
+_MEMORY = 2 * 10**9  # bytes beside TensorFlow's own
+
 
 def worker(kind: str, seed: int, first: int, number: int) -> None:
     """One line an input on stdout: its number and what became of it."""
     from gradscope.console import import_tensorflow
+    from gradscope.limits import bound
 
     import_tensorflow(quietly=True)
+    bound(_MEMORY, 10 * number)
     with tempfile.TemporaryDirectory() as folder:
         for i, outcome in outcomes(kind, seed, range(first, first + number), Path(folder)):
             print(i, outcome, flush=True)

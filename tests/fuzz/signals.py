@@ -122,7 +122,10 @@ def main() -> int:
         known = commands(folder)
         lasting = {key: duration(command, folder) for key, command in known.items()}
         for i in range(options.number):
-            key, number = rng.choice(list(known)), rng.choice(SIGNALS)
+            # The longer a command takes, the fewer tries it gets: an analysis loads TensorFlow.
+            weights = [lasting[key] ** -0.5 for key in known]
+            key = rng.choices(list(known), weights)[0]
+            number = rng.choice(SIGNALS)
             # Half of the tries near the end, where files are written.
             share = rng.uniform(0, 1.1) if rng.random() < 0.5 else rng.uniform(0.85, 1.05)
             found = faults(known[key], folder, number, share * lasting[key])
