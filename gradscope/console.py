@@ -65,6 +65,14 @@ class OneLineErrors(click.Group):
             raise click.UsageError(unknown("command", name, self.commands, "See --help."), context)
         return super().resolve_command(context, args)
 
+    def invoke(self, context: click.Context) -> Any:
+        try:
+            return super().invoke(context)
+        except KeyboardInterrupt:
+            # Here and not in main: on its way there, click adds an empty line.
+            say("error", "interrupted.")
+            context.exit(INTERRUPTED)
+
 
 @contextlib.contextmanager
 def orderly_end() -> Iterator[None]:
