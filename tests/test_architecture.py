@@ -25,14 +25,14 @@ LEVELS = (
         "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
-        "modelfiles", "loading", "examples", "evaluation", "seeding", "loops", "training",
-        "transport",
+        "modelfiles", "savedobjects", "containers", "loading", "examples", "evaluation", "seeding",
+        "loops", "training", "transport",
     },
     {
-        "context", "report", "differences", "reference", "trials", "comparison", "analysis", "assertions", "operating",
-        "therapy", "candidates", "ward", "search",
+        "context", "report", "differences", "reference", "trials", "comparison", "analysis",
+        "assertions", "operating", "therapy", "candidates", "ward", "search",
     },
-    {"callback", "console", "config", "cli", "samples", "__init__"},
+    {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
     LEVELS[0]
@@ -45,6 +45,7 @@ WITHOUT_TENSORFLOW = (
         "differences",
         "reference",
         "console",
+        "limits",
         "config",
         "cli",
         "__init__",

@@ -7,7 +7,12 @@ from keras import layers
 from tests.clinic import data, sequences
 from tests.runs import Case, optimizers, tables
 from tests.runs.building import (
-    classifier, compiled, convolutional, regressor, sequential, small,
+    classifier,
+    compiled,
+    convolutional,
+    regressor,
+    sequential,
+    small,
 )
 
 CE, MSE = "sparse_categorical_crossentropy", "mean_squared_error"
