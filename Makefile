@@ -81,7 +81,7 @@ $(STAMP):
 		{ echo 'Python has no ensurepip: install it with "apt-get install python3-venv".' >&2; exit 1; }
 	@echo 'Making $(VENV): TensorFlow is a download of some 600 MB, once; please wait.'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --editable '.[test,docs,dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[test,zoo,docs,dev]'
 	@touch $@
 
 clean:

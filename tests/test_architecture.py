@@ -19,10 +19,13 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if "__pycache__" not in p.parts)
 # nowhere fails its test: every file has its place.
 LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
-    {"statistics", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch", "verdicts"},
+    {
+        "statistics", "moments", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch",
+        "verdicts",
+    },
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
-        "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
+        "ownstep", "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "savedobjects", "containers", "loading", "examples", "evaluation", "seeding",
