@@ -56,12 +56,13 @@ def profile(
             "Set trainable = True on the layers to examine."
         )
     places = sites(model)
+    _check_float8(places)
     with isolated(model):
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured)
     terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
     return Profile(
-        model=_model_card(model, places, source),
+        model=_model_card(model, places, captured, source),
         data=data,
         loss=_loss_card(captured, objective, terms),
         layers=tuple(_layers(places, captured, weights)),
@@ -69,6 +70,16 @@ def profile(
         steps=steps,
         versions=versions(),
     )
+
+
+def _check_float8(places: tuple[Site, ...]) -> None:
+    """Keras's float8 layers have a gradient in traced functions only; an analysis runs eagerly."""
+    found = [s.path for s in places if getattr(s.layer, "quantization_mode", None) == "float8"]
+    if found:
+        raise CannotExamineError(
+            f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
+            "Examine the model before quantize('float8')."
+        )
 
 
 def versions() -> dict[str, str]:
@@ -82,16 +93,20 @@ def versions() -> dict[str, str]:
     }
 
 
-def _model_card(model: keras.Model, places: tuple[Site, ...], source: str | None) -> ModelCard:
-    optimizer = getattr(model, "optimizer", None)
-    rate = None if optimizer is None else float(optimizer.learning_rate)
+def _model_card(
+    model: keras.Model, places: tuple[Site, ...], captured: Captured, source: str | None
+) -> ModelCard:
+    used = [updater.optimizer for updater in captured.updaters]
+    rates = {float(optimizer.learning_rate) for optimizer in used}
+    rate = rates.pop() if len(rates) == 1 else None
+    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in used)
     return ModelCard(
         name=model.name,
         class_=type(model).__name__,
         num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
-        num_params=model.count_params(),
+        num_params=sum(math.prod(v.shape) for v in model.weights),
         source=source,
-        optimizer=None if optimizer is None else type(optimizer).__name__,
+        optimizer="+".join(kinds) or None,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,
         dtype_policy=model.dtype_policy.name,
     )
