@@ -29,7 +29,6 @@ from tests.clinic.building import (
 
 COLLAPSE = ("signal-collapse", "vanishing-gradient", "saturated-activation")
 SMALL = ("vanishing-gradient", "signal-collapse", "mismatched-initialization")
-LARGE = ("exploding-gradient", "signal-explosion", "mismatched-initialization")
 IMAGE = (14, 14, 1)
 
 
@@ -127,8 +126,6 @@ SICK = (
           note="Batch normalisation hides the scale; what it hides learns too slowly."),
     fresh("fresh-deep-cnn-with-small-start", "cnn", deep_cnn(normal(0.02)), data.mnist, steps=400,
           illnesses=(SMALL,), cure=deep_cnn("he_normal")),
-    fresh("fresh-deep-cnn-with-large-start", "cnn", deep_cnn(normal(0.7), sgd(0.02)), data.mnist,
-          steps=900, threshold=0.8, illnesses=(LARGE,), cure=deep_cnn("he_normal", sgd(0.02))),
     fresh("fresh-equal-branches", "multi", branches(constant(0.05)), data.mnist,
           illnesses=(("symmetric-initialization",),), cure=branches("he_normal")),
     fresh("fresh-attention-over-words-without-skips", "transformer", attention(5, skip=False),
