@@ -58,10 +58,10 @@ def profile(
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured)
     return Profile(
-        model=_model_card(model, places, source),
+        model=model_card(model, places, source),
         data=data,
         loss=_loss_card(captured, objective),
-        layers=tuple(_layers(places, captured, weights)),
+        layers=tuple(layer_profiles(places, captured, weights)),
         seed=seed,
         steps=steps,
         versions=versions(),
@@ -79,7 +79,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _model_card(model: keras.Model, places: tuple[Site, ...], source: str | None) -> ModelCard:
+def model_card(model: keras.Model, places: tuple[Site, ...], source: str | None) -> ModelCard:
     optimizer = getattr(model, "optimizer", None)
     rate = None if optimizer is None else float(optimizer.learning_rate)
     return ModelCard(
@@ -99,7 +99,7 @@ def _loss_card(captured: Captured, objective: Objective) -> LossCard:
     return LossCard(objective.name, value if math.isfinite(value) else None, objective.note)
 
 
-def _layers(
+def layer_profiles(
     places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
 ) -> list[LayerProfile]:
     """Rows in forward order; layers with weights that were never called come last."""
