@@ -37,6 +37,12 @@ _CAUSES_FIRST = (
     "gradient-underflow",
     "signal-collapse",
     "signal-explosion",
+    "learning-rate-too-high",
+    "learning-rate-too-low",
+    "gradient-spike",
+    "loss-divergence",
+    "loss-oscillation",
+    "loss-plateau",
 )
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
@@ -173,7 +179,8 @@ def _precedence(id: str) -> int:
 def _examined(
     symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
 ) -> Sequence[Finding] | Skipped:
-    if blocked:
+    # A history counts what is not finite apart, and tells how it came to that.
+    if blocked and "history" not in symptom.needs:
         return Skipped(symptom.id, "there are non-finite values; remove them first")
     if "data" in symptom.needs and profile.data.kind == "synthetic":
         return Skipped(symptom.id, "needs real data; the inputs were made up")

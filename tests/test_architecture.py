@@ -19,7 +19,7 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if "__pycache__" not in p.parts)
 # nowhere fails its test: every file has its place.
 LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
-    {"statistics", "variation", "flow", "symptoms", "diagnosis", "verdicts"},
+    {"statistics", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch", "verdicts"},
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
         "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
