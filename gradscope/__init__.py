@@ -16,6 +16,7 @@ from gradscope._version import __version__
 
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
+    from gradscope.callback import Monitor as Monitor
     from gradscope.comparison import trial as trial
     from gradscope.errors import CannotExamineError as CannotExamineError
     from gradscope.errors import GradscopeError as GradscopeError
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from gradscope.report import load_report as load_report
 
 _HOME = {
+    "Monitor": "callback",
     "analyze": "analysis",
     "apply": "operating",
     "Report": "report",
@@ -40,6 +42,7 @@ _HOME = {
 __all__ = [
     "CannotExamineError",
     "GradscopeError",
+    "Monitor",
     "Report",
     "UnreadableError",
     "UsageError",

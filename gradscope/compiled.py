@@ -58,6 +58,7 @@ class Functions:
         self._plans: dict[Any, tuple[int, traced.Plan, list[bool]]] = {}
         self._captured: Captured | None = None
         self.num_traces = 0
+        self.has_run = False
         _warm_up(self.sites)
         self._plain = model._make_function(self._plain_step)
         self._tapped = model._make_function(self._tapped_step)
