@@ -1,7 +1,7 @@
 """A model's own training step, with numbers of the step handed out beside its logs.
 
-`Functions.plain` is the step with the loss, the gradient norm and the learning rate;
-`Functions.tapped` is the step with all layers measured. Both are compiled as Keras compiles the
+The plain step hands out the loss, the gradient norm and the learning rate, the tapped one also
+statistics of all layers. Both are compiled as Keras compiles the
 model's own, from the model's own `train_step`; loss and gradients are those that its
 `GradientTape.gradient` calls give, so they are the step's own, before any clipping.
 """
@@ -58,30 +58,51 @@ class Functions:
         self._plans: dict[Any, tuple[int, traced.Plan, list[bool]]] = {}
         self._captured: Captured | None = None
         self.num_traces = 0
-        self.has_run = False
         _warm_up(self.sites)
+        # Of a call that takes several steps only the last one's outputs come out of the function.
+        size = int(model.steps_per_execution)
+        self._ring: tuple[Any, Any] | None = None
+        if size > 1 and model.distribute_strategy.num_replicas_in_sync == 1:
+            self._ring = tf.Variable(tf.zeros([size, 4]), trainable=False), tf.Variable(0, trainable=False)
         self._plain = model._make_function(self._plain_step)
         self._tapped = model._make_function(self._tapped_step)
         self._patches = patches(self.sites, _Current(), recurrent_patches)  # type: ignore[arg-type]
 
-    def plain(self, iterator: Any) -> tuple[Any, Any]:
-        """One call of the train function: its logs, and the numbers of its last step."""
-        with _tapes_watched():
-            found = self._plain(iterator)
-        return found["logs"], found["numbers"]
-
-    def tapped(self, iterator: Any) -> tuple[Any, Any, Snap]:
-        """The same, with all layers measured at its last step."""
+    def run(self, iterator: Any, tapped: bool) -> dict[str, Any]:
+        """One call of the train function; what it handed out is for `numbers_of` and `snap_of`."""
         self._captured = None
+        if not tapped:
+            with _tapes_watched():
+                return dict(self._plain(iterator))
         with _tapes_watched(), patched(self._patches):
-            found = self._tapped(iterator)
-        return found["logs"], found["numbers"], Snap(self, found["watched"], self._captured)
+            return dict(self._tapped(iterator))
+
+    def numbers_of(self, found: dict[str, Any]) -> list[Any]:
+        """The numbers of each step of a call, as tensors that are read later."""
+        if self._ring is None:
+            return [found["numbers"]]
+        ring, count = self._ring
+        size = int(count)
+        count.assign(0)
+        return list(tf.unstack(ring[-size:])) if size else []
+
+    def snap_of(self, found: dict[str, Any]) -> Snap | None:
+        """All layers at the last step of a tapped call."""
+        return Snap(self, found["watched"], self._captured) if "watched" in found else None
+
+    def _noted(self, numbers: Any) -> Any:
+        if self._ring is not None:
+            ring, count = self._ring
+            ring.assign(tf.concat([ring[1:], numbers[None]], axis=0))
+            count.assign_add(1)
+        return numbers
 
     def _plain_step(self, data: Any) -> dict[str, Any]:
         rate, scale = self._settings()
         logs, calls = self._stepped(data)
         losses, gradients = self._read(calls)
-        return {"logs": logs, "numbers": _numbers(losses, gradients.values(), scale, rate)}
+        self.num_traces += 1
+        return {"logs": logs, "numbers": self._noted(_numbers(losses, gradients.values(), scale, rate))}
 
     def _tapped_step(self, data: Any) -> dict[str, Any]:
         eager = tf.executing_eagerly()
@@ -102,7 +123,7 @@ class Functions:
                 rows.add(("update", number), value_of(variable) - old)
             if reached[number]:
                 rows.add(("gradient", number), tf.convert_to_tensor(gradients[id(_inner(variable))]))
-        numbers = _numbers(losses, gradients.values(), scale, rate)
+        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate))
         watched: dict[str, Any] = {}
         if isinstance(rows, traced.TracedRows):
             watched = self._handed_out(rows, reached)

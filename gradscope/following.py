@@ -39,8 +39,10 @@ class Follower:
         self._path: str | os.PathLike[str] | None = path
         self._board = board
         self._file: RunFile | None = None
+        self._model: keras.Model | None = None
         self._functions: Functions | None = None
         self._made_for: tuple[Any, ...] = ()
+        self._has_run: set[bool] = set()  # plain, tapped
         self._pending: list[tuple[int, Any]] = []
         self._events: list[Event] = []
         self._begins_epoch = True
@@ -51,17 +53,30 @@ class Follower:
     def begin(self, model: keras.Model, steps: int | None, epochs: int | None) -> None:
         """A `fit`, or a loop, starts; steps count on from those before."""
         self.is_on = False
-        key = (id(model), id(model.train_function), model.run_eagerly, model.jit_compile)
+        key = (id(model), id(model.train_function))
         if key != self._made_for:
-            self._functions, self._made_for = Functions(model), key
-        if self.subject is None:
-            self.subject = _subject(model)
+            self._functions, self._made_for, self._has_run = None, key, set()
+        self._model = model
         self.is_on = True
         planned = None if steps is None or epochs is None else steps * epochs
         timeline = self.timeline
         timeline.num_planned_steps = None if planned is None else timeline.num_steps + planned
-        if self._path is not None and self._file is None:
-            self._file = RunFile(self._path, self.subject)
+
+    def _prepared(self, guarded: Guard) -> Functions | None:
+        """The functions for this model; None where it gets its weights in its first step only."""
+        model = self._model
+        if self._functions is not None or model is None:
+            return self._functions
+        places = sites(model)
+        if not all(s.layer.built for s in places if s.kind == "leaf" and isinstance(s.layer, keras.Layer)):
+            return None
+        with guarded("watching this model", fatal=True):
+            self._functions = Functions(model)
+            self.subject = self.subject or _subject(model)
+        if self._path is not None and self._file is None and self.subject is not None:
+            with guarded(f"writing {os.fspath(self._path)!r}"):
+                self._file = RunFile(self._path, self.subject)
+        return self._functions
 
     def begin_epoch(self, epoch: int) -> None:
         self.timeline.epoch = epoch
@@ -70,55 +85,63 @@ class Follower:
 
     def step(self, own: Callable[[Any], Any], iterator: Any, guarded: Guard) -> Any:
         """Run one call of the train function, watched if that can be."""
-        functions = self._functions
-        if not self.is_on or functions is None:
+        functions = self._prepared(guarded) if self.is_on else None
+        if functions is None:
+            self.timeline.num_steps += int(self._model.steps_per_execution) if self._model else 1
             return own(iterator)
-        size = _steps_per_call(functions.model)
+        size = int(functions.model.steps_per_execution)
         first = self.timeline.num_steps + 1
         due = any(self._is_due(n, self._begins_epoch and n == first) for n in range(first, first + size))
         self._wants_sample = self._wants_sample or due
         again = compiled.replayed(iterator, size)
         tapped = self._wants_sample and _will_update(functions.model)
-        done = self._tapped(functions, again, guarded) if tapped else None
-        logs, numbers, snap = done or (*self._plain(functions, own, again, guarded), None)
         self._begins_epoch = False
-        self.timeline.num_steps += size
-        if numbers is None:
-            return logs
+        found = self._attempted(functions, again, tapped, guarded)
+        if found is None:
+            self.timeline.num_steps += size
+            return own(again())
         with guarded("reading a step"):
-            self._pending.append((self.timeline.num_steps, numbers))
-            if snap is not None:
-                self._keep(snap, numbers)
-            if snap is not None or len(self._pending) >= _MAX_PENDING:
-                self._read()
+            self._taken(functions, found)
             self._look(self._next_look)
-        return logs
+        return found["logs"]
 
-    def _tapped(self, functions: Functions, again: Callable[[], Any], guarded: Guard) -> Any:
-        """A tapped step; None, and nothing done, where the model cannot be traced so."""
+    def _attempted(
+        self, functions: Functions, again: Callable[[], Any], tapped: bool, guarded: Guard
+    ) -> dict[str, Any] | None:
+        """A watched call of the train function; None, and nothing done, where it cannot be traced.
+
+        A fault while tracing has run nothing. Later ones are the user's own and are raised.
+        """
         traces = functions.num_traces
-        result = None
-        failure: Exception | None = None
-        with guarded("measuring layers: they are left out from now on"):
-            try:
-                result = functions.tapped(again())
-            except Exception as error:
-                # A fault while tracing has run nothing. Later ones are the user's own.
-                if functions.num_traces > traces or functions.has_run:
-                    failure = error
-                else:
-                    self._is_due = lambda step, begins: False
-                    self._wants_sample = False
-                    raise
-        if failure is not None:
+        try:
+            return functions.run(again(), tapped)
+        except Exception as error:
+            if functions.num_traces > traces or tapped in self._has_run:
+                raise
+            failure = error
+        finally:
+            if functions.num_traces > traces:
+                self._has_run.add(tapped)
+        if tapped:
+            self._is_due, self._wants_sample = lambda step, begins: False, False
+            with guarded("measuring layers; they are left out from now on"):
+                raise failure
+            return self._attempted(functions, again, False, guarded)
+        with guarded("watching this model", fatal=True):
             raise failure
-        functions.has_run = True
-        return result
+        return None
 
-    def _plain(
-        self, functions: Functions, own: Callable[[Any], Any], again: Callable[[], Any], guarded: Guard
-    ) -> tuple[Any, Any]:
-        return functions.plain(again())
+    def _taken(self, functions: Functions, found: dict[str, Any]) -> None:
+        """Take over what a call handed out."""
+        numbers = functions.numbers_of(found)
+        for row in numbers:
+            self.timeline.num_steps += 1
+            self._pending.append((self.timeline.num_steps, row))
+        snap = functions.snap_of(found)
+        if snap is not None and numbers:
+            self._keep(snap, numbers[-1])
+        if snap is not None or len(self._pending) >= _MAX_PENDING:
+            self._read()
 
     def _keep(self, snap: Snap, numbers: Any) -> None:
         known = compiled.numbers(numbers.numpy())
@@ -135,7 +158,6 @@ class Follower:
             known.gradient_norm if np.isfinite(known.gradient_norm) else None,
             snap.layers,
         )
-        self._last = snap
         self.timeline.add_snapshot(sampled)
         if self._file is not None:
             self._file.snapshot(sampled, self.timeline.deaths.found())
@@ -237,12 +259,8 @@ def _loss_name(model: keras.Model) -> str:
     return loss_name(found._user_loss) if found is not None else f"{type(model).__name__}.train_step"
 
 
-def _steps_per_call(model: keras.Model) -> int:
-    return int(model.steps_per_execution)
-
-
 def _will_update(model: keras.Model) -> bool:
     """Whether the next step changes the weights: of accumulated gradients only the last one does."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     every = getattr(optimizer, "gradient_accumulation_steps", None)
-    return not every or (int(optimizer.iterations) + 1) % every == 0
+    return not every or (int(optimizer._iterations) + 1) % every == 0

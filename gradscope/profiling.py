@@ -86,7 +86,7 @@ def model_card(model: keras.Model, places: tuple[Site, ...], source: str | None)
         name=model.name,
         class_=type(model).__name__,
         num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
-        num_params=model.count_params(),
+        num_params=sum(math.prod(v.shape) for v in model.weights),  # count_params wants it built
         source=source,
         optimizer=None if optimizer is None else type(optimizer).__name__,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,

@@ -135,6 +135,10 @@ class Rows:
         """Whether `value` is a tensor that can be noted; here, one that holds values."""
         return type(value) is _EAGER  # isinstance would ask several abstract classes each time
 
+    def counts(self, value: Any) -> bool:
+        """Whether entries of `value` inside a recurrent step can be counted."""
+        return self.sees(value) and bool(value.dtype.is_floating)
+
     def add(self, key: tuple[str, str], value: Any) -> None:
         """Add a tensor's entries to those of `key`."""
         self.reducer.add(key, as_array(value))
