@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -20,7 +21,6 @@ from gradscope.schedules import schedule
 from gradscope.watch import Watch
 
 OnFinding = str | Callable[[Event], None]
-MAX_LOGS = 3
 
 
 class Monitor(keras.callbacks.Callback):
@@ -79,6 +79,7 @@ class Monitor(keras.callbacks.Callback):
         self._follower = Follower(
             schedule(log_freq),
             Watch(select=select, ignore=ignore, thresholds=thresholds),
+            self._guarded,
             path=path,
             board=_board(tensorboard),
         )
@@ -88,24 +89,30 @@ class Monitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: Any = None) -> None:
         params = self.params or {}
+        steps, epochs = params.get("steps"), params.get("epochs")
+        planned = None if steps is None or epochs is None else steps * epochs
+        self._begin(planned)
+
+    def _begin(self, planned: int | None) -> None:
         with self._guarded("watching this model", fatal=True):
-            self._follower.begin(self.model, params.get("steps"), params.get("epochs"))
+            self._follower.begin(self.model, planned)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._follower.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._follower.is_on:
-            own = self.model.train_function
-            self.model.train_function = lambda iterator: self._run(own, iterator)
+            # It gives the model its own one back before it does anything else.
+            self.model.train_function = functools.partial(self._run, self._follower.own)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self._follower.is_on:
+            return
         with self._guarded("the end of an epoch"):
-            validation = (logs or {}).get("val_loss")
-            self._follower.end_epoch(epoch, validation)
+            self._follower.end_epoch(epoch, (logs or {}).get("val_loss"))
             if logs is not None:
                 logs.update(self._follower.aggregates())
-        if self._html is not None and self._follower.is_on:
+        if self._html is not None:
             with self._guarded(f"writing {os.fspath(self._html)!r}"):
                 write_atomically(self._html, self.report().to_html())
         self._act()
@@ -128,10 +135,8 @@ class Monitor(keras.callbacks.Callback):
         self.set_model(model)
         model.make_train_function()
         own = model.train_function
-        with self._guarded("watching this model", fatal=True):
-            self._follower.begin(model, None, None)
-        if self._follower.is_on:
-            model.train_function = lambda iterator: self._run(own, iterator, keep=True)
+        self._begin(None)
+        model.train_function = functools.partial(self._run, own, keep=True)
         try:
             yield self
         finally:
@@ -165,7 +170,7 @@ class Monitor(keras.callbacks.Callback):
         """One call of the train function; the model gets its own back first."""
         if not keep:
             self.model.train_function = own
-        logs = self._follower.step(own, iterator, self._guarded)
+        logs = self._follower.step(own, iterator)
         self._act()
         return logs
 
@@ -190,7 +195,9 @@ class Monitor(keras.callbacks.Callback):
             if what not in self._faults:
                 self._faults.add(what)
                 end = "The training goes on unwatched." if fatal else "The training goes on."
-                warnings.warn(f"gradscope.Monitor failed at {what}: {one_line(error)} {end}", stacklevel=2)
+                warnings.warn(
+                    f"gradscope.Monitor failed at {what}: {one_line(error)} {end}", stacklevel=2
+                )
 
 
 def _board(directory: str | os.PathLike[str] | None) -> Any:

@@ -27,7 +27,7 @@ from gradscope.recurrence import recurrent_patches
 from gradscope.rows import Rows
 from gradscope.structure import Site, sites
 from gradscope.taps import patches
-from gradscope.weights import ratio, rescaled, weight_profile
+from gradscope.weights import rescaled, weight_profile
 
 _local = threading.local()  # replicas of a distributed model are traced by a thread each
 
@@ -57,13 +57,17 @@ class Functions:
         self._trainable = {id(_inner(v)) for v in model.trainable_weights}
         self._plans: dict[Any, tuple[int, traced.Plan, list[bool]]] = {}
         self._captured: Captured | None = None
+        self._fault: Exception | None = None
         self.num_traces = 0
         _warm_up(self.sites)
         # Of a call that takes several steps only the last one's outputs come out of the function.
         size = int(model.steps_per_execution)
         self._ring: tuple[Any, Any] | None = None
         if size > 1 and model.distribute_strategy.num_replicas_in_sync == 1:
-            self._ring = tf.Variable(tf.zeros([size, 4]), trainable=False), tf.Variable(0, trainable=False)
+            self._ring = (
+                tf.Variable(tf.zeros([size, 4]), trainable=False),
+                tf.Variable(0, trainable=False),
+            )
         self._plain = model._make_function(self._plain_step)
         self._tapped = model._make_function(self._tapped_step)
         self._patches = patches(self.sites, _Current(), recurrent_patches)  # type: ignore[arg-type]
@@ -79,6 +83,9 @@ class Functions:
 
     def numbers_of(self, found: dict[str, Any]) -> list[Any]:
         """The numbers of each step of a call, as tensors that are read later."""
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
         if self._ring is None:
             return [found["numbers"]]
         ring, count = self._ring
@@ -102,35 +109,65 @@ class Functions:
         logs, calls = self._stepped(data)
         losses, gradients = self._read(calls)
         self.num_traces += 1
-        return {"logs": logs, "numbers": self._noted(_numbers(losses, gradients.values(), scale, rate))}
+        return {
+            "logs": logs,
+            "numbers": self._noted(_numbers(losses, gradients.values(), scale, rate)),
+        }
 
     def _tapped_step(self, data: Any) -> dict[str, Any]:
-        eager = tf.executing_eagerly()
-        rows = Rows() if eager else traced.TracedRows(tf.compat.v1.get_default_graph())
-        rows.begin_pass(_num_samples(data) if eager else 0)
-        rate, scale = self._settings()
+        if tf.executing_eagerly():
+            return self._eager_step(data)
+        rows = traced.TracedRows(tf.compat.v1.get_default_graph())
         before = [tf.identity(value_of(v)) for v in self.weights]
-        _local.rows = rows
-        try:
-            logs, calls = self._stepped(data)
-        finally:
-            _local.rows = None
+        rate, scale = self._settings()
+        logs, calls = self._stepped(data, rows)
         losses, gradients = self._read(calls)
-        reached = [id(_inner(v)) in gradients for v in self.weights]
-        for number, (variable, old) in enumerate(zip(self.weights, before, strict=True)):
-            rows.add(("value", number), old)
-            if id(_inner(variable)) in self._trainable:
-                rows.add(("update", number), value_of(variable) - old)
-            if reached[number]:
-                rows.add(("gradient", number), tf.convert_to_tensor(gradients[id(_inner(variable))]))
+        reached = self._note_weights(rows, before, gradients)
+        watched = self._handed_out(rows, reached)
+        labels = self._labels(data)
+        if labels is not None:
+            watched["labels"] = labels
         numbers = self._noted(_numbers(losses, gradients.values(), scale, rate))
-        watched: dict[str, Any] = {}
-        if isinstance(rows, traced.TracedRows):
-            watched = self._handed_out(rows, reached)
-        else:
-            self._captured = Captured(rows, (), [True if r else None for r in reached], float(scale))
         self.num_traces += 1
         return {"logs": logs, "numbers": numbers, "watched": watched}
+
+    def _eager_step(self, data: Any) -> dict[str, Any]:
+        """A step that is run as it is read: a fault of ours must not lose it."""
+        rows = Rows()
+        rows.begin_pass(_num_samples(data))
+        before = [tf.identity(value_of(v)) for v in self.weights]
+        rate, scale = self._settings()
+        try:
+            logs, calls = self._stepped(data, rows)
+        except Exception as error:
+            logs, calls = self._stepped(data)
+            self._fault = error
+        self.num_traces += 1
+        try:
+            losses, gradients = self._read(calls)
+            reached = self._note_weights(rows, before, gradients)
+            self._captured = Captured(rows, (), [r or None for r in reached], float(scale))
+            numbers = self._noted(_numbers(losses, gradients.values(), scale, rate))
+            return {"logs": logs, "numbers": numbers, "watched": {}}
+        except Exception as error:
+            self._fault = error
+            return {"logs": logs}
+
+    def _note_weights(self, rows: Rows, before: list[Any], gradients: dict[int, Any]) -> list[bool]:
+        """Note values before the step, gradients and changes; which weights have a gradient."""
+        ids = [id(_inner(v)) for v in self.weights]
+        for number, (variable, old) in enumerate(zip(self.weights, before, strict=True)):
+            rows.add(("value", number), old)
+            if ids[number] in self._trainable:
+                rows.add(("update", number), value_of(variable) - old)
+            if ids[number] in gradients:
+                rows.add(("gradient", number), tf.convert_to_tensor(gradients[ids[number]]))
+        return [id in gradients for id in ids]
+
+    def _labels(self, data: Any) -> Any:
+        """The labels where a constant prediction's loss follows from them alone, else None."""
+        plain = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], tf.Tensor)
+        return data[1] if plain and _num_replicas() == 1 and not self.model.losses else None
 
     def _handed_out(self, rows: traced.TracedRows, reached: list[bool]) -> dict[str, Any]:
         single = _num_replicas() == 1
@@ -142,20 +179,20 @@ class Functions:
             found = {name: context.all_gather(x[None], axis=0) for name, x in found.items()}
         return {**found, "plan": tf.constant(number)}
 
-    def _stepped(self, data: Any) -> tuple[Any, list[Any]]:
+    def _stepped(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
         """The model's own step, and the gradients that were asked of tapes meanwhile."""
-        _local.calls = calls = []
+        calls: list[Any] = []
+        _local.calls, _local.rows = calls, rows
         try:
             return self.model.train_step(data), calls
         finally:
-            _local.calls = None
+            _local.calls = _local.rows = None
 
     def _settings(self) -> tuple[Any, Any]:
         """The learning rate and the loss scale that the step is about to be taken with."""
-        found = [o for o in _optimizers(self.model)]
-        if not found:
+        optimizer = next(_optimizers(self.model), None)
+        if optimizer is None:
             return tf.constant(np.nan), tf.constant(1.0)
-        optimizer = found[0]
         rate = tf.cast(tf.convert_to_tensor(optimizer.learning_rate), tf.float32)
         scale: Any = optimizer.loss_scale_factor or 1.0
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
@@ -192,6 +229,10 @@ class Snap:
         number = int(self._found["plan"])
         return next(plan for n, plan, _ in self._functions._plans.values() if n == number)
 
+    def labels(self) -> np.ndarray | None:
+        """Those of the batch, where `Functions` hands them out."""
+        return self._found.get("labels")
+
     def dead(self) -> tuple[tuple[tuple[str, int], ...], np.ndarray]:
         """(row, number of units) of every rectifier, and which of all their units are dead."""
         if self._captured is not None:
@@ -221,19 +262,10 @@ class Snap:
             )
         return tuple(profiling.layer_profiles(functions.sites, captured, profiles))
 
-    def update_ratio(self) -> float | None:
-        """The median over trainable weights of ||update|| / ||value||."""
-        captured = self._captured or self._filled()
-        stats = captured.rows.reducer.stats
-        numbers = range(len(self._functions.weights))
-        ratios = [ratio(stats(("update", n)), stats(("value", n))) for n in numbers]
-        known = [r for r in ratios if r is not None]
-        return float(np.median(known)) if known else None
-
     def _filled(self) -> Captured:
         number = int(self._found["plan"])
         _, plan, reached = next(p for p in self._functions._plans.values() if p[0] == number)
-        found = {k: v for k, v in self._found.items() if k != "plan"}
+        found = {k: v for k, v in self._found.items() if k not in ("plan", "labels")}
         gathered = found["counts"].ndim > 1
         replicas = (
             [{k: v[r] for k, v in found.items()} for r in range(len(found["counts"]))]
@@ -254,11 +286,29 @@ class Snap:
 _OF_WEIGHTS = ("value", "gradient", "update")
 
 
+class _NoRows:
+    """Where no step is being tapped: taps let everything pass."""
+
+    active = ()
+
+    @staticmethod
+    def sees(value: Any) -> bool:
+        return False
+
+    @staticmethod
+    def enter(site: Any, origins: Any) -> None:
+        pass
+
+    @staticmethod
+    def leave() -> None:
+        pass
+
+
 class _Current:
     """Stands for the rows of the thread that is tracing."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(_local.rows, name)
+        return getattr(getattr(_local, "rows", None) or _NoRows, name)
 
 
 def _inner(variable: Any) -> Any:
@@ -292,7 +342,9 @@ def _numbers(losses: list[Any], gradients: Any, scale: Any, rate: Any) -> Any:
     """Loss, squared gradient norm (both still scaled), scale and learning rate, float32 (4,)."""
     loss = sum((tf.reduce_sum(tf.cast(t, tf.float32)) for t in losses), tf.constant(0.0))
     squares = [2.0 * tf.nn.l2_loss(_summable(g)) for g in gradients]
-    return tf.stack([loss if losses else tf.constant(np.nan), tf.add_n(squares or [0.0]), scale, rate])
+    return tf.stack(
+        [loss if losses else tf.constant(np.nan), tf.add_n(squares or [0.0]), scale, rate]
+    )
 
 
 def _summable(gradient: Any) -> Any:

@@ -12,7 +12,9 @@ import keras
 import numpy as np
 
 from gradscope import compiled, profiling, runs
+from gradscope.baselines import constant_loss
 from gradscope.compiled import Functions, Snap
+from gradscope.objectives import loss_name
 from gradscope.records import DataCard, Event, LossCard
 from gradscope.report import Report
 from gradscope.runs import RunFile, Subject
@@ -22,206 +24,96 @@ from gradscope.timeline import Sampled, Timeline
 from gradscope.watch import Watch
 
 Guard = Callable[..., AbstractContextManager[None]]
+TrainFunction = Callable[[Any], Any]
 
 _MAX_PENDING = 64  # steps whose numbers were not read yet
-_LOOK_EVERY = (8, 64)  # steps between looks: from the start, and of a long run
+_LOOK_EVERY = (8, 64)  # steps between looks: at the start, and in a long run
+_MAX_LABELS = 4096  # enough for the frequencies of classes
 
 
 class Follower:
     """The part of a Monitor that knows one run; reports of it stay after the run."""
 
-    def __init__(self, is_due: Schedule, watch: Watch, *, path: Any, board: Any) -> None:
+    def __init__(
+        self, is_due: Schedule, watch: Watch, guarded: Guard, *, path: Any, board: Any
+    ) -> None:
         self.watch = watch
         self.timeline = Timeline()
         self.subject: Subject | None = None
+        self.own: TrainFunction | None = None  # the model's train function
         self.is_on = False
         self._is_due = is_due
+        self._guarded = guarded
         self._path: str | os.PathLike[str] | None = path
         self._board = board
         self._file: RunFile | None = None
-        self._model: keras.Model | None = None
+        self._model: Any = None
         self._functions: Functions | None = None
-        self._made_for: tuple[Any, ...] = ()
         self._has_run: set[bool] = set()  # plain, tapped
         self._pending: list[tuple[int, Any]] = []
         self._events: list[Event] = []
+        self._labels: list[np.ndarray] = []
+        self._num_samples = 0
         self._begins_epoch = True
         self._wants_sample = False
         self._next_look = _LOOK_EVERY[0]
         self._epoch_start = 0
 
-    def begin(self, model: keras.Model, steps: int | None, epochs: int | None) -> None:
-        """A `fit`, or a loop, starts; steps count on from those before."""
-        self.is_on = False
-        key = (id(model), id(model.train_function))
-        if key != self._made_for:
-            self._functions, self._made_for, self._has_run = None, key, set()
-        self._model = model
-        self.is_on = True
-        planned = None if steps is None or epochs is None else steps * epochs
-        timeline = self.timeline
-        timeline.num_planned_steps = None if planned is None else timeline.num_steps + planned
+    # What fit does
 
-    def _prepared(self, guarded: Guard) -> Functions | None:
-        """The functions for this model; None where it gets its weights in its first step only."""
-        model = self._model
-        if self._functions is not None or model is None:
-            return self._functions
-        places = sites(model)
-        if not all(s.layer.built for s in places if s.kind == "leaf" and isinstance(s.layer, keras.Layer)):
-            return None
-        with guarded("watching this model", fatal=True):
-            self._functions = Functions(model)
-            self.subject = self.subject or _subject(model)
-        if self._path is not None and self._file is None and self.subject is not None:
-            with guarded(f"writing {os.fspath(self._path)!r}"):
-                self._file = RunFile(self._path, self.subject)
-        return self._functions
+    def begin(self, model: keras.Model, num_planned_steps: int | None) -> None:
+        """A `fit`, or a loop, starts; steps count on from those before."""
+        if model is not self._model or model.train_function is not self.own:
+            self._model, self.own = model, model.train_function
+            self._functions, self._has_run = None, set()
+        self.is_on = True
+        timeline = self.timeline
+        if num_planned_steps is not None:
+            num_planned_steps += timeline.num_steps
+        timeline.num_planned_steps = num_planned_steps
 
     def begin_epoch(self, epoch: int) -> None:
         self.timeline.epoch = epoch
         self._begins_epoch = True
         self._epoch_start = self.timeline.num_steps
 
-    def step(self, own: Callable[[Any], Any], iterator: Any, guarded: Guard) -> Any:
+    def step(self, own: TrainFunction, iterator: Any) -> Any:
         """Run one call of the train function, watched if that can be."""
-        functions = self._prepared(guarded) if self.is_on else None
-        if functions is None:
-            self.timeline.num_steps += int(self._model.steps_per_execution) if self._model else 1
-            return own(iterator)
-        size = int(functions.model.steps_per_execution)
+        size = int(self._model.steps_per_execution)
+        functions = self._prepared() if self.is_on else None
         first = self.timeline.num_steps + 1
-        due = any(self._is_due(n, self._begins_epoch and n == first) for n in range(first, first + size))
+        due = any(
+            self._is_due(n, self._begins_epoch and n == first) for n in range(first, first + size)
+        )
+        self._begins_epoch = False
         self._wants_sample = self._wants_sample or due
         again = compiled.replayed(iterator, size)
-        tapped = self._wants_sample and _will_update(functions.model)
-        self._begins_epoch = False
-        found = self._attempted(functions, again, tapped, guarded)
-        if found is None:
+        found = None
+        if functions is not None:
+            tapped = self._wants_sample and _will_update(self._model)
+            found = self._attempted(functions, again, tapped)
+        if functions is None or found is None:
             self.timeline.num_steps += size
             return own(again())
-        with guarded("reading a step"):
-            self._taken(functions, found)
+        with self._guarded("reading a step"):
+            self._take(functions, found)
             self._look(self._next_look)
         return found["logs"]
 
-    def _attempted(
-        self, functions: Functions, again: Callable[[], Any], tapped: bool, guarded: Guard
-    ) -> dict[str, Any] | None:
-        """A watched call of the train function; None, and nothing done, where it cannot be traced.
-
-        A fault while tracing has run nothing. Later ones are the user's own and are raised.
-        """
-        traces = functions.num_traces
-        try:
-            return functions.run(again(), tapped)
-        except Exception as error:
-            if functions.num_traces > traces or tapped in self._has_run:
-                raise
-            failure = error
-        finally:
-            if functions.num_traces > traces:
-                self._has_run.add(tapped)
-        if tapped:
-            self._is_due, self._wants_sample = lambda step, begins: False, False
-            with guarded("measuring layers; they are left out from now on"):
-                raise failure
-            return self._attempted(functions, again, False, guarded)
-        with guarded("watching this model", fatal=True):
-            raise failure
-        return None
-
-    def _taken(self, functions: Functions, found: dict[str, Any]) -> None:
-        """Take over what a call handed out."""
-        numbers = functions.numbers_of(found)
-        for row in numbers:
-            self.timeline.num_steps += 1
-            self._pending.append((self.timeline.num_steps, row))
-        snap = functions.snap_of(found)
-        if snap is not None and numbers:
-            self._keep(snap, numbers[-1])
-        if snap is not None or len(self._pending) >= _MAX_PENDING:
-            self._read()
-
-    def _keep(self, snap: Snap, numbers: Any) -> None:
-        known = compiled.numbers(numbers.numpy())
-        if known.is_skipped:
-            return
-        self._wants_sample = False
-        snap.scale = known.scale
-        units, dead = snap.dead()
-        self.timeline.deaths.add(self.timeline.num_steps, units, dead)
-        sampled = Sampled(
-            self.timeline.num_steps,
-            self.timeline.epoch,
-            known.loss if np.isfinite(known.loss) else None,
-            known.gradient_norm if np.isfinite(known.gradient_norm) else None,
-            snap.layers,
-        )
-        self.timeline.add_snapshot(sampled)
-        if self._file is not None:
-            self._file.snapshot(sampled, self.timeline.deaths.found())
-        if self._board is not None:
-            self._board.write(sampled.snapshot())
-
-    def _read(self) -> None:
-        """Take over the numbers of the steps since the last time."""
-        pending, self._pending = self._pending, []
-        rows = []
-        for step, tensor in pending:
-            known = compiled.numbers(tensor.numpy())
-            row = (
-                known.loss,
-                None if known.is_skipped else known.gradient_norm,
-                known.learning_rate if np.isfinite(known.learning_rate) else None,
-            )
-            rows.append(row)
-            for name, value in zip(runs.CURVES, row, strict=True):
-                if value is not None:
-                    getattr(self.timeline, name).add(step, value)
-            if not np.isfinite(known.loss):
-                self._next_look = min(self._next_look, step)
-        if self._file is not None and rows:
-            self._file.steps(self.timeline.num_steps, rows, self.timeline.num_planned_steps)
-
-    def _look(self, at: int) -> None:
-        """Let the watch look, now and then: often at the start, later every 64 steps."""
-        step = self.timeline.num_steps
-        if step < at or self.subject is None:
-            return
-        least, most = _LOOK_EVERY
-        self._next_look = step + max(least, min(most, step // 8))
-        if self._pending:
-            self._read()
-        events = self.watch.look(runs.profile(self._seen(), self.timeline))
-        for event in events:
-            self.timeline.add_event(event)
-            if self._file is not None:
-                self._file.event(event)
-        self._events += events
-
-    def _seen(self) -> Subject:
-        assert self.subject is not None
-        num_batches = self.timeline.num_steps
-        return replace(self.subject, data=replace(self.subject.data, num_batches=num_batches))
-
     def end_epoch(self, epoch: int, validation: float | None) -> None:
-        if not self.is_on:
-            return
         self._read()
         self.timeline.end_epoch(epoch, validation)
-        if self._file is not None:
-            self._file.epoch(self.timeline.num_steps, epoch, validation)
-        if self.timeline.num_steps:
-            self._look(0)
+        self._append(lambda file: file.epoch(self.timeline.num_steps, epoch, validation))
+        self._look(0)
 
     def end(self) -> None:
-        if self.is_on:
-            self._read()
+        self._read()
         self.is_on = False
 
+    # What a user asks for
+
     def aggregates(self) -> dict[str, float]:
-        """What goes into the logs of an epoch."""
+        """What goes into the logs of an epoch: three numbers at most."""
         found = {
             "gradient_norm": self.timeline.gradient_norm.mean_since(self._epoch_start),
             "dead_fraction": self.timeline.deaths.fraction(),
@@ -242,6 +134,134 @@ class Follower:
         self._read()
         return runs.report(self._seen(), self.timeline, select, ignore, limits)
 
+    # How it is done
+
+    def _prepared(self) -> Functions | None:
+        """The functions for this model; None where it gets its weights in its first step only."""
+        if self._functions is not None:
+            return self._functions
+        layers = [s.layer for s in sites(self._model) if s.kind in ("leaf", "recurrent")]
+        if not all(layer.built for layer in layers if isinstance(layer, keras.Layer)):
+            return None
+        with self._guarded("watching this model", fatal=True):
+            self._functions = Functions(self._model)
+            self.subject = self.subject or _subject(self._model)
+        if self._path is not None and self._file is None and self.subject is not None:
+            with self._guarded(f"writing {os.fspath(self._path)!r}"):
+                self._file = RunFile(self._path, self.subject)
+        return self._functions
+
+    def _attempted(
+        self, functions: Functions, again: Callable[[], Any], tapped: bool
+    ) -> dict[str, Any] | None:
+        """A watched call of the train function; None, and nothing done, where it cannot be traced.
+
+        A fault while tracing has run nothing. Later ones are the user's own and are raised.
+        """
+        traces = functions.num_traces
+        try:
+            return functions.run(again(), tapped)
+        except Exception as error:
+            if functions.num_traces > traces or tapped in self._has_run:
+                raise
+            failure = error
+        finally:
+            if functions.num_traces > traces:
+                self._has_run.add(tapped)
+        if tapped:
+            self._is_due, self._wants_sample = (lambda step, begins: False), False
+            with self._guarded("measuring layers, which are left out from now on"):
+                raise failure
+            return self._attempted(functions, again, False)
+        with self._guarded("watching this model", fatal=True):
+            raise failure
+        return None
+
+    def _take(self, functions: Functions, found: dict[str, Any]) -> None:
+        """Take over what a call handed out."""
+        numbers = functions.numbers_of(found)
+        for row in numbers:
+            self.timeline.num_steps += 1
+            self._pending.append((self.timeline.num_steps, row))
+        snap = functions.snap_of(found)
+        if snap is not None and numbers:
+            self._keep(snap, compiled.numbers(numbers[-1].numpy()))
+        if snap is not None or len(self._pending) >= _MAX_PENDING:
+            self._read()
+
+    def _keep(self, snap: Snap, known: compiled.Numbers) -> None:
+        """Keep a snapshot; one of a step that the optimizer left out is taken anew."""
+        if known.is_skipped:
+            return
+        self._wants_sample = False
+        snap.scale = known.scale
+        timeline = self.timeline
+        timeline.deaths.add(timeline.num_steps, *snap.dead())
+        self._note_labels(snap.labels())
+        loss = known.loss if np.isfinite(known.loss) else None
+        norm = known.gradient_norm if np.isfinite(known.gradient_norm) else None
+        sampled = Sampled(timeline.num_steps, timeline.epoch, loss, norm, snap.layers)
+        timeline.add_snapshot(sampled)
+        self._append(lambda file: file.snapshot(sampled, timeline.deaths.found()))
+        if self._board is not None:
+            with self._guarded("writing for TensorBoard"):
+                self._board.write(sampled.snapshot())
+
+    def _note_labels(self, labels: np.ndarray | None) -> None:
+        """What a constant prediction would reach, from the labels seen so far."""
+        if labels is None or sum(len(part) for part in self._labels) >= _MAX_LABELS:
+            return
+        self._labels.append(labels)
+        name = self.subject.loss.name if self.subject else ""
+        known = constant_loss(_FULL_NAMES.get(name, name), np.concatenate(self._labels))
+        self.timeline.constant_loss = known
+        if known is not None:
+            self._append(lambda file: file.constant_loss(known))
+
+    def _read(self) -> None:
+        """Take over the numbers of the steps since the last time."""
+        pending, self._pending = self._pending, []
+        rows: list[tuple[float | None, ...]] = []
+        for step, tensor in pending:
+            known = compiled.numbers(tensor.numpy())
+            norm = None if known.is_skipped else known.gradient_norm
+            rate = known.learning_rate if np.isfinite(known.learning_rate) else None
+            rows.append((known.loss, norm, rate))
+            for name, value in zip(runs.CURVES, rows[-1], strict=True):
+                if value is not None:
+                    getattr(self.timeline, name).add(step, value)
+            if not np.isfinite(known.loss):
+                self._next_look = min(self._next_look, step)
+        if rows:
+            last, planned = pending[-1][0], self.timeline.num_planned_steps
+            self._append(lambda file: file.steps(last, rows, planned))
+
+    def _look(self, at: int) -> None:
+        """Let the watch look, now and then: often at the start, later every 64 steps."""
+        step = self.timeline.num_steps
+        if step < max(at, 1) or self.subject is None:
+            return
+        least, most = _LOOK_EVERY
+        self._next_look = step + max(least, min(most, step // 8))
+        self._read()
+        for event in self.watch.look(runs.profile(self._seen(), self.timeline)):
+            self.timeline.add_event(event)
+            self._events.append(event)
+            self._append(lambda file, event=event: file.event(event))  # type: ignore[misc]
+
+    def _append(self, write: Callable[[RunFile], None]) -> None:
+        """Write to the run's file, if there is one; after a fault there is none any more."""
+        file, self._file = self._file, None
+        if file is not None:
+            with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
+                write(file)
+                self._file = file
+
+    def _seen(self) -> Subject:
+        assert self.subject is not None
+        num_batches = self.timeline.num_steps
+        return replace(self.subject, data=replace(self.subject.data, num_batches=num_batches))
+
 
 def _subject(model: keras.Model) -> Subject:
     return Subject(
@@ -252,15 +272,28 @@ def _subject(model: keras.Model) -> Subject:
     )
 
 
+# As a user may write them in compile(loss=...).
+_FULL_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
+
+
 def _loss_name(model: keras.Model) -> str:
-    from gradscope.objectives import loss_name
-
+    """The compiled loss by name; another name where it is not the plain mean of that loss."""
     found = getattr(model, "_compile_loss", None)
-    return loss_name(found._user_loss) if found is not None else f"{type(model).__name__}.train_step"
+    if found is None:
+        return f"{type(model).__name__}.train_step"
+    given = found._user_loss
+    name = loss_name(given)
+    settings = given.get_config() if isinstance(given, keras.losses.Loss) else {}
+    if settings.get("label_smoothing") or settings.get("reduction", "mean") not in _MEANS:
+        return f"{type(given).__name__}({name})"
+    return name
 
 
-def _will_update(model: keras.Model) -> bool:
-    """Whether the next step changes the weights: of accumulated gradients only the last one does."""
+_MEANS = ("mean", "sum_over_batch_size", "mean_with_sample_weight")
+
+
+def _will_update(model: Any) -> bool:
+    """Whether the next step changes the weights: of accumulated gradients the last one does."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
     every = getattr(optimizer, "gradient_accumulation_steps", None)
     return not every or (int(optimizer._iterations) + 1) % every == 0

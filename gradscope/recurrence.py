@@ -62,7 +62,9 @@ def _loop(
 
     def zeros(role: str) -> list[Any]:
         return [
-            _zeros(shape, state, anchor, functools.partial(rows.note_states, row, role, n, backwards))
+            _zeros(
+                shape, state, anchor, functools.partial(rows.note_states, row, role, n, backwards)
+            )
             for n, state in enumerate(keras.tree.flatten(states))
         ]
 

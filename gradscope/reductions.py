@@ -1,9 +1,10 @@
 """Statistics of tensors inside a compiled function: reduced where they are, handed out as numbers.
 
 Of each tensor the sum, the largest magnitude and the squares are over all entries, in float32, with
-the squares taken of entries over the largest, so that those of 1e-30 do not vanish. Counts by octave
-(and from them the shares of zeros and of non-finite entries) are over an even sample of about 2,048
-entries where there are more. All of it is plain tensor operations, so XLA can compile it.
+the squares taken of entries over the largest, so that those of 1e-30 do not vanish. Counts by
+octave (and from them the shares of zeros and of non-finite entries) are over an even sample of
+about 2,048 entries where there are more. All of it is plain tensor operations, so XLA can compile
+it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def stride_for(size: int, wanted: int = SAMPLE) -> int:
     """A prime step (1 for few entries) that takes about `wanted` of `size`, from all channels."""
     if size < 2 * wanted:
         return 1
-    larger = _PRIMES[_PRIMES >= size // wanted]
+    larger = _PRIMES[size // wanted <= _PRIMES]
     return int(larger[0]) if larger.size else (size // wanted) | 1
 
 
@@ -79,7 +80,8 @@ def assumed_size(shape: Any) -> int:
 def _octaves(tensors: Sequence[Any], flat: list[Any]) -> Any:
     """Counts of the exponent fields of a sample of each tensor, (tensors, 256)."""
     samples = [
-        x[:: stride_for(assumed_size(tensor.shape))] for x, tensor in zip(flat, tensors, strict=True)
+        x[:: stride_for(assumed_size(tensor.shape))]
+        for x, tensor in zip(flat, tensors, strict=True)
     ]
     lengths = tf.stack([tf.size(s) for s in samples])
     joined = tf.concat(samples, axis=0)

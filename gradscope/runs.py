@@ -101,12 +101,12 @@ class RunFile:
         self._line({"schema": SCHEMA, **to_plain(subject)})
         self._next_snapshot = 0
 
-    def steps(
-        self, last: int, values: list[tuple[float | None, ...]], planned: int | None
-    ) -> None:
+    def steps(self, last: int, values: list[tuple[float | None, ...]], planned: int | None) -> None:
         """Numbers of the steps up to `last`, in the order of `CURVES`; unknown ones are null."""
         columns = zip(*values, strict=True)
-        rounded = {n: [_number(v) for v in column] for n, column in zip(CURVES, columns, strict=True)}
+        rounded = {
+            n: [_number(v) for v in column] for n, column in zip(CURVES, columns, strict=True)
+        }
         self._line({"steps": last, "planned": planned, **rounded})
 
     def snapshot(self, sampled: Sampled, deaths: tuple[Death, ...]) -> None:
@@ -122,7 +122,9 @@ class RunFile:
 
     def epoch(self, step: int, number: int, validation: float | None) -> None:
         known = None if validation is None else _rounded(validation)
-        self._line({"epoch": number, "step": step, "validated": validation is not None, "loss": known})
+        self._line(
+            {"epoch": number, "step": step, "validated": validation is not None, "loss": known}
+        )
 
     def event(self, event: Event) -> None:
         self._line({"event": to_plain(event)})
@@ -182,7 +184,9 @@ def read_run(path: str | os.PathLike[str]) -> Report:
     except OSError as error:
         raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
     if not is_run(lines[0]):
-        raise UnreadableError(f"{name!r} is not a run's file. Expected one that Monitor(path=) wrote.")
+        raise UnreadableError(
+            f"{name!r} is not a run's file. Expected one that Monitor(path=) wrote."
+        )
     timeline = Timeline()
     try:
         subject = from_plain(Subject, json.loads(lines[0]))

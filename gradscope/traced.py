@@ -124,7 +124,9 @@ class Plan:
     counts: tuple[str, ...]
 
 
-def outputs(rows: TracedRows, pooled: Callable[[list[Any]], list[Any]]) -> tuple[Plan, dict[str, Any]]:
+def outputs(
+    rows: TracedRows, pooled: Callable[[list[Any]], list[Any]]
+) -> tuple[Plan, dict[str, Any]]:
     """The tensors to hand out of the graph, and what they are.
 
     Args:
@@ -216,7 +218,9 @@ def alone(tensors: list[Any]) -> list[Any]:
 def _features(value: Any, axis: int) -> Any:
     """Of what arrives: (count, zeros, mean of each feature, squared deviations), flat."""
     x = tf.cast(value, tf.float32)
-    x = tf.reshape(x if axis == -1 else tf.experimental.numpy.moveaxis(x, axis, -1), [-1, value.shape[axis]])
+    x = tf.reshape(
+        x if axis == -1 else tf.experimental.numpy.moveaxis(x, axis, -1), [-1, value.shape[axis]]
+    )
     shifted = x - x[:1]
     mean = tf.reduce_mean(shifted, axis=0)
     spread = tf.reduce_sum(tf.square(shifted - mean), axis=0)
@@ -241,7 +245,9 @@ def filled(plan: Plan, replicas: list[dict[str, np.ndarray]]) -> Rows:
         each = reductions.stats_of(found["counts"], found["moments"], found["octaves"])
         for key, stats in _merged_parts(plan.keys, each):
             rows.reducer.put(key, stats)
-    rows.rows = {id: dataclasses.replace(row, steps=[], features=None) for id, row in plan.rows.items()}
+    rows.rows = {
+        id: dataclasses.replace(row, steps=[], features=None) for id, row in plan.rows.items()
+    }
     for found in replicas:
         _fill_units(rows, plan, found)
         _fill_features(rows, plan, found)
@@ -249,7 +255,9 @@ def filled(plan: Plan, replicas: list[dict[str, np.ndarray]]) -> Rows:
     return rows
 
 
-def _merged_parts(keys: tuple[Key, ...], each: list[TensorStats | None]) -> list[tuple[Key, TensorStats]]:
+def _merged_parts(
+    keys: tuple[Key, ...], each: list[TensorStats | None]
+) -> list[tuple[Key, TensorStats]]:
     parts: dict[Key, list[TensorStats | None]] = {}
     for key, stats in zip(keys, each, strict=True):
         parts.setdefault(key, []).append(stats)
