@@ -60,7 +60,7 @@ def _loop(
     backwards = bool(layer.go_backwards)
     shape = tf.shape(sequences)[:2]
 
-    def zeros(role: str) -> list[Any]:
+    def perturbed(role: str) -> list[Any]:
         return [
             _zeros(
                 shape, state, anchor, functools.partial(rows.note_states, row, role, n, backwards)
@@ -71,7 +71,8 @@ def _loop(
     kwargs = {"training": training} if layer.cell._call_has_training_arg else {}
 
     def step(inputs: Any, held: Any) -> Any:
-        x, entering, leaving = inputs
+        x, *zeros = inputs  # one flat tuple: Keras unrolls no deeper nest
+        entering, leaving = zeros[: len(zeros) // 2], zeros[len(zeros) // 2 :]
         *own, counts = held
         own = _plus(own, entering)
         output, new = layer.cell(x, own, **kwargs)
@@ -84,7 +85,7 @@ def _loop(
     counts = tf.zeros([shape[0], NUM_COUNTS])
     last, outputs, ends = keras.src.backend.rnn(
         step,
-        (sequences, zeros("entering"), zeros("leaving")),
+        (sequences, *perturbed("entering"), *perturbed("leaving")),
         [*states, counts],
         go_backwards=layer.go_backwards,
         mask=mask,

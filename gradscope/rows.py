@@ -135,7 +135,7 @@ class Rows:
         """Whether `value` is a tensor that can be noted; here, one that holds values."""
         return type(value) is _EAGER  # isinstance would ask several abstract classes each time
 
-    def counts(self, value: Any) -> bool:
+    def can_count(self, value: Any) -> bool:
         """Whether entries of `value` inside a recurrent step can be counted."""
         return self.sees(value) and bool(value.dtype.is_floating)
 

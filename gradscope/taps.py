@@ -202,7 +202,7 @@ def _counted(function: Callable[..., Any], is_gate: bool, rows: Rows) -> Callabl
 
     @functools.wraps(function)
     def counted(z: Any, *args: Any, **kwargs: Any) -> Any:
-        if rows.active and rows.counts(z):
+        if rows.active and rows.can_count(z):
             rows.note_saturation(rows.active[-1], function, z, is_gate)
         return function(z, *args, **kwargs)
 

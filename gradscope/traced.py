@@ -41,7 +41,7 @@ class TracedRows(Rows):
             isinstance(value, tf.Tensor) and getattr(value, "graph", None) is self.graph
         )
 
-    def counts(self, value: Any) -> bool:
+    def can_count(self, value: Any) -> bool:
         return isinstance(value, tf.Tensor) and bool(value.dtype.is_floating)
 
     def add(self, key: Key, value: Any) -> None:
