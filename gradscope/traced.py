@@ -54,6 +54,9 @@ class TracedRows(Rows):
         if len(value.shape) > 1:
             self.outputs.append((row, value))
 
+    def note_positions(self, row: Row, value: Any) -> None:
+        """Left to the eager taps."""
+
     def count_preactivation(self, row: Row, value: Any) -> None:
         if row.derivative is not None:
             self.preactivations.append((row, value))
