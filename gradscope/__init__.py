@@ -17,6 +17,7 @@ from gradscope._version import __version__
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
     from gradscope.assertions import assert_healthy as assert_healthy
+    from gradscope.callback import Monitor as Monitor
     from gradscope.comparison import trial as trial
     from gradscope.differences import compare as compare
     from gradscope.errors import CannotExamineError as CannotExamineError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from gradscope.therapy import treat as treat
 
 _HOME = {
+    "Monitor": "callback",
     "analyze": "analysis",
     "apply": "operating",
     "assert_healthy": "assertions",
@@ -46,6 +48,7 @@ _HOME = {
 __all__ = [
     "CannotExamineError",
     "GradscopeError",
+    "Monitor",
     "Report",
     "UnreadableError",
     "UsageError",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -62,10 +63,10 @@ def profile(
         weights = weight_profiles(model, captured)
     terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
     return Profile(
-        model=_model_card(model, places, captured, source),
+        model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
         data=data,
         loss=_loss_card(captured, objective, terms),
-        layers=tuple(_layers(places, captured, weights)),
+        layers=tuple(layer_profiles(places, captured, weights)),
         seed=seed,
         steps=steps,
         versions=versions(),
@@ -93,18 +94,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def _model_card(
-    model: keras.Model, places: tuple[Site, ...], captured: Captured, source: str | None
+def model_card(
+    model: keras.Model, places: tuple[Site, ...], optimizers: Sequence[Any], source: str | None
 ) -> ModelCard:
-    used = [updater.optimizer for updater in captured.updaters]
-    rates = {float(optimizer.learning_rate) for optimizer in used}
+    """What a reader wants to know of the model first."""
+    rates = {float(optimizer.learning_rate) for optimizer in optimizers}
     rate = rates.pop() if len(rates) == 1 else None
-    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in used)
+    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers)
     return ModelCard(
         name=model.name,
         class_=type(model).__name__,
         num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
-        num_params=sum(math.prod(v.shape) for v in model.weights),
+        num_params=sum(math.prod(v.shape) for v in model.weights),  # count_params wants it built
         source=source,
         optimizer="+".join(kinds) or None,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,
@@ -117,7 +118,7 @@ def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, 
     return LossCard(objective.name, value if math.isfinite(value) else None, objective.note, terms)
 
 
-def _layers(
+def layer_profiles(
     places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
 ) -> list[LayerProfile]:
     """Rows in forward order; layers with weights that were never called come last."""

@@ -52,13 +52,36 @@ def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProf
     if number is not None:
         gradient = rescaled(reducer.stats(("gradient", number)), captured.loss_scale)
         update = _of_all(reducer.stats(("update", number)), math.prod(variable.shape))
+    reached = number is not None and captured.gradients[number] is not None
+    return weight_profile(
+        variable,
+        value,
+        gradient,
+        update,
+        trainable=number is not None,
+        reached=reached,
+        units=_units(variable),
+    )
+
+
+def weight_profile(
+    variable: Any,
+    value: TensorStats,
+    gradient: TensorStats | None,
+    update: TensorStats | None,
+    *,
+    trainable: bool,
+    reached: bool,
+    units: tuple[int | None, int] = (None, 0),
+) -> WeightProfile:
+    """One weight with the statistics that were made of it."""
     fans = _fans(variable.shape)
-    distinct, num_zero = _units(variable)
+    distinct, num_zero = units
     return WeightProfile(
         path=variable.path,
         shape=tuple(int(d) for d in variable.shape),
-        trainable=number is not None,
-        reached=number is not None and captured.gradients[number] is not None,
+        trainable=trainable,
+        reached=reached,
         initializer=_initializer_name(variable),
         fan_in=fans[0],
         fan_out=fans[1],
