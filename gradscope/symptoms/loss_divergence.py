@@ -11,6 +11,7 @@ from gradscope.thresholds import Threshold
 
 _ID = "loss-divergence"
 _FEWEST = 8  # steps that are judged together at least
+_MANY = 16
 _RECENT = 0.1  # of the run so far
 
 
@@ -89,15 +90,17 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         severity: Severity = "error" if recent >= limits["error_growth"] * highest else "warning"
         return [_growth(recent / highest, limits["warning_growth"], severity, history)]
     best = _best(losses.mean)
+    latest = losses.after(history.num_steps - max(_MANY, span)).mean
+    recent = float(latest.mean()) - 2 * runs.error_of_mean(latest)
     if best <= lowest / 2 and recent >= limits["warning_relapse"] * lowest:
         return [_relapse(recent, best, lowest, limits["warning_relapse"])]
     return []
 
 
 def _best(losses: np.ndarray) -> float:
-    """The lowest median of a few neighbouring bins."""
-    parts = np.array_split(losses, max(1, len(losses) // _FEWEST))
-    return min(float(np.median(part)) for part in parts)
+    """The lowest mean of neighbouring bins, of which noise alone makes none so low."""
+    parts = np.array_split(losses, max(1, len(losses) // _MANY))
+    return min(float(part.mean()) + 2 * runs.error_of_mean(part) for part in parts)
 
 
 def _not_finite(history: History) -> Finding:
