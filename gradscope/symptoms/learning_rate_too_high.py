@@ -23,8 +23,8 @@ _RECENT = 0.25  # of the run so far
     ),
     measured=(
         "Median over the kernels of the update ratio (norm of a step over norm of the kernel), the "
-        "largest of all snapshots, where the loss of the last quarter of the steps is not below that "
-        "of the best constant prediction, or of the first step where that is not known."
+        "largest of all snapshots, where the loss of the last quarter of the steps is not below "
+        "that of the best constant prediction, or of the first step where that is not known."
     ),
     silent=(
         "Long steps that learn: normalised kernels, whose scale does not matter, and the first "

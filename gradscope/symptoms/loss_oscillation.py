@@ -75,10 +75,12 @@ def _healthy() -> Profile:
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     history = runs.history_of(profile)
-    losses = runs.track(history.loss).after(history.num_steps / 2).mean[-_MOST:]
+    seen = runs.track(history.loss).after(history.num_steps / 2)
+    losses, steps = seen.mean[-_MOST:], seen.steps[-_MOST:]
     if len(losses) < _FEWEST or (losses <= 0).any():
         return []
     logs = np.log(losses)
+    spacing = (steps[-1] - steps[0]) / (len(steps) - 1)
     share, period, swing = _swings(logs)
     middle = len(logs) // 4 * 2  # even, as swings of two steps count in pairs
     level = float(np.exp(logs[middle:].mean() - logs[:middle].mean()))
@@ -99,7 +101,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
                 Evidence("level", level, limits["warning_level"], "ratio"),
             ),
             message=(
-                f"The loss swings with a period of {period:.3g} bins of its curve, which makes "
+                f"The loss swings with a period of about {period * spacing:.2g} steps, which makes "
                 f"{share:.0%} of its changes, and is {level:.2g} times what it was before."
             ),
         )

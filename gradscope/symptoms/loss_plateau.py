@@ -110,15 +110,14 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
 def _is_leaving(history: History, limits: dict[str, float]) -> bool:
     """Whether the gradient grows, or how far the output depends on the inputs."""
     seen = [v for s in history.snapshots[1:][-3:] if (v := _of_output(s.layers)) is not None]
-    if len(seen) > 1 and _BLIND <= seen[-1] < _SEEING:
-        if seen[-1] > limits["leaving_growth"] * min(seen[:-1]):
-            return True
+    growth = limits["leaving_growth"]
+    if len(seen) > 1 and _BLIND <= seen[-1] < _SEEING and seen[-1] > growth * min(seen[:-1]):
+        return True
     norms = runs.track(history.gradient_norm).after(history.num_steps / 2).mean
     if len(norms) < _BINS:
         return False
     parts = np.array_split(norms, 4)
-    before, now = float(np.median(parts[0])), float(np.median(parts[-1]))
-    return now > limits["leaving_growth"] * before
+    return bool(np.median(parts[-1]) > growth * np.median(parts[0]))
 
 
 def _variation(profile: Profile) -> float:

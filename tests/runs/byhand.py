@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,11 +33,12 @@ class Network:
     def __init__(self, rng: np.random.Generator, sizes: list[int], activation: str,
                  scale: float | None, bias: float):  # fmt: skip
         gain = (2.0 if activation == "relu" else 1.0) if scale is None else scale
-        pairs = list(zip(sizes, sizes[1:], strict=False))
+        pairs = list(itertools.pairwise(sizes))
+        fans = [a if activation == "relu" else (a + b) / 2 for a, b in pairs]
         self.kernels = [
-            rng.standard_normal((a, b)) * np.sqrt(gain / (a if activation == "relu" else (a + b) / 2))
-            for a, b in pairs
-        ]  # fmt: skip
+            rng.standard_normal(pair) * np.sqrt(gain / fan)
+            for pair, fan in zip(pairs, fans, strict=True)
+        ]
         last = len(pairs) - 1
         self.biases = [np.full(b, 0.0 if i == last else bias) for i, (_, b) in enumerate(pairs)]
         self.act, self.derivative = ACTIVATIONS[activation]
