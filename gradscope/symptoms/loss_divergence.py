@@ -7,6 +7,7 @@ import numpy as np
 from gradscope.records import Evidence, Finding, History, Profile, Severity
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._runs import example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-divergence"
@@ -18,7 +19,7 @@ _RECENT = 0.1  # of the run so far
 def _healthy() -> Profile:
     """A warm restart: the loss rises tenfold, and stays far below where it began."""
     falling = [2.3 * 0.97**n for n in range(100)]
-    return runs.example_run(falling + [1.0] * 20, constant=2.3)
+    return example_run(falling + [1.0] * 20, constant=2.3)
 
 
 @symptom(
@@ -70,7 +71,7 @@ def _healthy() -> Profile:
         "Godbole et al. 2023, Deep Learning Tuning Playbook, on training instability",
         "LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 5: rates above 2/lambda",
     ),
-    sick=lambda: runs.example_run([1.0] * 20 + [1.2**n for n in range(40)]),
+    sick=lambda: example_run([1.0] * 20 + [1.2**n for n in range(40)]),
     healthy=_healthy,
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:

@@ -11,7 +11,7 @@ import pytest
 
 from gradscope.diagnosis import diagnose
 from gradscope.records import Finding, LossTerm, Profile
-from gradscope.symptoms._history import example_noise, example_run
+from gradscope.symptoms._runs import example_noise, example_run
 
 
 def findings(id: str, profile: Profile) -> list[Finding]:
