@@ -30,7 +30,7 @@ CHRONO = "chrono LSTM"
     id="gates",
     summary="the adding problem over 100 steps: SimpleRNN against GRU and LSTM, gradient by lag",
     full=Budget(steps=250, seeds=2, size=100),
-    reduced=Budget(steps=125, seeds=2, size=40),
+    reduced=Budget(steps=200, seeds=2, size=80),
 )
 def run(budget: Budget) -> Story:
     x, y = adding(budget.size)
