@@ -65,15 +65,25 @@ def _put_back(attributes: dict[str, Any], name: str, value: Any) -> None:
 def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in layers:
-        for value in vars(layer).values():
-            if isinstance(value, tf.Variable):
-                found[id(value)] = value
+        found |= {id(v): v for value in vars(layer).values() for v in _held(value)}
     for variable in list(found.values()):
         # Keras's variable wraps one of TensorFlow's; the wrapped one is enough.
         inner = getattr(variable, "_value", None)
         if isinstance(inner, tf.Variable):
             found.pop(id(inner), None)
     return list(found.values())
+
+
+def _held(value: Any) -> Iterator[Any]:
+    """Variables in an attribute: the states of a stateful RNN are in none of Keras's lists."""
+    if isinstance(value, (tf.Variable, keras.Variable)):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _held(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _held(part)
 
 
 def value_of(variable: Any) -> tf.Tensor:
@@ -131,6 +141,8 @@ def restorers() -> list[Callable[[], None]]:
     if names is not None:
         counters = dict(names)
         restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type]
+    else:
+        restore.append(lambda: _set_global("object_name_uids", None))
     for name in ("current_call_ctx", _SEED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]

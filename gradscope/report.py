@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradscope.context import context
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.plain import from_plain, to_plain
 from gradscope.records import (
@@ -22,6 +23,7 @@ from gradscope.records import (
     LossCard,
     ModelCard,
     Prescription,
+    Profile,
     Trial,
 )
 
@@ -31,7 +33,8 @@ class Report:
     """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
 
     `prescriptions` say what to change, the first choice first; `declined` which treatments do not
-    apply and why. `thresholds` holds the bounds that were set by the user, by id.
+    apply and why. `outcome`, `kept` and `rejected` are what `treat` came to. `thresholds` holds the
+    bounds that were set by the user, by id.
     `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
     names of the fields.
     """
@@ -45,6 +48,9 @@ class Report:
     prescriptions: tuple[Prescription, ...] = ()
     declined: tuple[Declined, ...] = ()
     trials: tuple[Trial, ...] = ()
+    outcome: str | None = None
+    kept: tuple[Prescription, ...] = ()
+    rejected: tuple[Declined, ...] = ()
     history: History | None = None
     seed: int = 0
     steps: int = 0
@@ -54,9 +60,10 @@ class Report:
     schema: str = SCHEMA
 
     def to_plain(self) -> dict[str, Any]:
-        """The report as JSON data: dicts, lists, strings, finite numbers, None."""
+        """The report as JSON data (dicts, lists, strings, finite numbers, None), with `context`."""
         plain: dict[str, Any] = to_plain(self)
-        return {"schema": plain.pop("schema"), **plain}
+        profile = Profile(self.model, self.data, self.loss, self.layers)
+        return {"schema": plain.pop("schema"), **plain, **context(profile, self.thresholds)}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text; also written to `path`, all or nothing, where given."""
@@ -92,6 +99,13 @@ class Report:
             f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="gradscope report" '
             'style="width:100%;height:640px;border:0"></iframe>'
         )
+
+
+def outcome_text(report: Report) -> str:
+    """What treating came to, as plain text."""
+    from gradscope.render.outcome import render_outcome
+
+    return render_outcome(report.to_plain())
 
 
 def load_report(path: str | os.PathLike[str]) -> Report:

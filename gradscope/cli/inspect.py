@@ -17,8 +17,9 @@ from gradscope.cli.options import (
     timeout_option,
     writable,
 )
+from gradscope.cli.showing import FORMATS, show_report
 from gradscope.config import FAIL_ON, Config, find_config
-from gradscope.console import print_text, say, show, status
+from gradscope.console import say, status
 from gradscope.plain import from_plain
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["text", "json", "github"]),
+    type=click.Choice(FORMATS),
     default="text",
     show_default=True,
     help="What to print.",
@@ -81,7 +82,7 @@ def inspect(**options: Any) -> int:
         raise click.UsageError("--target names a column of --data: pass both.")
     options = settled(options, find_config(Path.cwd()))
     report = examined(options)
-    show_report(report, options["form"])
+    show_report(report, options["form"], options["fail_on"])
     write_reports(report, html=options["html"], json=options["json"])
     return exit_code(report, options["fail_on"])
 
@@ -188,18 +189,6 @@ def write_reports(report: Report, *, html: str | None, json: str | None) -> None
         report.to_json(json)
     if html:
         report.to_html(html)
-
-
-def show_report(report: Report, form: str) -> None:
-    """Print the report to stdout in the form `--format` asks for."""
-    from gradscope.render.text import print_report, render_github, render_text
-
-    if form == "json":
-        print_text(report.to_json())
-    elif form == "github":
-        print_text(render_github(report.to_plain()))
-    else:
-        show(report.to_plain(), print_report, render_text)
 
 
 COMMANDS = (inspect,)
