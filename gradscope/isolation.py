@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -13,6 +14,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 _ABSENT = object()
+_ALONE = threading.RLock()
 _SEED_GENERATOR = "global_seed_generator"
 _RESOURCE_VARIABLE = type(tf.Variable(0.0))
 _MUTATED_IN_PLACE = ("_losses", "_loss_ids")
@@ -26,9 +28,14 @@ def isolated(model: keras.Model) -> Iterator[None]:
     `tf.Variable`s held by its layers, each layer's `__dict__`, Keras's call context and global
     seed generator, and the generators of `random`, NumPy and TensorFlow. Unchanged weights are
     recognised by their buffer and not written, so a model that was only run costs no copy.
+
+    As that includes what the whole process shares, one thread is inside at a time; others wait.
+    Not covered: TensorFlow's old stateful operations (`tf.random.normal`), whose generators live in
+    cached kernels that can neither be read nor set.
     """
     layers = model._flatten_layers()
     with ExitStack() as stack:
+        stack.enter_context(_ALONE)
         stack.callback(_restore_variables, [(v, value_of(v)) for v in _variables(model, layers)])
         for layer in layers:
             stack.callback(_restore_attributes, layer, dict(vars(layer)), _lists(layer))
@@ -134,6 +141,8 @@ def restorers() -> list[Callable[[], None]]:
     if names is not None:
         counters = dict(names)
         restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type]
+    else:
+        restore.append(lambda: _set_global("object_name_uids", None))
     for name in ("current_call_ctx", _SEED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,11 +16,13 @@ from gradscope._version import __version__
 from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
 from gradscope.isolation import isolated, value_of
+from gradscope.lossterms import loss_terms
 from gradscope.records import (
     BackwardFactors,
     DataCard,
     LayerProfile,
     LossCard,
+    LossTerm,
     ModelCard,
     Profile,
     TensorStats,
@@ -59,11 +62,12 @@ def profile(
         values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured, values)
+    terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
     return Profile(
-        model=_model_card(model, places, captured, source),
+        model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
         data=data,
-        loss=_loss_card(captured, objective),
-        layers=tuple(_layers(places, captured, weights)),
+        loss=_loss_card(captured, objective, terms),
+        layers=tuple(layer_profiles(places, captured, weights)),
         seed=seed,
         steps=steps,
         versions=versions(),
@@ -91,18 +95,18 @@ def versions() -> dict[str, str]:
     }
 
 
-def _model_card(
-    model: keras.Model, places: tuple[Site, ...], captured: Captured, source: str | None
+def model_card(
+    model: keras.Model, places: tuple[Site, ...], optimizers: Sequence[Any], source: str | None
 ) -> ModelCard:
-    used = [updater.optimizer for updater in captured.updaters]
-    rates = {float(optimizer.learning_rate) for optimizer in used}
+    """What a reader wants to know of the model first."""
+    rates = {float(optimizer.learning_rate) for optimizer in optimizers}
     rate = rates.pop() if len(rates) == 1 else None
-    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in used)
+    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers)
     return ModelCard(
         name=model.name,
         class_=type(model).__name__,
         num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
-        num_params=sum(math.prod(v.shape) for v in model.weights),
+        num_params=sum(math.prod(v.shape) for v in model.weights),  # count_params wants it built
         source=source,
         optimizer="+".join(kinds) or None,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,
@@ -110,12 +114,12 @@ def _model_card(
     )
 
 
-def _loss_card(captured: Captured, objective: Objective) -> LossCard:
+def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, ...]) -> LossCard:
     value = float(np.mean(captured.losses))
-    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note)
+    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note, terms)
 
 
-def _layers(
+def layer_profiles(
     places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
 ) -> list[LayerProfile]:
     """Rows in forward order; layers with weights that were never called come last."""
@@ -186,7 +190,8 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
         saturates=bool(known and known.saturates),
         update_ratio=ratio(update, kernel),
         timesteps=_timesteps(row),
-        sample_variation=_sample_variation(row),
+        sample_variation=_variation(row.varied_squares, row.compared_squares),
+        position_variation=_variation(*(row.placed_squares or (0.0, None))),
         underflow_fraction=_underflow_fraction(row, captured),
         features=None if row.features is None else row.features.scales(),
         weights=weights,
@@ -194,10 +199,10 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
     )
 
 
-def _sample_variation(row: Row) -> float | None:
-    if row.compared_squares is None:
+def _variation(around_mean: float, around_zero: float | None) -> float | None:
+    if around_zero is None:
         return None
-    return math.sqrt(row.varied_squares / row.compared_squares) if row.compared_squares else 0.0
+    return math.sqrt(around_mean / around_zero) if around_zero else 0.0
 
 
 def _underflow_fraction(row: Row, captured: Captured) -> float | None:

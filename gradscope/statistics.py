@@ -59,6 +59,7 @@ class Reducer:
 
     def __init__(self) -> None:
         self._sums: dict[Hashable, Sums] = {}
+        self._finished: dict[Hashable, TensorStats] = {}
         self._buffer = np.empty(_BUFFER)
         self._scratch = _Scratch()
         self._pending: list[tuple[Sums, int]] = []
@@ -97,8 +98,14 @@ class Reducer:
     def keys(self) -> Iterable[Hashable]:
         return self._sums.keys()
 
+    def put(self, key: Hashable, stats: TensorStats) -> None:
+        """Take statistics that were made elsewhere as those of `key`."""
+        self._finished[key] = merge(self._finished[key], stats) if key in self._finished else stats
+
     def stats(self, key: Hashable) -> TensorStats | None:
         """The statistics of all that was added under `key`; None where nothing was."""
+        if key in self._finished:
+            return self._finished[key]
         self._flush()
         sums = self._sums.get(key)
         return None if sums is None else finish(sums)

