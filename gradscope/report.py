@@ -26,6 +26,10 @@ from gradscope.records import (
 )
 
 
+RUN_SCHEMA = "gradscope.run/1"
+RUN_START = f'{{"schema":"{RUN_SCHEMA}"'  # of the file of a run that was watched
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
@@ -95,14 +99,19 @@ class Report:
 
 
 def load_report(path: str | os.PathLike[str]) -> Report:
-    """Read a report that `Report.to_json` or `--json` wrote.
+    """Read a report that `Report.to_json` or `--json` wrote, or a run that `Monitor` wrote.
 
     Raises:
         UnreadableError: the file is missing, not JSON, or not a report of this schema.
     """
     name = os.fspath(path)
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        if text.startswith(RUN_START):
+            from gradscope.runs import read_run
+
+            return read_run(path)
+        data = json.loads(text)
     except OSError as error:
         raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
