@@ -16,8 +16,13 @@ from gradscope._version import __version__
 
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
+<<<<<<< HEAD
     from gradscope.callback import Monitor as Monitor
+=======
+    from gradscope.assertions import assert_healthy as assert_healthy
+>>>>>>> main
     from gradscope.comparison import trial as trial
+    from gradscope.differences import compare as compare
     from gradscope.errors import CannotExamineError as CannotExamineError
     from gradscope.errors import GradscopeError as GradscopeError
     from gradscope.errors import UnreadableError as UnreadableError
@@ -25,13 +30,17 @@ if TYPE_CHECKING:
     from gradscope.operating import apply as apply
     from gradscope.report import Report as Report
     from gradscope.report import load_report as load_report
+    from gradscope.therapy import treat as treat
 
 _HOME = {
     "Monitor": "callback",
     "analyze": "analysis",
     "apply": "operating",
+    "assert_healthy": "assertions",
     "Report": "report",
     "load_report": "report",
+    "treat": "therapy",
+    "compare": "differences",
     "trial": "comparison",
     "GradscopeError": "errors",
     "UsageError": "errors",
@@ -49,7 +58,10 @@ __all__ = [
     "__version__",
     "analyze",
     "apply",
+    "assert_healthy",
+    "compare",
     "load_report",
+    "treat",
     "trial",
 ]
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils.python_utils import is_default
 
 from gradscope import dataprofile, diagnosis, flow, lossterms, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
@@ -16,6 +17,7 @@ from gradscope.errors import CannotExamineError, UsageError
 from gradscope.isolation import isolated
 from gradscope.loading import require_tensorflow_backend
 from gradscope.objectives import labels, objective
+from gradscope.ownstep import Updater, has_own_call
 from gradscope.prescription import prescribe
 from gradscope.records import DataTensor, Finding, Profile
 from gradscope.report import Report
@@ -127,7 +129,10 @@ def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
 
 def _build(model: keras.Model, batch: Batch) -> None:
     """Give a model its weights by calling it once; the call leaves no other trace."""
-    if model.built and all(layer.built for layer in model._flatten_layers()):
+    parts = [layer for layer in model._flatten_layers() if layer is not model]
+    # A layer without a build of its own has nothing to make: a lookup table may stay unbuilt.
+    ready = all(part.built or is_default(part.build) for part in parts)
+    if ready and (model.built or not has_own_call(model)):
         return
     try:
         model(batch.x)
@@ -190,10 +195,12 @@ def _second_look(
 
 def take_steps(model: keras.Model, batches: list[Batch], target: Objective, num_steps: int) -> None:
     """Train the model in place with a copy of its optimizer; call inside `isolated`."""
-    optimizer = getattr(model, "optimizer", None) or keras.optimizers.SGD(0.01)
+    weights = model.trainable_weights
+    first = gradients(model, batches[0], target)
+    plain = Updater(keras.optimizers.SGD(0.01), tuple(range(len(weights))))
     train(
-        optimizer,
-        model.trainable_weights,
-        lambda step: gradients(model, batches[step % len(batches)], target),
+        first.updaters or (plain,),
+        weights,
+        lambda n: (gradients(model, batches[n % len(batches)], target) if n else first).gradients,
         num_steps,
     )

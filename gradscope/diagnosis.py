@@ -10,7 +10,7 @@ from typing import Any
 
 from gradscope.errors import UsageError
 from gradscope.records import Check, Finding, Profile, Skipped
-from gradscope.suggestions import unknown
+from gradscope.suggestions import shown, unknown
 from gradscope.symptoms import Symptom, registry
 from gradscope.thresholds import Threshold
 
@@ -74,7 +74,7 @@ def overrides(thresholds: Mapping[str, float] | None) -> dict[str, float]:
     if not isinstance(thresholds or {}, Mapping):
         raise UsageError(
             "thresholds must map ids to numbers, as {'dead-relu.warning_fraction': 0.7}. "
-            f"Received: {thresholds!r}."
+            f"Received: {shown(thresholds)}."
         )
     known = {t.id: t for symptom in registry().values() for t in symptom.thresholds}
     found = {}
@@ -93,7 +93,7 @@ def _bound(threshold: Threshold, value: Any) -> float:
     raise UsageError(
         f"The threshold {threshold.id!r} must be "
         f"{'a number from 0 to 1' if is_fraction else 'a finite number above 0'} "
-        f"(it is {threshold.value:g} by default). Received: {value!r}."
+        f"(it is {threshold.value:g} by default). Received: {shown(value)}."
     )
 
 

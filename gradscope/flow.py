@@ -59,8 +59,17 @@ def strongest(profile: Profile) -> list[LayerProfile]:
     Where branches run side by side the signal is as good as its best way: a skip connection
     carries it past a branch that blocks it.
     """
+    return _strongest(profile.layers)
+
+
+def norms(layers: Sequence[LayerProfile]) -> tuple[float | None, ...]:
+    """The strongest signal at each depth, from the inputs up."""
+    return tuple(signal(layer) for layer in _strongest(layers))
+
+
+def _strongest(layers: Sequence[LayerProfile]) -> list[LayerProfile]:
     best: dict[int, LayerProfile] = {}
-    for layer in profile.layers:
+    for layer in layers:
         value = signal(layer)
         if value is not None and layer.depth > 0:
             held = best.get(layer.depth)

@@ -54,11 +54,16 @@ def profile(
             "Set trainable = True on the layers to examine."
         )
     places = sites(model)
+    _check_float8(places)
     with isolated(model):
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured)
     return Profile(
+<<<<<<< HEAD
         model=model_card(model, places, source),
+=======
+        model=_model_card(model, places, captured, source),
+>>>>>>> main
         data=data,
         loss=_loss_card(captured, objective),
         layers=tuple(layer_profiles(places, captured, weights)),
@@ -66,6 +71,16 @@ def profile(
         steps=steps,
         versions=versions(),
     )
+
+
+def _check_float8(places: tuple[Site, ...]) -> None:
+    """Keras's float8 layers have a gradient in traced functions only; an analysis runs eagerly."""
+    found = [s.path for s in places if getattr(s.layer, "quantization_mode", None) == "float8"]
+    if found:
+        raise CannotExamineError(
+            f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
+            "Examine the model before quantize('float8')."
+        )
 
 
 def versions() -> dict[str, str]:
@@ -79,16 +94,30 @@ def versions() -> dict[str, str]:
     }
 
 
+<<<<<<< HEAD
 def model_card(model: keras.Model, places: tuple[Site, ...], source: str | None) -> ModelCard:
     optimizer = getattr(model, "optimizer", None)
-    rate = None if optimizer is None else float(optimizer.learning_rate)
+    rate = None if optimizer is None else float(tf.convert_to_tensor(optimizer.learning_rate))
+=======
+def _model_card(
+    model: keras.Model, places: tuple[Site, ...], captured: Captured, source: str | None
+) -> ModelCard:
+    used = [updater.optimizer for updater in captured.updaters]
+    rates = {float(tf.convert_to_tensor(optimizer.learning_rate)) for optimizer in used}
+    rate = rates.pop() if len(rates) == 1 else None
+    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in used)
+>>>>>>> main
     return ModelCard(
         name=model.name,
         class_=type(model).__name__,
         num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
+<<<<<<< HEAD
         num_params=sum(math.prod(v.shape) for v in model.weights),  # count_params wants it built
+=======
+        num_params=sum(math.prod(v.shape) for v in model.weights),
+>>>>>>> main
         source=source,
-        optimizer=None if optimizer is None else type(optimizer).__name__,
+        optimizer="+".join(kinds) or None,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,
         dtype_policy=model.dtype_policy.name,
     )

@@ -15,6 +15,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.layers.convolutional.base_conv import BaseConv
 from tensorflow.python.eager import record
 
 from gradscope import activations
@@ -45,7 +46,9 @@ def patches(
         if site.kind in ("graph", "composite"):
             changes.append((layer, "call", _composite_call(site, layer.call, rows)))
             continue
-        changes.append((layer, "call", _leaf_call(site, layer.call, rows)))
+        grouped = isinstance(layer, BaseConv) and layer.groups > 1
+        call = _compiled(layer.call) if grouped else layer.call
+        changes.append((layer, "call", _leaf_call(site, call, rows)))
         if getattr(layer, "quantization_mode", None) is not None:
             changes.append((layer, "quantized_call", _leaf_call(site, layer.quantized_call, rows)))
         if vars(layer).get("_remat_mode") is not None:
@@ -55,6 +58,21 @@ def patches(
         elif not activations.is_activation(layer) and activations.activation_of(layer):
             changes.append((layer, "activation", _activation(layer.activation, rows)))
     return changes
+
+
+def _compiled(convolution: Callable[..., Any]) -> Callable[..., Any]:
+    """A grouped convolution as in `fit`, where Keras compiles it: a CPU has no other gradient."""
+
+    @functools.wraps(convolution)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        eagerly = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(False)
+        try:
+            return convolution(*args, **kwargs)
+        finally:
+            tf.config.run_functions_eagerly(eagerly)
+
+    return run
 
 
 def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None) -> Any:

@@ -26,13 +26,13 @@ def weight_profiles(model: keras.Model, captured: Captured) -> dict[int, WeightP
     """Every weight of the model by the id of its variable."""
     trainable = model.trainable_weights
     reducer = captured.rows.reducer
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
-        scale = captured.loss_scale
-        grads = [None if g is None else _unscaled(g, scale) for g in captured.gradients]
+    scale = captured.loss_scale
+    for optimizer, numbered in captured.updaters:
+        grads = [captured.gradients[n] for n in numbered]
+        grads = [None if g is None else _unscaled(g, scale) for g in grads]
         with suppress(Exception):  # an optimizer of the user's own may refuse to be copied
-            for number, change in updates(optimizer, trainable, grads):
-                reducer.add(("update", number), change)
+            for place, change in updates(optimizer, [trainable[n] for n in numbered], grads):
+                reducer.add(("update", numbered[place]), change)
     numbers = {id(v): number for number, v in enumerate(trainable)}
     for variable in model.weights:
         if keras.backend.is_float_dtype(variable.dtype):

@@ -161,7 +161,14 @@ def report(
 def _chain(depth: int, top: float, factors: tuple[float, float], **fields: Any) -> tuple:
     gain = factors[0] * factors[1]
     return tuple(
-        layer(f"dense_{i}", top * gain ** (depth - 1 - i), factors=factors, depth=i, **fields)
+        layer(
+            f"dense_{i}",
+            top * gain ** (depth - 1 - i),
+            factors=factors,
+            depth=i + 1,
+            inputs=(f"dense_{i - 1}:0",) if i else (),
+            **fields,
+        )
         for i in range(depth)
     )
 
@@ -221,7 +228,8 @@ def deep_report(depth: int = 1000) -> Report:
         layer(
             f"block_{i // 10}/dense_{i}",
             0.03 * 10 ** (-30 * (1 - i / depth)) if i % 97 else 0.0,
-            depth=i,
+            depth=i + 1,
+            inputs=(f"block_{(i - 1) // 10}/dense_{i - 1}:0",) if i else (),
             dead_fraction=1.0 if i % 97 == 0 else 0.25,
         )
         for i in range(depth)

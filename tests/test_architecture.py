@@ -19,21 +19,41 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if "__pycache__" not in p.parts)
 # nowhere fails its test: every file has its place.
 LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
-    {"statistics", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch", "verdicts"},
+    {
+        "statistics", "moments", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch",
+        "verdicts", "timeline",
+    },
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
-        "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
+        "reductions", "traced", "recurrence", "compiled", "boards",
+        "ownstep", "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
-        "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
+        "modelfiles", "savedobjects", "containers", "loading", "examples", "evaluation", "seeding",
+        "loops", "training", "transport",
     },
-    {"report", "reference", "trials", "comparison", "analysis", "operating", "therapy"},
-    {"callback", "console", "config", "cli", "samples", "__init__"},
+    {
+        "context", "report", "runs", "schedules", "following", "differences", "reference", "trials", "comparison", "analysis",
+        "assertions", "operating", "therapy", "candidates", "ward", "search",
+    },
+    {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
     LEVELS[0]
     | LEVELS[1]
-    | {"treatments", "prescription", "report", "reference", "console", "config", "cli", "__init__"}
+    | {
+        "treatments",
+        "prescription",
+        "context",
+        "report",
+        "differences",
+        "reference",
+        "console",
+        "limits",
+        "config",
+        "cli",
+        "__init__",
+    }
     | {"render"}
 )
 RENDERING = {"jinja2", "markupsafe", "rich"}
@@ -98,7 +118,7 @@ def test_imports_point_downwards(path):
     assert upward == set()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "render").glob("*.py")), ids=lambda p: p.name)
+@pytest.mark.parametrize("path", sorted((ROOT / "render").rglob("*.py")), ids=lambda p: p.name)
 def test_rendering_knows_nothing_but_plain_data(path):
     assert own(imports(path, lazy=True)) <= {"render"}
     assert others(imports(path, lazy=True)) <= RENDERING
@@ -107,7 +127,7 @@ def test_rendering_knows_nothing_but_plain_data(path):
 @ranked
 def test_only_the_report_and_the_command_line_render(path):
     if "render" in own(imports(path, lazy=True)):
-        assert unit_of(path) in ("report", "cli", "console")
+        assert unit_of(path) in ("report", "differences", "cli", "console")
 
 
 @every
@@ -148,8 +168,9 @@ def loaded_after(code: str) -> set[str]:
         "from gradscope.symptoms import registry; registry()",
         "from click.testing import CliRunner\nfrom gradscope.cli import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0",
+        "from gradscope.samples import registry; registry()",
     ],
-    ids=["import", "registry", "help"],
+    ids=["import", "registry", "help", "samples"],
 )
 def test_light_start(code):
     loaded = loaded_after(code)

@@ -1,4 +1,4 @@
-"""The report in a terminal, in a pipe (the same, without colour) and as GitHub annotations."""
+"""The report in a terminal and, the same without colour, in a pipe."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gradscope.render.happenings import history_lines, trial_outcome, trial_title
 from gradscope.render.values import (
     clean,
     dig,
@@ -30,7 +31,6 @@ from gradscope.render.values import (
 from gradscope.render.verdict import Verdict, count_checks, verdict
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "blue", "healthy": "green"}
-_COMMANDS = {"error": "error", "warning": "warning"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARK_COLUMNS = 60
 _MAX_EVIDENCE = 5
@@ -58,38 +58,6 @@ def print_report(report: dict[str, Any], console: Console) -> None:
         _print(report, console)
 
 
-def render_github(report: dict[str, Any]) -> str:
-    """GitHub workflow commands: one annotation a finding, or one notice where there is none."""
-    report = clean(report, keep="\r\n")
-    rows = items(report, "layers")
-    findings = findings_by_severity(report)
-    if not findings:
-        return _annotation("notice", "gradscope", verdict(report).sentence)
-    return "\n".join(
-        _annotation(
-            _COMMANDS.get(finding.get("severity") or "", "notice"),
-            f"gradscope {finding.get('symptom')}",
-            _github_message(finding, rows),
-        )
-        for finding in findings
-    )
-
-
-def _github_message(finding: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    message = finding.get("message") or ""
-    culprits = items(finding, "culprits")
-    return f"{message} Culprits: {named(culprits, rows)}." if culprits else message
-
-
-def _annotation(command: str, title: str, message: str) -> str:
-    escaped = _escape(title).replace(":", "%3A").replace(",", "%2C")
-    return f"::{command} title={escaped}::{_escape(message)}"
-
-
-def _escape(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
 def _print(report: dict[str, Any], console: Console) -> None:
     for renderable in _renderables(clean(report)):
         console.print(renderable, highlight=False, emoji=False)
@@ -104,6 +72,8 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     yield from _section("Gradient by layer: L2 norm of dL/d output, log scale", _sparkline(rows))
     yield from _section("Backward factors by layer (geometric mean)", _factors(report, rows))
     yield from _section("What to do next", _numbered(opinion.advice))
+    yield from _section("Trials", _trials(report))
+    yield from _section("Training", _history(report))
     yield from _section("Symptoms examined", _checks(report))
 
 
@@ -244,6 +214,17 @@ def _numbered(sentences: Sequence[str]) -> Table | None:
     if not sentences:
         return None
     return _pairs([(Text(f"{i}."), Text(s)) for i, s in enumerate(sentences, 1)])
+
+
+def _trials(report: dict[str, Any]) -> Table | None:
+    trials = items(report, "trials")
+    pairs = [(Text(trial_title(t)), Text(trial_outcome(t))) for t in trials]
+    return _pairs(pairs) if pairs else None
+
+
+def _history(report: dict[str, Any]) -> Table | None:
+    pairs = [(Text(name), Text(value)) for name, value in history_lines(report)]
+    return _pairs(pairs) if pairs else None
 
 
 def _checks(report: dict[str, Any]) -> RenderableType | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,8 @@ _UNPRINTABLE = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 
 def printable(text: str, keep: str = "") -> str:
     """`text` with every character that is not for reading shown as its escape ("\\x1b")."""
+    if text.isprintable():
+        return text
     return "".join(
         c.encode("unicode_escape").decode()
         if c not in keep and unicodedata.category(c) in _UNPRINTABLE
@@ -67,6 +70,27 @@ def number(value: float | int | None) -> str:
 def percent(fraction: float | None) -> str:
     """A fraction in [0, 1] as a percentage."""
     return MISSING if fraction is None else f"{number(100 * fraction)} %"
+
+
+def maybe(value: float | None) -> str | None:
+    """A number as text, None where it is missing."""
+    return None if value is None else number(value)
+
+
+def as_text(value: Any) -> str:
+    """Any plain data as one line."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return number(value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def joined(facts: dict[str, Any]) -> str:
+    """Facts as one line ("fan in 64, fan out 32"), without those that are missing."""
+    return ", ".join(
+        f"{name.replace('_', ' ')} {as_text(value)}"
+        for name, value in facts.items()
+        if value is not None
+    )
 
 
 def plural(count: int, noun: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from gradscope.render.values import findings_by_severity, items, named, number, plural
+from gradscope.render.values import dig, findings_by_severity, items, named, number, plural
 
+STATUSES = ("found", "not examined", "clean")
 _MAX_PRESCRIPTIONS = 3
 
 
@@ -16,15 +17,19 @@ class Verdict:
 
     Attributes:
         level: the worst severity found, "healthy", or "not examined" where nothing was examined.
-        sentence: one sentence without jargon beyond the symptom's name.
+        sentence: one sentence without jargon beyond the symptom's name: what it is, who causes it.
+        headline: the same without who causes it.
         culprits: the layers that cause the findings, those of the worst first.
-        advice: what to do next, one sentence each.
+        advice: what to do next, one sentence each; the caveats come last.
+        caveats: what limits the verdict, one sentence each.
     """
 
     level: str
     sentence: str
     culprits: tuple[str, ...]
     advice: tuple[str, ...]
+    headline: str
+    caveats: tuple[str, ...] = ()
 
 
 def verdict(report: dict[str, Any]) -> Verdict:
@@ -33,17 +38,21 @@ def verdict(report: dict[str, Any]) -> Verdict:
     if not findings:
         return _nothing_found(report)
     culprits = tuple(dict.fromkeys(name for f in findings for name in items(f, "culprits")))
+    what, who, more = _sentence(report, findings)
+    caveats = _caveats(report)
     return Verdict(
         level=findings[0].get("severity") or "error",
-        sentence=_sentence(findings, items(report, "layers")),
+        sentence=f"{what}{who}{more}.",
         culprits=culprits,
-        advice=(*_remedies(report, findings), *_caveats(report)),
+        advice=(*_remedies(report, findings), *caveats),
+        headline=f"{what}{more}.",
+        caveats=caveats,
     )
 
 
 def in_words(symptom: str | None) -> str:
     """A symptom's id as words ("vanishing gradient")."""
-    return (symptom or "unnamed symptom").replace("-", " ")
+    return (symptom or "unnamed symptom").replace("-", " ").replace("non finite", "non-finite")
 
 
 def count_checks(report: dict[str, Any], status: str) -> int:
@@ -54,26 +63,32 @@ def count_checks(report: dict[str, Any], status: str) -> int:
 def _nothing_found(report: dict[str, Any]) -> Verdict:
     skipped = count_checks(report, "not examined")
     examined = count_checks(report, "clean") + count_checks(report, "found")
-    if not examined:
-        sentence = f"Nothing can be said: no symptom was examined, {number(skipped)} were skipped."
-        return Verdict("not examined", sentence, (), _caveats(report))
-    sentence = (
-        f"No symptom found: {plural(examined, 'symptom')} examined, {number(skipped)} not examined."
-    )
-    return Verdict("healthy", sentence, (), _caveats(report))
-
-
-def _sentence(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> str:
-    symptoms = dict.fromkeys(f.get("symptom") for f in findings)
-    worst = in_words(findings[0].get("symptom"))
-    if len(symptoms) == 1:
-        opening = f"gradscope found one symptom: {worst}"
+    if examined:
+        level = "healthy"
+        sentence = (
+            f"No symptom found: {plural(examined, 'symptom')} examined, "
+            f"{number(skipped)} not examined."
+        )
     else:
-        opening = f"gradscope found {len(symptoms)} symptoms, the most severe is {worst}"
+        level = "not examined"
+        sentence = f"Nothing can be said: no symptom was examined, {number(skipped)} were skipped."
+    caveats = _caveats(report)
+    return Verdict(level, sentence, (), caveats, sentence, caveats)
+
+
+def _sentence(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, str, str]:
+    """What the worst finding is, who causes it, and how many more there are."""
+    worst, rows = findings[0], items(report, "layers")
+    symptom = worst.get("symptom")
+    summary = dig(report, "symptoms", symptom or "", "summary")
+    words = in_words(symptom)
+    what = words[:1].upper() + words[1:] + (f": {summary}" if summary else "")
+    others = len({f.get("symptom") for f in findings}) - 1
+    more = f"; {plural(others, 'more symptom')} found" if others else ""
     for relation, key in (("caused by", "culprits"), ("seen at", "layers")):
-        if items(findings[0], key):
-            return f"{opening}, {relation} {named(items(findings[0], key), rows, 3)}."
-    return f"{opening}."
+        if items(worst, key):
+            return what, f", {relation} {named(items(worst, key), rows, 3)}", more
+    return what, "", more
 
 
 def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, ...]:

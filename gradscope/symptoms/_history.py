@@ -30,9 +30,9 @@ class Track(NamedTuple):
 
 
 def track(curve: Curve) -> Track:
-    held = [n for n, value in enumerate(curve.mean) if value is not None]
-    columns = (curve.steps, curve.mean, curve.maximum)
-    return Track(*(np.array([c[n] for n in held], dtype=float) for c in columns))
+    steps, mean, high = (np.array(c, float) for c in (curve.steps, curve.mean, curve.maximum))
+    held = ~np.isnan(mean)  # None became NaN
+    return Track(steps[held], mean[held], high[held])
 
 
 def history_of(profile: Profile) -> History:

@@ -10,7 +10,7 @@ from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "learning-rate-too-high"
-_FEWEST = 16  # steps before anything is said
+_FEWEST, _SHARE = 32, 0.05  # steps, and share of those planned, before anything is said
 _RECENT = 0.25  # of the run so far
 
 
@@ -22,8 +22,8 @@ _RECENT = 0.25  # of the run so far
         "large part of its size leaves that region, and the next gradient only corrects it."
     ),
     measured=(
-        "Median over the kernels of the update ratio (norm of a step over norm of the kernel) in "
-        "the latest snapshots, where the loss of the last quarter of the steps is not below that "
+        "Median over the kernels of the update ratio (norm of a step over norm of the kernel), the "
+        "largest of all snapshots, where the loss of the last quarter of the steps is not below that "
         "of the best constant prediction, or of the first step where that is not known."
     ),
     silent=(
@@ -34,19 +34,19 @@ _RECENT = 0.25  # of the run so far
     thresholds=(
         Threshold(
             f"{_ID}.warning_ratio",
-            0.03,
+            0.1,
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "Thirty times the thousandth that is usual (Karpathy, CS231n).",
+            "A hundred times the thousandth that is usual (Karpathy, CS231n).",
         ),
         Threshold(
             f"{_ID}.error_ratio",
-            0.3,
+            1.0,
             "ratio",
             "convention",
-            "a kernel is replaced in three steps",
-            "Nothing that one batch taught survives the next few.",
+            "one step as long as the kernel itself",
+            "The start, and whatever was learned, is gone with that step.",
         ),
         Threshold(
             f"{_ID}.warning_level",
@@ -71,14 +71,13 @@ _RECENT = 0.25  # of the run so far
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     history = runs.history_of(profile)
     level = runs.reference_level(profile)
-    if history.num_steps < _FEWEST or level is None:
+    if level is None or not runs.enough(history, _FEWEST, _SHARE):
         return []
     recent = runs.track(history.loss).after((1 - _RECENT) * history.num_steps).mean
-    latest = [s for s in history.snapshots if s.step > history.num_steps / 3][-2:]
-    ratios = [r for r in (runs.usual_ratio(s) for s in latest) if r is not None]
+    ratios = [r for r in (runs.usual_ratio(s) for s in history.snapshots) if r is not None]
     if not len(recent) or not ratios:
         return []
-    ratio, reached = min(ratios), float(np.median(recent)) / level
+    ratio, reached = max(ratios), float(np.median(recent)) / level
     if ratio < limits["warning_ratio"] or reached < limits["warning_level"]:
         return []
     severity: Severity = "error" if ratio >= limits["error_ratio"] else "warning"
@@ -94,7 +93,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
                 Evidence("loss_level", reached, limits["warning_level"], "ratio"),
             ),
             message=(
-                f"A step changes the median kernel by {ratio:.2g} of its norm, and after "
+                f"A step changed the median kernel by {ratio:.2g} of its norm, and after "
                 f"{history.num_steps:,} steps the loss is {reached:.3g} times that of knowing "
                 "nothing."
             ),

@@ -30,8 +30,9 @@ def _run(ratio: float, level: float) -> Profile:
     measured=(
         "Update ratio of the fastest kernel (norm of a step over norm of the kernel) summed over "
         "the steps taken and those still planned, as if all went the same way: how many runs of "
-        "this length it would take at least to move a kernel by its own norm; where the loss is "
-        "not yet below nine tenths of what it was or of what a constant prediction reaches."
+        "this length it would take at least to move a kernel by its own norm; where the loss, "
+        "going on as straight as it went, ends no lower than nine tenths of what a constant "
+        "prediction reaches, or of what it was at the start where that is not known."
     ),
     silent=(
         "Fine-tuning and converged models, whose loss is far below a constant prediction's; a rate "
@@ -42,11 +43,11 @@ def _run(ratio: float, level: float) -> Profile:
     thresholds=(
         Threshold(
             f"{_ID}.warning_runs",
-            20.0,
+            10.0,
             "runs",
             "calibrated",
             "python -m benchmarks.watching",
-            "In the whole run no kernel can move by more than a twentieth of its norm.",
+            "In the whole run no kernel can move by more than a tenth of its norm.",
         ),
         Threshold(
             f"{_ID}.error_runs",
@@ -62,7 +63,7 @@ def _run(ratio: float, level: float) -> Profile:
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "A tenth of the loss at most has been learned.",
+            "At its present pace the run ends where it knows a tenth at most.",
         ),
     ),
     treatments=("learning-rate",),
@@ -81,10 +82,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     path = _path(history, budget)
     if path is None or runs.is_rising(history.learning_rate):
         return []
-    recent = float(np.median(losses.after(0.75 * history.num_steps).mean))
-    level = max(float(losses.mean[0]), runs.constant_level(profile) or 0.0)
+    level, at_end = runs.reference_level(profile), _at_end(losses, budget)
     runs_needed, bound = 1.0 / path, limits["warning_runs"]
-    if level <= 0 or recent < limits["warning_level"] * level or runs_needed < bound:
+    if level is None or at_end < limits["warning_level"] * level or runs_needed < bound:
         return []
     return [
         Finding(
@@ -95,12 +95,12 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             culprits=(),
             evidence=(
                 Evidence("runs_needed", runs_needed, bound, "runs"),
-                Evidence("loss_level", recent / level, limits["warning_level"], "ratio"),
+                Evidence("loss_at_end", at_end / level, limits["warning_level"], "ratio"),
             ),
             message=(
                 f"All {budget:,} planned steps together can move the fastest kernel by {path:.2g} "
-                f"of its norm at most, and after {history.num_steps:,} the loss is still "
-                f"{recent / level:.3g} times what it was."
+                f"of its norm at most; at its present pace the loss ends at {at_end / level:.3g} "
+                "times that of knowing nothing."
             ),
         )
     ]
@@ -119,3 +119,11 @@ def _path(history: History, budget: int) -> float | None:
     ends = [step for step, _ in known[1:]] + [budget]
     lengths = np.diff([0, *ends])
     return float(np.dot(fastest, lengths)) or None
+
+
+def _at_end(losses: runs.Track, budget: int) -> float:
+    """Where the loss ends if it goes on in a straight line, which a rate too low makes it do."""
+    if len(losses.mean) < 2:
+        return float(losses.mean[-1])
+    line = np.polynomial.Polynomial.fit(losses.steps, losses.mean, 1)
+    return float(line(budget))

@@ -70,6 +70,7 @@ def _example(*decades: float) -> Profile:
         "glorot-initialization",
         "batch-normalization",
         "residual-connection",
+        "layerwise-rates",
         "learning-rate",
     ),
     sources=(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import numpy as np
 
-from gradscope.records import Evidence, Finding, History, Profile, Skipped
+from gradscope.records import Evidence, Finding, History, LayerProfile, Profile, Skipped
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
@@ -12,7 +15,7 @@ from gradscope.thresholds import Threshold
 _ID = "loss-plateau"
 _FEWEST, _SHARE = 64, 0.2  # steps, and share of those planned, before anything is said
 _BINS = 16
-_BLIND = 1e-3  # outputs that differ by less between samples say nothing about them
+_BLIND, _SEEING = 1e-3, 0.5  # outputs that differ between samples by less, by more
 
 
 def _healthy() -> Profile:
@@ -31,11 +34,11 @@ def _healthy() -> Profile:
     measured=(
         "Mean loss over the last half of the steps, less two standard errors, over that of the "
         "best constant prediction on the labels; how much of it the second half of these steps "
-        "took away, at most; growth of the gradient's norm in them."
+        "took away, at most; growth of the gradient, and of the output's variation, in them."
     ),
     silent=(
         "Converged models, which are far below a constant prediction; a first plateau that is "
-        "being left, where the gradient grows; noisy losses, as long as they may hide that "
+        "being left, where the signal grows; noisy losses, as long as they may hide that "
         "something is learned."
     ),
     needs=("history",),
@@ -58,11 +61,11 @@ def _healthy() -> Profile:
         ),
         Threshold(
             f"{_ID}.leaving_growth",
-            1.5,
+            1.4,
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "On the way out of a saddle the gradient grows (Saxe et al. 2014, eq. 6).",
+            "On the way out of a saddle the signal grows exponentially (Saxe et al. 2014, eq. 6).",
         ),
     ),
     treatments=(
@@ -92,9 +95,11 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if len(losses) < _BINS or runs.is_rising(history.learning_rate):
         return []
     earlier, later = np.array_split(losses, 2)
-    reached = float(losses.mean() - 2 * runs.error_of_mean(losses)) / level
+    # Noise may hide that something is learned, unless the output says nothing of the inputs.
+    doubt = -2.0 if _variation(profile) >= _BLIND else 2.0
     error = np.hypot(runs.error_of_mean(earlier), runs.error_of_mean(later))
-    fall = float(earlier.mean() - later.mean() + 2 * error) / level
+    reached = float(losses.mean() + doubt * runs.error_of_mean(losses)) / level
+    fall = float(earlier.mean() - later.mean() - doubt * error) / level
     if reached < limits["warning_level"] or fall > limits["warning_fall"]:
         return []
     if _is_leaving(history, limits):
@@ -103,6 +108,11 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
 
 
 def _is_leaving(history: History, limits: dict[str, float]) -> bool:
+    """Whether the gradient grows, or how far the output depends on the inputs."""
+    seen = [v for s in history.snapshots[1:][-3:] if (v := _of_output(s.layers)) is not None]
+    if len(seen) > 1 and _BLIND <= seen[-1] < _SEEING:
+        if seen[-1] > limits["leaving_growth"] * min(seen[:-1]):
+            return True
     norms = runs.track(history.gradient_norm).after(history.num_steps / 2).mean
     if len(norms) < _BINS:
         return False
@@ -111,12 +121,22 @@ def _is_leaving(history: History, limits: dict[str, float]) -> bool:
     return now > limits["leaving_growth"] * before
 
 
+def _variation(profile: Profile) -> float:
+    """How far the output depends on the inputs, in the latest snapshot."""
+    snapshots = runs.history_of(profile).snapshots
+    known = _of_output(snapshots[-1].layers if snapshots else profile.layers)
+    return math.inf if known is None else known
+
+
+def _of_output(layers: Sequence[LayerProfile]) -> float | None:
+    return layers[-1].sample_variation if layers else None
+
+
 def _finding(
     profile: Profile, history: History, reached: float, fall: float, limits: dict[str, float]
 ) -> Finding:
-    seen = history.snapshots[-1].layers if history.snapshots else profile.layers
-    variation = seen[-1].sample_variation if seen else None
-    blind = variation is not None and variation < _BLIND
+    variation = _variation(profile)
+    blind = variation < _BLIND
     evidence = [
         Evidence("level", reached, limits["warning_level"], "ratio"),
         Evidence("fall", fall, limits["warning_fall"], "ratio"),
@@ -125,8 +145,8 @@ def _finding(
         f"After {history.num_steps:,} steps the loss is flat at {reached:.3g} times what a "
         "constant prediction reaches"
     )
-    if blind and variation is not None:
-        evidence.append(Evidence("sample_variation", variation, _BLIND, "ratio", seen[-1].id))
+    if blind:
+        evidence.append(Evidence("sample_variation", variation, _BLIND, "ratio"))
         text += f"; of the output only {variation:.1e} depends on the input"
     return Finding(
         symptom=_ID,

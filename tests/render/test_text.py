@@ -8,7 +8,8 @@ import re
 import pytest
 from rich.console import Console
 
-from gradscope.render.text import print_report, render_github, render_text, spark
+from gradscope.render.github import render_github
+from gradscope.render.text import print_report, render_text, spark
 from gradscope.render.values import printable
 from tests.factories import (
     blank_report,
@@ -49,7 +50,7 @@ def test_every_symptom_found_is_in_the_text(build):
 
 def test_verdict_and_culprits_come_first():
     text = render_text(sick_sigmoid_report().to_plain())
-    assert text.startswith("ERROR  gradscope found 2 symptoms")
+    assert text.startswith("ERROR  Vanishing gradient: the gradient shrinks with depth")
     assert text.index("Culprit layers: dense_0") < text.index("1.  vanishing-gradient")
 
 

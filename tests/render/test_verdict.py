@@ -22,15 +22,26 @@ def test_level_is_the_worst_severity(severity):
 def test_sentence_names_symptom_and_culprits():
     sentence = verdict(sick_sigmoid_report().to_plain()).sentence
     assert sentence == (
-        "gradscope found 2 symptoms, the most severe is vanishing gradient, "
-        "caused by dense_0 … dense_18 (19 layers)."
+        "Vanishing gradient: the gradient shrinks with depth until the first layers do not learn, "
+        "caused by dense_0 … dense_18 (19 layers); 1 more symptom found."
     )
 
 
 def test_several_findings_of_one_symptom_are_one_symptom():
     found = tuple(finding("dead-relu", (f"dense_{i}",)) for i in range(2))
     sentence = verdict(report(healthy_report().layers, found).to_plain()).sentence
-    assert sentence == "gradscope found one symptom: dead relu, caused by dense_0."
+    assert sentence.startswith("Dead relu: ")
+    assert sentence.endswith(", caused by dense_0.")
+
+
+def test_a_symptom_that_no_one_explains_is_named():
+    found = report(healthy_report().layers, (finding("odd-thing", ("dense_0",)),))
+    assert verdict(found.to_plain()).sentence == "Odd thing, caused by dense_0."
+
+
+def test_headline_leaves_the_culprits_out():
+    headline = verdict(sick_sigmoid_report().to_plain()).headline
+    assert headline.endswith("do not learn; 1 more symptom found.")
 
 
 def test_culprits_of_the_worst_come_first():

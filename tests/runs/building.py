@@ -17,6 +17,11 @@ def compiled(model: keras.Model, loss: str, optimizer: Any) -> keras.Model:
     return model
 
 
+def small(scale: float) -> keras.Initializer:
+    """Variance scaled by `scale`; another draw for every layer."""
+    return keras.initializers.VarianceScaling(scale)
+
+
 def dense(depth: int, width: int, activation: str, kernel: Any, bias: float) -> list[keras.Layer]:
     return [
         layers.Dense(

@@ -38,9 +38,9 @@ def random_labels() -> Data:
 
 
 def large_targets() -> Data:
-    """Friedman's function, of standard deviation one, around a thousand."""
+    """Friedman's function, of standard deviation one, around ten."""
     d = data.friedman()
-    return d._replace(y=d.y + 1000, y_val=d.y_val + 1000)
+    return d._replace(y=d.y + 10, y_val=d.y_val + 10)
 
 
 def low_rank() -> Data:
@@ -57,3 +57,11 @@ def rare() -> Data:
     y = (rng.random(4000) < 0.05).astype("float32")[:, None]
     x = rng.standard_normal((4000, 10)) + 2.0 * y
     return split(x.astype("float32"), y)
+
+
+def noisy_labels() -> Data:
+    """Digits, four in ten of the training labels drawn at random."""
+    d = data.digits()
+    rng = np.random.default_rng(0)
+    y = np.where(rng.random(len(d.y)) < 0.4, rng.integers(0, 10, len(d.y)), d.y)
+    return d._replace(y=y)

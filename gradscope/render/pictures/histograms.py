@@ -1,4 +1,4 @@
-"""All layers' histograms in one picture: magnitude to the right, layers downwards."""
+"""The gradient histograms of all layers in one picture: magnitude to the right, layers down."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
-from gradscope.render.charts import power_of_ten, runs, svg
+from gradscope.render.pictures.canvas import WIDTH, Picture, power_of_ten, runs, svg, target
+from gradscope.render.pictures.rows import rows_of
 from gradscope.render.values import dig, percent, shorten
 
-_LEFT, _PLOT_LEFT, _RIGHT, _TOP, _WIDTH = 150, 190, 890, 34, 900
+_LEFT, _PLOT_LEFT, _RIGHT, _TOP = 150, 190, 890, 34
 _MAX_ROWS = 180
 _MAX_NAMES = 40
 _LEVELS = (0.0, 0.01, 0.03, 0.07, 0.14, 0.25)
@@ -29,6 +30,26 @@ class Row:
     shares: dict[int, float]
     zero: float
     last: str | None = None
+    index: int | None = None
+
+
+def histograms(report: dict[str, Any]) -> list[Picture]:
+    """dL/d output of every layer."""
+    rows = [
+        heat_row(row.name, row.data["activation_gradient"], row.index)
+        for row in rows_of(report)
+        if dig(row.data, "activation_gradient", "histogram")
+    ]
+    if not rows:
+        return []
+    title = "Histograms of the gradient by layer"
+    caption = (
+        "Each line is one layer, the first at the top: how its entries of dL/d output spread over "
+        "magnitudes, an octave (0.3 decades) a cell. The column at the left holds exact zeros."
+    )
+    return [
+        Picture(title, caption, heat_chart(title, rows, "magnitude of dL/d output (log scale)"))
+    ]
 
 
 def heat_chart(title: str, rows: Sequence[Row], x_label: str) -> Markup:
@@ -54,13 +75,13 @@ def heat_chart(title: str, rows: Sequence[Row], x_label: str) -> Markup:
     return svg(title, bottom + 44, parts)
 
 
-def heat_row(label: str, stats: dict[str, Any]) -> Row:
+def heat_row(label: str, stats: dict[str, Any], index: int | None = None) -> Row:
     """A row from the plain data of a TensorStats."""
     counts = dig(stats, "histogram", "counts") or ()
     first = dig(stats, "histogram", "first_exponent") or 0
     total = stats.get("count") or sum(counts) or 1
     shares = {first + i: count / total for i, count in enumerate(counts) if count}
-    return Row(label, shares, stats.get("zero_fraction") or 0.0)
+    return Row(label, shares, stats.get("zero_fraction") or 0.0, index=index)
 
 
 def _merge(rows: Sequence[Row]) -> list[Row]:
@@ -76,7 +97,7 @@ def _mean(group: Sequence[Row]) -> Row:
         for exponent, share in row.shares.items():
             shares[exponent] = shares.get(exponent, 0.0) + share / len(group)
     zero = sum(row.zero for row in group) / len(group)
-    return Row(group[0].label, shares, zero, group[-1].label)
+    return Row(group[0].label, shares, zero, group[-1].label, group[0].index)
 
 
 def _shade(share: float) -> int | None:
@@ -122,18 +143,19 @@ def _row_names(rows: Sequence[Row], tall: float) -> Markup:
     """Names at the left, and a band a row that shows the whole name under the pointer."""
     step = math.ceil(len(rows) / _MAX_NAMES) or 1
     text = Markup('<text class="t" x="{}" y="{}" text-anchor="end">{}</text>')
-    band = Markup('<rect class="h" x="0" y="{}" width="{}" height="{}"><title>{}</title></rect>')
     names = [
         text.format(_LEFT - 8, f"{_TOP + (i + 0.5) * tall + 4:.1f}", shorten(row.label, 22))
         for i, row in enumerate(rows)
         if i % step == 0
     ]
     bands = [
-        band.format(
-            f"{_TOP + i * tall:.1f}",
-            _WIDTH,
-            f"{tall:.1f}",
+        target(
+            0,
+            _TOP + i * tall,
+            WIDTH,
+            tall,
             f"{row.label}{f' … {row.last}' if row.last else ''}\nexactly zero: {percent(row.zero)}",
+            row.index,
         )
         for i, row in enumerate(rows)
     ]

@@ -1,0 +1,51 @@
+"""Trials and training runs in a few lines, for the forms of the report that have no pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.render.values import dig, items, number, plural
+
+_MAX_EVENTS = 12
+
+
+def trial_title(trial: dict[str, Any]) -> str:
+    """The treatments that were tried together."""
+    return " + ".join(items(trial, "treatments")) or "before against after"
+
+
+def trial_outcome(trial: dict[str, Any]) -> str:
+    """The verdict, its reason, and how it was found out."""
+    runs = (
+        f"{plural(len(items(trial, 'seeds')), 'seed')}, {plural(trial.get('steps') or 0, 'step')}"
+    )
+    reason = trial.get("reason") or ""
+    return f"{trial.get('verdict') or 'no verdict'} ({runs}). {reason}".strip()
+
+
+def history_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value: how far the run got, its losses, and what happened on the way."""
+    history = report.get("history")
+    if not history:
+        return []
+    planned = history.get("num_planned_steps")
+    steps = plural(history.get("num_steps") or 0, "step")
+    lines = [("steps", steps + (f" of {number(planned)}" if planned else ""))]
+    losses = [loss for loss in items(history, "loss", "mean") if loss is not None]
+    if losses:
+        lines.append(("loss", f"{number(losses[0])} at first, {number(losses[-1])} at last"))
+    held_out = items(history, "validation")
+    if held_out:
+        lines.append(("validation loss", number(held_out[-1].get("loss"))))
+    died = sum(death.get("num_units") or 0 for death in items(history, "deaths"))
+    if died:
+        lines.append(("died", plural(died, "unit")))
+    events = items(history, "events")
+    lines += [(f"step {number(e.get('step'))}", _event(e)) for e in events[:_MAX_EVENTS]]
+    if len(events) > _MAX_EVENTS:
+        lines.append(("", f"and {number(len(events) - _MAX_EVENTS)} events more"))
+    return lines
+
+
+def _event(event: dict[str, Any]) -> str:
+    return f"{dig(event, 'symptom')} {dig(event, 'kind')}: {dig(event, 'message') or ''}"

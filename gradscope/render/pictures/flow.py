@@ -1,0 +1,73 @@
+"""Gradient flow by depth, with the range in which it is healthy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.render.pictures.canvas import Picture
+from gradscope.render.pictures.lines import Band, line_chart
+from gradscope.render.pictures.rows import Row, along, marked, measured, rows_of, series
+from gradscope.render.values import dig, flow_trend, items, number
+
+TITLE = "Gradient flow by layer"
+
+
+def signal(data: dict[str, Any]) -> float | None:
+    """L2 norm of dL/d output, or of dL/d pre-activation where the loss starts there.
+
+    None also where no entry is finite: the statistics are then of nothing.
+    """
+    stats = data.get("activation_gradient") or data.get("preactivation_gradient") or {}
+    norm: float | None = stats.get("l2_norm")
+    return None if stats.get("finite_fraction") == 0 else norm
+
+
+def flow(report: dict[str, Any]) -> list[Picture]:
+    """The backward signal of every layer against what it is at the loss."""
+    rows = measured(rows_of(report), signal)
+    if not rows:
+        return []
+    band = healthy_band(report, rows)
+    picture = line_chart(
+        TITLE,
+        along(rows),
+        series(rows, {"backward signal (L2 norm of dL/d output)": signal}),
+        y_label="gradient (L2 norm, log scale)",
+        marked=marked(rows),
+        band=band,
+    )
+    meaning = (
+        "In the band the gradient is as strong as at the loss, give or take "
+        f"{_decades(report)} decades. "
+        if band
+        else ""
+    )
+    caption = (
+        "Read from the right, where the loss is, to the left: how much of the gradient arrives at "
+        f"each layer. {meaning}Here it {flow_trend([signal(row.data) for row in rows])}."
+    )
+    return [Picture(TITLE, caption, picture)]
+
+
+def reference_signal(report: dict[str, Any], rows: list[Row]) -> float | None:
+    """The signal next to the loss, which all others are held against."""
+    steps = items(report, "flow")
+    last = steps[0].get("layer") if steps else None
+    for row in reversed(rows):
+        if last is None or f"{row.data.get('path')}:{row.data.get('call') or 0}" == last:
+            return signal(row.data) or None
+    return None
+
+
+def healthy_band(report: dict[str, Any], rows: list[Row]) -> Band | None:
+    """As many decades around the signal at the loss as the symptoms' warnings allow."""
+    top = reference_signal(report, rows)
+    below = dig(report, "bounds", "vanishing-gradient.warning_decades")
+    above = dig(report, "bounds", "exploding-gradient.warning_decades")
+    if top is None or below is None or above is None:
+        return None
+    return Band(top * 10**-below, top * 10**above, "healthy range")
+
+
+def _decades(report: dict[str, Any]) -> str:
+    return number(dig(report, "bounds", "vanishing-gradient.warning_decades"))

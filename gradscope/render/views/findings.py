@@ -1,0 +1,49 @@
+"""A card a finding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.render.values import dig, findings_by_severity, items, named, number
+
+_MAX_EVIDENCE = 12
+_PERSISTENCE = {
+    "start": "Seen on the weights as given; gone after a few optimizer steps on a copy.",
+    "stays": "Still there after a few optimizer steps on a copy.",
+}
+
+
+def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Worst first, with what the symptom means and the evidence."""
+    return [_finding(f, report) for f in findings_by_severity(report)]
+
+
+def _finding(finding: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    rows = items(report, "layers")
+    evidence = items(finding, "evidence")
+    culprits = items(finding, "culprits")
+    victims = [name for name in items(finding, "layers") if name not in set(culprits)]
+    symptom = finding.get("symptom") or ""
+    return {
+        "symptom": symptom,
+        "severity": finding.get("severity") or "error",
+        "confidence": finding.get("confidence") or "unstated",
+        "message": finding.get("message") or "",
+        "why": dig(report, "symptoms", symptom, "why"),
+        "culprits": named(culprits, rows),
+        "victims": named(victims, rows),
+        "evidence": [_evidence(e) for e in evidence[:_MAX_EVIDENCE]],
+        "more_evidence": max(0, len(evidence) - _MAX_EVIDENCE),
+        "persistence": _PERSISTENCE.get(finding.get("persistence") or ""),
+        "treatments": items(finding, "treatments"),
+    }
+
+
+def _evidence(evidence: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        (evidence.get("statistic") or "").replace("_", " "),
+        number(evidence.get("observed")),
+        number(evidence.get("threshold")),
+        evidence.get("unit") or "",
+        evidence.get("layer") or "",
+    )

@@ -1,0 +1,40 @@
+"""A card a prescription."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.render.values import as_text, items, named
+
+_MAX_PARAMETERS = 240
+_SAFETY = {
+    "safe": "keeps the function and all weights",
+    "unsafe": "changes the function or weights: try it on a copy",
+    "advice": "to be done by hand",
+}
+
+
+def prescriptions(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first choice first."""
+    return [_prescription(p, report) for p in items(report, "prescriptions")]
+
+
+def _prescription(prescription: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    parameters = (prescription.get("parameters") or {}).items()
+    safety = prescription.get("safety") or "unstated"
+    return {
+        "treatment": prescription.get("treatment") or "",
+        "safety": safety,
+        "meaning": _SAFETY.get(safety, ""),
+        "layers": named(items(prescription, "layers"), items(report, "layers")),
+        "parameters": _cut(", ".join(f"{k} = {as_text(v)}" for k, v in parameters)),
+        "resolves": items(prescription, "resolves"),
+        "rationale": prescription.get("rationale") or "",
+        "snippet": prescription.get("snippet") or "",
+        "sources": items(prescription, "sources"),
+    }
+
+
+def _cut(text: str) -> str:
+    """Settings of a thousand layers stand in the code; here their beginning tells what they are."""
+    return text if len(text) <= _MAX_PARAMETERS else f"{text[:_MAX_PARAMETERS]} …"

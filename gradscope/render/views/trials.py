@@ -1,0 +1,66 @@
+"""A card a trial: the verdict, the seeds in pairs, and the pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.render.pictures.trials import final, trial_pictures
+from gradscope.render.values import as_text, items, maybe, number
+
+_LEVELS = {"improved": "healthy", "worse": "error", "not improved": "warning"}
+
+
+def trials(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """In the report's order."""
+    return [_trial(trial) for trial in items(report, "trials")]
+
+
+def _trial(trial: dict[str, Any]) -> dict[str, Any]:
+    verdict = trial.get("verdict") or "no verdict"
+    return {
+        "treatments": items(trial, "treatments"),
+        "title": " + ".join(items(trial, "treatments")) or "before against after",
+        "verdict": verdict,
+        "level": _LEVELS.get(verdict, "info"),
+        "reason": trial.get("reason") or "",
+        "facts": _facts(trial),
+        "measure": trial.get("measure") or "result",
+        "seeds": _seeds(trial),
+        "resolved": _resolved(trial),
+        "pictures": trial_pictures(trial),
+    }
+
+
+def _facts(trial: dict[str, Any]) -> list[tuple[str, str]]:
+    every = (
+        ("measure", trial.get("measure")),
+        ("mean difference", maybe(trial.get("difference"))),
+        ("least that counts", maybe(trial.get("minimum_difference"))),
+        ("p-value", maybe(trial.get("p_value"))),
+        ("seeds", as_text(trial["seeds"]) if trial.get("seeds") else None),
+        ("steps a run", maybe(trial.get("steps"))),
+        ("batch size", maybe(trial.get("batch_size"))),
+        ("note", trial.get("note")),
+    )
+    return [(name, value) for name, value in every if value]
+
+
+def _seeds(trial: dict[str, Any]) -> list[tuple[str, str, str]]:
+    after = dict(final(trial, "after"))
+    return [
+        (number(seed), _result(value), _result(after.get(seed)))
+        for seed, value in final(trial, "before")
+    ]
+
+
+def _result(value: float | None) -> str:
+    return "not finite" if value is None else number(value)
+
+
+def _resolved(trial: dict[str, Any]) -> tuple[list[str], list[str]] | None:
+    """Symptoms of both sides as they start, where they were examined."""
+    before, after = (
+        list(dict.fromkeys(f.get("symptom") or "" for f in items(trial, side, "findings")))
+        for side in ("before", "after")
+    )
+    return (before, after) if before or after else None

@@ -1,0 +1,239 @@
+"""Pictures: the right mark at the right place, and small however many layers there are."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+
+import pytest
+
+from gradscope.render.pictures.canvas import PLOT, Series, by_layer, by_number, runs
+from gradscope.render.pictures.flow import healthy_band
+from gradscope.render.pictures.graph import graph
+from gradscope.render.pictures.histograms import Row, heat_chart
+from gradscope.render.pictures.lines import Band, bar_chart, line_chart
+from gradscope.render.pictures.maps import layer_map, log_shading
+from gradscope.render.pictures.rows import rows_of
+from gradscope.render.pictures.timelines import timelines
+from gradscope.render.pictures.trials import trial_pictures
+from gradscope.render.pictures.waterfall import waterfall
+from gradscope.render.values import percent
+from tests.factories import deep_report, layer, report, sick_sigmoid_report
+from tests.render.examples import (
+    history_only_report,
+    history_report,
+    residual_report,
+    trial_report,
+)
+
+
+def _line(values, **options):
+    along = by_layer([f"layer {i}" for i in range(len(values))], "x")
+    return line_chart("title", along, [Series("signal", values)], y_label="y", **options)
+
+
+def _points(svg: str, css: str = "l s0") -> list[tuple[float, float]]:
+    """Points of the last path of this class: the legend's key is drawn after, on line 14."""
+    data = [d for d in re.findall(rf'<path class="{css}" d="([^"]*)"', svg) if " 14h" not in d]
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", data[0])]
+
+
+def test_equal_factors_are_equal_steps():
+    heights = [y for _, y in _points(_line([1e-6, 1e-4, 1e-2, 1.0]))]
+    steps = [a - b for a, b in itertools.pairwise(heights)]
+    assert steps == pytest.approx([steps[0]] * 3, abs=0.2)
+
+
+def test_larger_is_higher():
+    (_, first), (_, last) = _points(_line([1e-3, 1.0]))
+    assert last < first
+
+
+def test_a_zero_lies_below_the_scale():
+    points = _points(_line([1e-3, 0.0, 1.0]))
+    assert points[1][1] == max(y for _, y in points)
+
+
+def test_a_missing_value_has_no_point():
+    assert len(_points(_line([1.0, None, 0.1]))) == 2
+
+
+def test_a_picture_without_values_is_drawn():
+    assert "<svg" in _line([None, None])
+
+
+def test_no_spike_is_lost_among_ten_thousand_values():
+    values = [1.0] * 10_000
+    values[5_003] = 1e9
+    points = _points(_line(values))
+    assert len(points) < 1_700
+    assert min(y for _, y in points) < 60
+
+
+def test_ticks_are_powers_of_ten():
+    assert "10⁻⁶" in _line([1e-6, 1.0])
+
+
+@pytest.mark.parametrize("values", [[0.5, 0.5], [1.0, 1.01], [3e-5, 4e-5], [1e-300, 1e300]])
+def test_every_scale_has_ticks(values):
+    assert 2 <= len(re.findall('<path class="g"', _line(values))) <= 10
+
+
+def test_culprits_are_marked_a_run_at_a_time():
+    svg = _line([1.0] * 10, marked={2, 3, 7})
+    shade = re.search('<path class="m" d="([^"]*)"', svg).group(1)
+    assert shade.count("M") == 2
+
+
+def test_values_are_named_under_the_pointer():
+    assert "<title>layer 1\nsignal: 1.0e-5</title>" in _line([1.0, 1e-5])
+
+
+def test_names_are_escaped():
+    along = by_layer(["<script>"], "<x>")
+    svg = line_chart("<t>", along, [Series("<s>", [1.0])], y_label='"', reference=1.0)
+    assert {e.tag for e in ElementTree.fromstring(svg).iter()} <= {
+        "svg",
+        "path",
+        "rect",
+        "text",
+        "title",
+    }
+
+
+def test_bars_are_as_high_as_their_fraction():
+    svg = bar_chart("t", by_layer(["a"], "x"), [Series("dead", [0.25])], y_label="y")
+    height = re.search(r'<path class="b s0" d="M[\d.]+ [\d.]+h[\d.]+v([\d.]+)', svg).group(1)
+    assert float(height) == pytest.approx(PLOT / 4, abs=0.1)
+
+
+@pytest.mark.parametrize("count", [1, 5, 1_000])
+def test_the_same_heat_picture_for_any_number_of_layers(count):
+    rows = [Row(f"layer {i}", {-i // 20: 0.5, -i // 20 + 1: 0.1}, 0.4) for i in range(count)]
+    svg = heat_chart("t", rows, "x")
+    assert len(ElementTree.fromstring(svg).findall("rect")) == min(count, 167)
+    assert len(svg) < 100_000
+
+
+def test_runs_are_starts_and_lengths():
+    assert runs([True, True, False, True]) == [(0, 2), (3, 1)]
+
+
+def test_numbers_keep_their_distances():
+    along = by_number([0, 1, 10], "step", "step")
+    assert along.places == [0.0, 0.1, 1.0]
+    assert along.names[1] == "step 1"
+
+
+def test_a_band_covers_its_range():
+    svg = _line([1e-6, 1.0], band=Band(1e-3, 1e3, "healthy range"))
+    top, height = re.search(r'<path class="ok" d="M[\d.]+ ([\d.]+)h[\d.]+v([\d.]+)', svg).groups()
+    (_, low), (_, high) = _points(svg)
+    middle = low + (high - low) / 2
+    assert float(top) + float(height) == pytest.approx(middle, abs=0.3)
+
+
+def test_a_spread_reaches_from_low_to_high():
+    series = [Series("loss", [2.0, 2.0], [1.0, 1.0], [4.0, 4.0])]
+    svg = line_chart("t", by_number([0, 1], "step", "step"), series, y_label="loss")
+    outline = re.search('<path class="sp s0" d="([^"]*)"', svg).group(1)
+    heights = {float(y) for y in re.findall(r"[ML][\d.]+ ([\d.]+)", outline)}
+    line = _points(svg)[0][1]
+    assert min(heights) < line < max(heights)
+    assert line - min(heights) == pytest.approx(max(heights) - line, abs=0.2)
+
+
+def test_flow_band_is_the_warning_around_the_signal_at_the_loss():
+    plain = sick_sigmoid_report().to_plain()
+    top = plain["layers"][-1]["activation_gradient"]["l2_norm"]
+    band = healthy_band(plain, rows_of(plain))
+    assert (band.low, band.high) == (pytest.approx(top * 1e-3), pytest.approx(top * 1e3))
+
+
+def test_flow_band_follows_a_threshold_set_by_hand():
+    report = replace(sick_sigmoid_report(), thresholds={"vanishing-gradient.warning_decades": 2.0})
+    plain = report.to_plain()
+    top = plain["layers"][-1]["activation_gradient"]["l2_norm"]
+    assert healthy_band(plain, rows_of(plain)).low == pytest.approx(top * 1e-2)
+
+
+def test_waterfall_ends_where_the_parts_add_up_to():
+    plain = sick_sigmoid_report().to_plain()
+    (picture,) = waterfall(plain)
+    # 19 steps between 20 layers whose activation factor is 0.21 and weight factor 0.65.
+    activations, weights = (19 * -math.log10(factor) for factor in (0.21, 0.65))
+    assert f"loses {activations + weights:.1f} decades" in picture.caption
+    assert f"activations −{activations:.1f}, weights −{weights:.1f}" in picture.caption
+
+
+@pytest.mark.parametrize("depth", [5, 20, 1_000])
+def test_waterfall_of_any_depth_has_at_most_60_steps(depth):
+    (picture,) = waterfall(sick_sigmoid_report(depth).to_plain())
+    targets = ElementTree.fromstring(picture.svg).findall("rect")
+    assert len(targets) == min(depth - 1, 59)
+
+
+def test_graph_shows_skips_as_arcs():
+    (picture,) = graph(residual_report().to_plain())
+    arcs = re.search('<path class="gs" d="([^"]*)"', picture.svg).group(1)
+    # One a block, and the side branch that joins at the head.
+    assert arcs.count("C") == 7
+    assert "(7 here)" in picture.caption
+
+
+def test_graph_colours_follow_the_gradient():
+    (picture,) = graph(residual_report().to_plain())
+    count = {
+        css: len(re.findall("M", data))
+        for css, data in re.findall('<path class="gn g-([a-z0-9]+)" d="([^"]*)"', picture.svg)
+        if data.startswith("M") and " 8h14" not in data
+    }
+    # The blocked block passes nothing; the side branch carries 1,500 times the loss side.
+    assert count == {"ok0": 18, "zero": 2, "e1": 1}
+
+
+def test_graph_of_a_thousand_layers_stays_small():
+    (picture,) = graph(deep_report().to_plain())
+    assert len(picture.svg) < 60_000
+    assert len(ElementTree.fromstring(picture.svg).findall("rect")) <= 120
+
+
+def test_a_model_without_known_connections_has_no_graph():
+    assert graph(report((layer("a", 0.1), layer("b", 0.1))).to_plain()) == []
+
+
+def test_a_map_has_a_row_a_layer_and_marks_zeros():
+    values = [[1e-3, 1e-3], [1.0, 0.0]]
+    svg = layer_map("t", ["a", "b"], [0, 64], values, log_shading([1e-3, 1.0]))
+    drawn = dict(re.findall('<path class="(k[0-9])" d="([^"]*)"', svg.split("<text")[0]))
+    assert set(drawn) == {"k0", "k5", "k6"}
+    assert drawn["k0"].count("M") == 1  # equal neighbours are one rectangle
+
+
+def test_trial_lines_are_means_over_the_seeds():
+    plain = trial_report().to_plain()["trials"][0]
+    titles = [picture.title for picture in trial_pictures(plain)]
+    assert titles == [
+        "Training loss, before and after",
+        "Accuracy on held-out samples",
+        "Gradient by depth, before and after",
+    ]
+    last = math.fsum(r["checkpoints"][-1]["metric"] for r in plain["after"]["runs"]) / 3
+    assert f"after: {percent(last)}</title>" in trial_pictures(plain)[1].svg
+
+
+def test_timelines_number_the_events():
+    svg = timelines(history_report().to_plain())[0].svg
+    assert re.findall('<text class="en"[^>]*>([0-9]+)</text>', svg) == ["1", "2", "3"]
+
+
+def test_timelines_tell_of_losses_that_are_not_finite():
+    assert "4 steps gave NaN or infinity" in timelines(history_report().to_plain())[0].caption
+
+
+def test_a_watched_run_without_snapshots_has_its_curves():
+    titles = [picture.title for picture in timelines(history_only_report().to_plain())]
+    assert titles == ["Loss", "Gradient norm", "Learning rate"]
