@@ -16,11 +16,8 @@ from gradscope._version import __version__
 
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
-<<<<<<< HEAD
-    from gradscope.callback import Monitor as Monitor
-=======
     from gradscope.assertions import assert_healthy as assert_healthy
->>>>>>> main
+    from gradscope.callback import Monitor as Monitor
     from gradscope.comparison import trial as trial
     from gradscope.differences import compare as compare
     from gradscope.errors import CannotExamineError as CannotExamineError

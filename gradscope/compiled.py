@@ -22,6 +22,7 @@ import tensorflow as tf
 from gradscope import activations, profiling, statistics, traced
 from gradscope.capture import Captured
 from gradscope.isolation import patched, value_of
+from gradscope.ownstep import optimizers
 from gradscope.records import LayerProfile
 from gradscope.recurrence import recurrent_patches
 from gradscope.rows import Rows
@@ -190,7 +191,7 @@ class Functions:
 
     def _settings(self) -> tuple[Any, Any]:
         """The learning rate and the loss scale that the step is about to be taken with."""
-        optimizer = next(_optimizers(self.model), None)
+        optimizer = next(iter(optimizers(self.model)), None)
         if optimizer is None:
             return tf.constant(np.nan), tf.constant(1.0)
         rate = tf.cast(tf.convert_to_tensor(optimizer.learning_rate), tf.float32)
@@ -313,12 +314,6 @@ class _Current:
 
 def _inner(variable: Any) -> Any:
     return getattr(variable, "_value", variable)
-
-
-def _optimizers(model: Any) -> Iterator[Any]:
-    """The model's optimizers: the compiled one, or those that it holds itself (a GAN's)."""
-    own = [getattr(model, "optimizer", None), *vars(model).values()]
-    return (o for o in own if isinstance(o, keras.optimizers.Optimizer))
 
 
 def _num_samples(data: Any) -> int:

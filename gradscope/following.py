@@ -15,6 +15,7 @@ from gradscope import compiled, profiling, runs
 from gradscope.baselines import constant_loss
 from gradscope.compiled import Functions, Snap
 from gradscope.objectives import loss_name
+from gradscope.ownstep import optimizers
 from gradscope.records import DataCard, Event, LossCard
 from gradscope.report import Report
 from gradscope.runs import RunFile, Subject
@@ -265,7 +266,7 @@ class Follower:
 
 def _subject(model: keras.Model) -> Subject:
     return Subject(
-        profiling.model_card(model, sites(model), None),
+        profiling.model_card(model, sites(model), optimizers(model), None),
         DataCard("fit", 0, 0, "the batches that the model was trained on"),
         LossCard(_loss_name(model), None),
         profiling.versions(),

@@ -28,13 +28,9 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
     if loss is not None:
         if isinstance(loss, str):
             _known(loss)
-<<<<<<< HEAD
         return Objective(loss, None, loss_name(loss))
-=======
-        return Objective(loss, None, _name(loss))
     if has_own_step(model) and model.compiled:
         return Objective(None, None, f"{type(model).__name__}.train_step", own_step=True)
->>>>>>> main
     compiled = getattr(model, "_compile_loss", None)
     if compiled is not None:
         given = compiled._user_loss

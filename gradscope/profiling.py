@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -59,11 +60,7 @@ def profile(
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured)
     return Profile(
-<<<<<<< HEAD
-        model=model_card(model, places, source),
-=======
-        model=_model_card(model, places, captured, source),
->>>>>>> main
+        model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
         data=data,
         loss=_loss_card(captured, objective),
         layers=tuple(layer_profiles(places, captured, weights)),
@@ -94,28 +91,18 @@ def versions() -> dict[str, str]:
     }
 
 
-<<<<<<< HEAD
-def model_card(model: keras.Model, places: tuple[Site, ...], source: str | None) -> ModelCard:
-    optimizer = getattr(model, "optimizer", None)
-    rate = None if optimizer is None else float(tf.convert_to_tensor(optimizer.learning_rate))
-=======
-def _model_card(
-    model: keras.Model, places: tuple[Site, ...], captured: Captured, source: str | None
+def model_card(
+    model: keras.Model, places: tuple[Site, ...], used: Sequence[Any], source: str | None
 ) -> ModelCard:
-    used = [updater.optimizer for updater in captured.updaters]
+    """What the model is; `used` are the optimizers that update it."""
     rates = {float(tf.convert_to_tensor(optimizer.learning_rate)) for optimizer in used}
     rate = rates.pop() if len(rates) == 1 else None
     kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in used)
->>>>>>> main
     return ModelCard(
         name=model.name,
         class_=type(model).__name__,
         num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
-<<<<<<< HEAD
-        num_params=sum(math.prod(v.shape) for v in model.weights),  # count_params wants it built
-=======
         num_params=sum(math.prod(v.shape) for v in model.weights),
->>>>>>> main
         source=source,
         optimizer="+".join(kinds) or None,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,

@@ -27,7 +27,6 @@ from gradscope.records import (
     Trial,
 )
 
-
 RUN_SCHEMA = "gradscope.run/1"
 RUN_START = f'{{"schema":"{RUN_SCHEMA}"'  # of the file of a run that was watched
 

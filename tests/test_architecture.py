@@ -33,8 +33,8 @@ LEVELS = (
         "loops", "training", "transport",
     },
     {
-        "context", "report", "runs", "schedules", "following", "differences", "reference", "trials", "comparison", "analysis",
-        "assertions", "operating", "therapy", "candidates", "ward", "search",
+        "context", "report", "runs", "schedules", "following", "differences", "reference", "trials",
+        "comparison", "analysis", "assertions", "operating", "therapy", "candidates", "ward", "search",
     },
     {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip

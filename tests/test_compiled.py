@@ -97,7 +97,9 @@ def test_unscaled_gradients_under_mixed_precision(seeded):
     found = tapped_layers(case)
 
     for mine, theirs in zip(found, eager, strict=True):
-        assert mine.kernel_gradient.l2_norm == pytest.approx(theirs.kernel_gradient.l2_norm, rel=1e-2)
+        assert mine.kernel_gradient.l2_norm == pytest.approx(
+            theirs.kernel_gradient.l2_norm, rel=1e-2
+        )
 
 
 def pair_of_statistics(array: np.ndarray) -> tuple[TensorStats, TensorStats]:
@@ -114,7 +116,9 @@ def test_moments_hold_over_the_whole_range_of_float32(scale):
     mine, theirs = pair_of_statistics((normal(64, 100) * scale).astype("float32"))
 
     for name in ("mean", "std", "rms", "l2_norm", "abs_max"):
-        assert getattr(mine, name) == pytest.approx(getattr(theirs, name), rel=1e-5, abs=1e-6 * scale)
+        assert getattr(mine, name) == pytest.approx(
+            getattr(theirs, name), rel=1e-5, abs=1e-6 * scale
+        )
 
 
 def test_a_small_tensor_is_counted_whole():
@@ -128,7 +132,9 @@ def test_a_large_tensor_is_counted_on_an_even_sample():
     array = np.maximum(normal(300, 400), 0.0)
     mine, theirs = pair_of_statistics(array)
 
-    assert mine.zero_fraction == pytest.approx(theirs.zero_fraction, abs=4 * 0.5 / math.sqrt(SAMPLE))
+    assert mine.zero_fraction == pytest.approx(
+        theirs.zero_fraction, abs=4 * 0.5 / math.sqrt(SAMPLE)
+    )
     assert sum(mine.histogram.counts) == pytest.approx(sum(theirs.histogram.counts), rel=0.05)
 
 
@@ -156,7 +162,9 @@ def test_steps_of_a_compiled_loop(kind, unrolled, seeded):
     case = dataclasses.replace(mlp(), model=model)
     from gradscope.capture import Batch
 
-    case = dataclasses.replace(case, batches=[Batch(tf.constant(normal(8, 6, 3)), tf.constant(normal(8, 2)))])
+    case = dataclasses.replace(
+        case, batches=[Batch(tf.constant(normal(8, 6, 3)), tf.constant(normal(8, 2)))]
+    )
     target = objective(model, None, case.batches[0])
     eager = profile(model, case.batches, DataCard("arrays", 0, 1), target).layers
     found = tapped_layers(case)

@@ -252,7 +252,7 @@ def test_every_step_has_the_loss_and_norm_that_a_tape_gives(steps_per_execution)
     assert history.gradient_norm.mean == pytest.approx([e[1] for e in expected], rel=1e-4)
     assert history.learning_rate.mean == pytest.approx([0.1] * 4)
     for snapshot in history.snapshots:
-        loss, norm, ratio = expected[snapshot.step - 1]
+        _, norm, ratio = expected[snapshot.step - 1]
         assert snapshot.gradient_norm == pytest.approx(norm, rel=1e-4)
         assert snapshot.layers[0].update_ratio == pytest.approx(ratio, rel=1e-3)
 
@@ -276,7 +276,9 @@ def test_units_that_die_are_told_with_the_step():
     monitor = gradscope.Monitor(1)
     model.fit(X, Y, epochs=2, batch_size=32, verbose=0, callbacks=[Kill(), monitor])
 
-    assert [(d.layer, d.step, d.num_units) for d in monitor.report().history.deaths] == [("one", 5, 2)]
+    assert [(d.layer, d.step, d.num_units) for d in monitor.report().history.deaths] == [
+        ("one", 5, 2)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -514,7 +516,11 @@ def test_the_page_is_written_at_every_epoch(tmp_path):
             seen.append((tmp_path / "run.html").read_text())
 
     mlp().fit(
-        X, Y, epochs=2, verbose=0, callbacks=[gradscope.Monitor(2, html=tmp_path / "run.html"), Look()]
+        X,
+        Y,
+        epochs=2,
+        verbose=0,
+        callbacks=[gradscope.Monitor(2, html=tmp_path / "run.html"), Look()],
     )
 
     assert len(seen) == 2
