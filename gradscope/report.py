@@ -164,3 +164,17 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
         raise UsageError(
             f"Cannot write {os.fspath(path)!r}: {reason}. Make room or choose another place."
         ) from error
+
+
+def is_chief() -> bool:
+    """Whether this process writes for all: the only one, the chief, or else the first worker."""
+    try:
+        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        task = config.get("task", {})
+        if len(config.get("cluster", {}).get("worker", ())) < 2:
+            return True
+        if "chief" in config["cluster"]:
+            return bool(task["type"] == "chief")
+        return bool(task["type"] == "worker" and int(task["index"]) == 0)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return True

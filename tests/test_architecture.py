@@ -34,7 +34,8 @@ LEVELS = (
     },
     {
         "context", "report", "runs", "schedules", "following", "differences", "reference", "trials",
-        "comparison", "analysis", "assertions", "operating", "therapy", "candidates", "ward", "search",
+        "comparison", "analysis", "assertions", "operating", "therapy", "candidates", "ward",
+        "search",
     },
     {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
