@@ -41,7 +41,7 @@ def watched(strategy: tf.distribute.Strategy) -> dict:
 
 
 def without_samples(value: object) -> None:
-    """Leave out what is counted on an even sample of the entries: it is another one on two devices."""
+    """Leave out what is counted on an even sample of entries: two devices take other ones."""
     if isinstance(value, dict):
         for key in ("histogram", "zero_fraction", "saturated_fraction"):
             value.pop(key, None)
