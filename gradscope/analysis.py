@@ -10,7 +10,7 @@ import keras
 import numpy as np
 from keras.src.utils.python_utils import is_default
 
-from gradscope import dataprofile, diagnosis, flow, lossterms, probe, profiling
+from gradscope import dataprofile, diagnosis, flow, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
 from gradscope.datasets import Data, check_data
 from gradscope.errors import CannotExamineError, UsageError
@@ -91,8 +91,6 @@ def analyze(
         if x is not None:
             data = dataclasses.replace(data, note="no labels were given; they are made up")
     start = profiling.profile(model, batches, data, target, seed=seed, source=source)
-    terms = lossterms.loss_terms(model, batches[0], target, data.tensors)
-    start = dataclasses.replace(start, loss=dataclasses.replace(start.loss, terms=terms))
     findings, checks = diagnosis.diagnose(start, select, ignore, limits)
     findings, steps = _second_look(model, batches, target, start, findings, select, ignore, limits)
     found = {f.symptom for f in findings}

@@ -166,7 +166,7 @@ class Monitor(keras.callbacks.Callback):
         """What is there now."""
         return self._follower.watch.findings
 
-    def _run(self, own: Callable[[Any], Any], iterator: Any, keep: bool = False) -> Any:
+    def _run(self, own: Any, iterator: Any, keep: bool = False) -> Any:
         """One call of the train function; the model gets its own back first."""
         if not keep:
             self.model.train_function = own

@@ -16,6 +16,7 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from gradscope.errors import CannotExamineError
 from gradscope.isolation import patched
+from gradscope.outputs import described
 from gradscope.ownstep import Step, Updater, optimizers, own_step
 from gradscope.rows import Rows, as_array
 from gradscope.structure import Site
@@ -50,6 +51,7 @@ class Captured:
         losses: the loss of each batch, not scaled.
         gradients: of the last batch, by trainable variable; None where the loss has no path.
         loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
+        outputs: the structure of the first batch's outputs, an `Output` in each tensor's place.
         updaters: which optimizer updates which weights; none where the model has no optimizer.
         amplified: of a model that computes in float16, the rows of passes with a loss scale so
             large that next to no gradient underflows; None for others.
@@ -59,6 +61,7 @@ class Captured:
     losses: tuple[float, ...]
     gradients: list[Any]
     loss_scale: float
+    outputs: Any = None
     updaters: tuple[Updater, ...] = ()
     amplified: Rows | None = None
 
@@ -93,9 +96,9 @@ def capture(
         while True:
             rows = Rows()
             with patched(patches(sites, rows)):
-                losses, step = _passes(model, batches, objective, rows, scale)
-            if scale <= lowest or _are_finite(rows, len(step.gradients)):
-                return Captured(rows, losses, step.gradients, scale, step.updaters)
+                captured = _passes(model, batches, objective, rows, scale)
+            if scale <= lowest or _are_finite(rows, len(captured.gradients)):
+                return captured
             scale = max(lowest, scale / divisor)
 
     captured = run(_loss_scale(model), 1.0, 2.0)
@@ -131,9 +134,10 @@ def _passes(
     objective: Objective,
     rows: Rows,
     scale: float,
-) -> tuple[tuple[float, ...], Step]:
+) -> Captured:
     losses: list[float] = []
     step = Step(0.0, [], ())
+    outputs = None
     # User code under tf.function would hide its tensors from the taps.
     tf.config.run_functions_eagerly(True)
     with patched(_loss_patches(model, objective)), _no_collection():
@@ -141,11 +145,13 @@ def _passes(
             rows.begin_pass(_num_samples(batch))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
             step = _backward(model, batch, objective, scale)
+            outputs = described(step.outputs) if outputs is None else outputs
+            step = step._replace(outputs=None)
             for number, gradient in enumerate(step.gradients):
                 if gradient is not None:
                     rows.reducer.add(("gradient", number), as_array(gradient))
             losses.append(float(step.loss))
-    return tuple(losses), step
+    return Captured(rows, tuple(losses), step.gradients, scale, outputs, step.updaters)
 
 
 def _num_samples(batch: Batch) -> int:
@@ -184,7 +190,7 @@ def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: flo
         weights = [getattr(v, "_value", v) for v in model.trainable_weights]
         optimizer = getattr(model, "optimizer", None)
         updater = () if optimizer is None else (Updater(optimizer, tuple(range(len(weights)))),)
-        return Step(loss, tape.gradient(scaled, weights), updater)
+        return Step(loss, tape.gradient(scaled, weights), updater, y_pred)
     except (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CannotExamineError(
             f"The model could not be run on the data: {one_line(error)} "

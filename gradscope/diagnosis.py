@@ -44,6 +44,11 @@ _CAUSES_FIRST = (
     "loss-oscillation",
     "loss-plateau",
 )
+# By cause: what follows from it where both start at the same layer. Units that are off hand on
+# neither a gradient nor a signal.
+_FOLLOWS = {
+    "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
+}
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -136,7 +141,18 @@ def diagnose(
             dataclasses.replace(f, treatments=f.treatments or symptom.treatments) for f in outcome
         ]
         checks.append(Check(symptom.id, "found" if outcome else "clean"))
+    findings = [_as_consequence(finding, findings) for finding in findings]
     return tuple(_sorted(findings)), tuple(sorted(checks, key=lambda c: c.symptom))
+
+
+def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
+    """The finding as a note, where it starts at a layer that another finding explains it by."""
+    for other in others:
+        follows = finding.symptom in _FOLLOWS.get(other.symptom, ())
+        if follows and finding.culprits[:1] and finding.culprits[0] in other.layers:
+            message = f"{finding.message} It follows from {other.symptom}."
+            return dataclasses.replace(finding, severity="info", message=message)
+    return finding
 
 
 def reconcile(

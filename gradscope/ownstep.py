@@ -22,11 +22,15 @@ class Updater(NamedTuple):
 
 
 class Step(NamedTuple):
-    """What one backward pass gave: the loss, and by trainable weight its gradient and optimizer."""
+    """What one backward pass gave: the loss, and by trainable weight its gradient and optimizer.
+
+    `outputs` are the model's, None of a step of the user's own.
+    """
 
     loss: Any
     gradients: list[Any]
     updaters: tuple[Updater, ...]
+    outputs: Any = None
 
 
 def has_own_step(model: keras.Model) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,6 +59,8 @@ class Row:
     # sums of squares of the output: around its mean over the batch's samples, and around zero
     varied_squares: float = 0.0
     compared_squares: float | None = None
+    # the same around the mean over each sample's positions, of sequences
+    placed_squares: list[float] | None = None
     # whether trainable weights lie between the model's inputs and this row's output
     follows_weights: bool = False
     # of what arrives, for the first rows with trainable weights
@@ -139,7 +141,7 @@ class Rows:
         """Whether entries of `value` inside a recurrent step can be counted."""
         return self.sees(value) and bool(value.dtype.is_floating)
 
-    def add(self, key: tuple[str, str], value: Any) -> None:
+    def add(self, key: Hashable, value: Any) -> None:
         """Add a tensor's entries to those of `key`."""
         self.reducer.add(key, as_array(value))
 
@@ -215,6 +217,11 @@ class Rows:
         self.add((row.id, "output"), value)
         row.output_shape = (None, *value.shape[1:])
         self.note_variation(row, value)
+        self.note_positions(row, value)
+
+    def note_positions(self, row: Row, value: Any) -> None:
+        if (found := variation.position_squares(as_array(value))) is not None:
+            row.placed_squares = np.add(row.placed_squares or (0.0, 0.0), found).tolist()
 
     def note_variation(self, row: Row, value: Any) -> None:
         array = as_array(value)

@@ -44,7 +44,7 @@ class TracedRows(Rows):
     def can_count(self, value: Any) -> bool:
         return isinstance(value, tf.Tensor) and bool(value.dtype.is_floating)
 
-    def add(self, key: Key, value: Any) -> None:
+    def add(self, key: Any, value: Any) -> None:
         self.gathered.setdefault(key, []).append(value)
 
     def note_features(self, row: Row, value: Any) -> None:
@@ -53,6 +53,9 @@ class TracedRows(Rows):
     def note_variation(self, row: Row, value: Any) -> None:
         if len(value.shape) > 1:
             self.outputs.append((row, value))
+
+    def note_positions(self, row: Row, value: Any) -> None:
+        """Left to the eager taps."""
 
     def count_preactivation(self, row: Row, value: Any) -> None:
         if row.derivative is not None:

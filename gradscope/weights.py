@@ -60,7 +60,7 @@ def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProf
         update,
         trainable=number is not None,
         reached=reached,
-        num_distinct_units=_num_distinct_units(variable),
+        units=_units(variable),
     )
 
 
@@ -72,10 +72,11 @@ def weight_profile(
     *,
     trainable: bool,
     reached: bool,
-    num_distinct_units: int | None = None,
+    units: tuple[int | None, int] = (None, 0),
 ) -> WeightProfile:
     """One weight with the statistics that were made of it."""
     fans = _fans(variable.shape)
+    distinct, num_zero = units
     return WeightProfile(
         path=variable.path,
         shape=tuple(int(d) for d in variable.shape),
@@ -84,7 +85,8 @@ def weight_profile(
         initializer=_initializer_name(variable),
         fan_in=fans[0],
         fan_out=fans[1],
-        num_distinct_units=num_distinct_units,
+        num_distinct_units=distinct,
+        num_zero_units=num_zero,
         value=value,
         gradient=gradient,
         update=update,
@@ -105,9 +107,10 @@ def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
     return float(shape[-2] * field), float(shape[-1] * field)
 
 
-def _num_distinct_units(variable: Any) -> int | None:
+def _units(variable: Any) -> tuple[int | None, int]:
+    """How many columns of a kernel differ, and how many are zero."""
     if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
-        return None
+        return None, 0
     units = as_array(value_of(variable)).reshape(-1, variable.shape[-1])
     # A random projection tells columns apart without sorting whole columns. Units that learn the
     # same drift apart by rounding alone; that makes them no different.
@@ -115,7 +118,10 @@ def _num_distinct_units(variable: Any) -> int | None:
     places = np.sort(weights @ units.astype(np.float64))
     largest = np.abs(units).max(axis=1, initial=0.0).astype(np.float64)
     rounding = _SAME * float(np.linalg.norm(weights * largest))
-    return 1 + int(np.count_nonzero(np.diff(places) > rounding)) if places.size else 0
+    distinct = 1 + int(np.count_nonzero(np.diff(places) > rounding)) if places.size else 0
+    # An exact zero in the projection is a zero column, or next to never a coincidence.
+    zero = np.flatnonzero(places == 0.0) if distinct < places.size else ()
+    return distinct, len(zero)
 
 
 def ratio(part: TensorStats | None, whole: TensorStats | None) -> float | None:

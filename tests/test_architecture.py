@@ -26,7 +26,8 @@ LEVELS = (
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
         "reductions", "traced", "recurrence", "compiled", "boards",
-        "ownstep", "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
+        "ownstep", "probe", "capture", "features", "dataprofile", "outputs", "lossterms",
+        "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "savedobjects", "containers", "loading", "examples", "evaluation", "seeding",
