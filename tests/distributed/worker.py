@@ -21,9 +21,7 @@ import gradscope  # noqa: E402
 from gradscope.plain import to_plain  # noqa: E402
 
 alone = len(sys.argv) == 2
-strategy = (
-    tf.distribute.get_strategy() if alone else tf.distribute.MultiWorkerMirroredStrategy()
-)
+strategy = tf.distribute.get_strategy() if alone else tf.distribute.MultiWorkerMirroredStrategy()
 with strategy.scope():
     keras.utils.set_random_seed(0)
     model = keras.Sequential(
