@@ -23,7 +23,7 @@ _HEAD = f"""# The zoo
 Every model below starts from random weights and is analysed on one small batch of noise. *Ratio* is
 the L2 norm over the gradients of all weights as gradscope reports it, over that of a plain
 GradientTape; tests hold it to 1 within {TOLERANCE:g} and the model to what it was before, bit for
-bit. *Findings* are what gradscope says of the fresh model (e: error, w: warning, n: note).
+bit. *Findings* are what gradscope says of the fresh model (e: error, w: warning, i: info).
 
 Made by `python -m tests.zoo`; the models are in [tests/zoo](../tests/zoo).
 """

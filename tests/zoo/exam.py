@@ -66,7 +66,7 @@ def examine(exam: Exam) -> Outcome:
     ratio = _ratio(total_norm(report), plain_norm(exam, batch))
     found = tuple((f.symptom, f.severity, f.message) for f in report.findings)
     severities = {severity for _, severity, _ in found}
-    verdict = next((s for s in ("error", "warning", "note") if s in severities), "healthy")
+    verdict = next((s for s in ("error", "warning") if s in severities), "healthy")
     return Outcome(report.model.num_layers, size, ratio, verdict, found, changed, seconds)
 
 
