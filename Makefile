@@ -1,6 +1,6 @@
 # Everything runs in .venv, made on first use from python3 and its venv module alone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint picture browser clean
+.PHONY: help demo test lint docs package picture gallery browser clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -26,7 +26,10 @@ help:
 	@echo 'make demo     examine a network that cannot learn; leaves demo/report.html'
 	@echo 'make test     run all tests (PYTEST_ARGS="..." for some)'
 	@echo 'make lint     check style and types'
+	@echo 'make docs     build the documentation into site/'
+	@echo 'make package  build wheel and sdist into dist/, install the wheel anew and run the demo'
 	@echo 'make picture  take the picture of the demo report again'
+	@echo 'make gallery  run every sample (ten minutes) and write docs/gallery.md from it'
 	@echo 'make clean    remove .venv, demo and caches'
 
 # Exit code 1 means that the network was found sick, which it is; any other is a failure.
@@ -45,10 +48,25 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The demo runs from what a user would install, in an environment that knows nothing of the sources.
+package: $(STAMP)
+	rm -rf dist build/clean
+	$(BIN)/python -m build --no-isolation --outdir dist . >/dev/null
+	$(PYTHON) -m venv build/clean
+	build/clean/bin/python -m pip install --quiet "$$(ls dist/*.whl)[samples]"
+	cd build/clean && bin/gradscope demo && bin/gradscope --version
+
 picture: demo browser
 	@"$$($(FIND_BROWSER))" --headless --no-sandbox --disable-gpu --hide-scrollbars \
 		--force-color-profile=srgb --window-size=1280,860 \
 		--screenshot=docs/images/report.png 'file://$(CURDIR)/demo/report.html' 2>/dev/null
+
+gallery: $(STAMP)
+	@$(BIN)/gradscope demo $$($(BIN)/gradscope demo --list | cut -d ' ' -f 1)
+	@$(BIN)/python -m gradscope.samples.gallery gradscope-demo docs
 
 browser:
 	@$(FIND_BROWSER) >/dev/null || { echo 'Installing Chromium for the browser tests.'; \
@@ -63,8 +81,8 @@ $(STAMP):
 		{ echo 'Python has no ensurepip: install it with "apt-get install python3-venv".' >&2; exit 1; }
 	@echo 'Making $(VENV): TensorFlow is a download of some 600 MB, once; please wait.'
 	@$(PYTHON) -m venv --clear $(VENV)
-	@$(BIN)/python -m pip install --quiet --editable '.[test,dev]'
+	@$(BIN)/python -m pip install --quiet --editable '.[test,zoo,docs,dev]'
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) demo gradscope-demo build dist *.egg-info .mypy_cache .ruff_cache .hypothesis

@@ -1,7 +1,7 @@
 """How often `gradscope.analyze` names the known illness of a model, and how often a healthy one's.
 
-    python -m benchmarks.diagnosis [--cases NAME ...] [--seeds N] [--half calibration|held-out]
-                                   [--json FILE]
+    python -m benchmarks.diagnosis [--cases NAME ...] [--seeds N] [--json FILE]
+                                   [--half calibration|held-out|fresh]
 
 Run it from the repository's root. The cases are those of `tests/clinic`: untrained models of which
 training has shown whether they are sick. A kind or a name selects cases; all by default. Findings
@@ -18,7 +18,8 @@ A case has one group of names for each of its illnesses, equally right ones. Pri
 - which were missed, and which healthy models were alarmed about;
 - one line of JSON with all of it, also written to the file of `--json`.
 
-Thresholds may be chosen by looking at "calibration"; only "held-out" tells how good they are.
+Thresholds may be chosen by looking at "calibration"; only "held-out" tells how good they are, and
+"fresh": cases of other shapes, written after all thresholds were set.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 from tests import clinic
-from tests.clinic import HALVES, Case
+from tests.clinic import FRESH, HALVES, Case
 
 COUNTS = ("TP", "FN", "FP", "TN", "extra")
 BATCH_SIZE, NUM_BATCHES = 32, 4
@@ -182,7 +183,7 @@ def result(outcomes: Sequence[Outcome]) -> dict[str, Any]:
     """Counts and rates, for all and for each half."""
     halves = clinic.halves(clinic.cases())
     parts = {"all": list(outcomes)}
-    parts |= {h: [o for o in outcomes if halves[o.case.name] == h] for h in HALVES}
+    parts |= {h: [o for o in outcomes if halves[o.case.name] == h] for h in (*HALVES, FRESH)}
     return {
         part: {"rates": rates(members), "symptoms": by_symptom(members)}
         for part, members in parts.items()
@@ -194,7 +195,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--half", choices=HALVES)
+    parser.add_argument("--half", choices=(*HALVES, FRESH))
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     outcomes = []

@@ -16,6 +16,8 @@ from gradscope._version import __version__
 
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
+    from gradscope.assertions import assert_healthy as assert_healthy
+    from gradscope.callback import Monitor as Monitor
     from gradscope.comparison import trial as trial
     from gradscope.differences import compare as compare
     from gradscope.errors import CannotExamineError as CannotExamineError
@@ -25,12 +27,16 @@ if TYPE_CHECKING:
     from gradscope.operating import apply as apply
     from gradscope.report import Report as Report
     from gradscope.report import load_report as load_report
+    from gradscope.therapy import treat as treat
 
 _HOME = {
+    "Monitor": "callback",
     "analyze": "analysis",
     "apply": "operating",
+    "assert_healthy": "assertions",
     "Report": "report",
     "load_report": "report",
+    "treat": "therapy",
     "compare": "differences",
     "trial": "comparison",
     "GradscopeError": "errors",
@@ -42,14 +48,17 @@ _HOME = {
 __all__ = [
     "CannotExamineError",
     "GradscopeError",
+    "Monitor",
     "Report",
     "UnreadableError",
     "UsageError",
     "__version__",
     "analyze",
     "apply",
+    "assert_healthy",
     "compare",
     "load_report",
+    "treat",
     "trial",
 ]
 

@@ -8,14 +8,16 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras.src.utils.python_utils import is_default
 
-from gradscope import dataprofile, diagnosis, flow, lossterms, probe, profiling
+from gradscope import dataprofile, diagnosis, flow, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
 from gradscope.datasets import Data, check_data
 from gradscope.errors import CannotExamineError, UsageError
 from gradscope.isolation import isolated
 from gradscope.loading import require_tensorflow_backend
 from gradscope.objectives import labels, objective
+from gradscope.ownstep import Updater, has_own_call
 from gradscope.prescription import prescribe
 from gradscope.records import DataTensor, Finding, Profile
 from gradscope.report import Report
@@ -89,8 +91,6 @@ def analyze(
         if x is not None:
             data = dataclasses.replace(data, note="no labels were given; they are made up")
     start = profiling.profile(model, batches, data, target, seed=seed, source=source)
-    terms = lossterms.loss_terms(model, batches[0], target, data.tensors)
-    start = dataclasses.replace(start, loss=dataclasses.replace(start.loss, terms=terms))
     findings, checks = diagnosis.diagnose(start, select, ignore, limits)
     findings, steps = _second_look(model, batches, target, start, findings, select, ignore, limits)
     found = {f.symptom for f in findings}
@@ -127,7 +127,10 @@ def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
 
 def _build(model: keras.Model, batch: Batch) -> None:
     """Give a model its weights by calling it once; the call leaves no other trace."""
-    if model.built and all(layer.built for layer in model._flatten_layers()):
+    parts = [layer for layer in model._flatten_layers() if layer is not model]
+    # A layer without a build of its own has nothing to make: a lookup table may stay unbuilt.
+    ready = all(part.built or is_default(part.build) for part in parts)
+    if ready and (model.built or not has_own_call(model)):
         return
     try:
         model(batch.x)
@@ -190,10 +193,12 @@ def _second_look(
 
 def take_steps(model: keras.Model, batches: list[Batch], target: Objective, num_steps: int) -> None:
     """Train the model in place with a copy of its optimizer; call inside `isolated`."""
-    optimizer = getattr(model, "optimizer", None) or keras.optimizers.SGD(0.01)
+    weights = model.trainable_weights
+    first = gradients(model, batches[0], target)
+    plain = Updater(keras.optimizers.SGD(0.01), tuple(range(len(weights))))
     train(
-        optimizer,
-        model.trainable_weights,
-        lambda step: gradients(model, batches[step % len(batches)], target),
+        first.updaters or (plain,),
+        weights,
+        lambda n: (gradients(model, batches[n % len(batches)], target) if n else first).gradients,
         num_steps,
     )

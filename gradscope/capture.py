@@ -16,6 +16,8 @@ from keras.src.trainers.compile_utils import CompileLoss
 
 from gradscope.errors import CannotExamineError
 from gradscope.isolation import patched
+from gradscope.outputs import described
+from gradscope.ownstep import Step, Updater, optimizers, own_step
 from gradscope.rows import Rows, as_array
 from gradscope.structure import Site
 from gradscope.taps import patches
@@ -26,11 +28,18 @@ _BLIND_AMPLIFICATION = 2.0**24  # where every gradient is zero: float16 below on
 
 
 class Batch(NamedTuple):
-    """One batch as `train_step` gets it."""
+    """One batch, and the `item` it was read from where that came from a data set."""
 
     x: Any
     y: Any = None
     sample_weight: Any = None
+    item: Any = None
+
+    def as_fitted(self) -> Any:
+        """What `fit` hands to `train_step`."""
+        if self.item is not None:
+            return self.item
+        return tuple(part for part in self[:3] if part is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,8 @@ class Captured:
         losses: the loss of each batch, not scaled.
         gradients: of the last batch, by trainable variable; None where the loss has no path.
         loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
+        outputs: the structure of the first batch's outputs, an `Output` in each tensor's place.
+        updaters: which optimizer updates which weights; none where the model has no optimizer.
         amplified: of a model that computes in float16, the rows of passes with a loss scale so
             large that next to no gradient underflows; None for others.
     """
@@ -50,17 +61,23 @@ class Captured:
     losses: tuple[float, ...]
     gradients: list[Any]
     loss_scale: float
+    outputs: Any = None
+    updaters: tuple[Updater, ...] = ()
     amplified: Rows | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """The loss to differentiate: one for `keras.Model.compile`, or the model's own (None)."""
+    """The loss to differentiate: one for `keras.Model.compile`, or the model's own (None).
+
+    `own_step`: the gradients are those of the model's own `train_step`.
+    """
 
     loss: Any
     loss_weights: Any
     name: str
     note: str | None = None
+    own_step: bool = False
 
 
 def capture(
@@ -79,13 +96,14 @@ def capture(
         while True:
             rows = Rows()
             with patched(patches(sites, rows)):
-                losses, grads = _passes(model, batches, objective, rows, scale)
-            if scale <= lowest or _are_finite(rows, len(grads)):
-                return Captured(rows, losses, grads, scale)
+                captured = _passes(model, batches, objective, rows, scale)
+            if scale <= lowest or _are_finite(rows, len(captured.gradients)):
+                return captured
             scale = max(lowest, scale / divisor)
 
     captured = run(_loss_scale(model), 1.0, 2.0)
-    if not any(getattr(site.layer, "compute_dtype", None) == "float16" for site in sites):
+    in_half = any(getattr(site.layer, "compute_dtype", None) == "float16" for site in sites)
+    if objective.own_step or not in_half:  # a step of its own need not heed the loss scale
         return captured
     largest = _amplified_scale(captured)
     amplified = run(largest, captured.loss_scale, 16.0).rows
@@ -104,10 +122,10 @@ def _amplified_scale(captured: Captured) -> float:
     return captured.loss_scale * 2.0 ** max(0, octaves)
 
 
-def gradients(model: keras.Model, batch: Batch, objective: Objective) -> list[Any]:
+def gradients(model: keras.Model, batch: Batch, objective: Objective) -> Step:
     """The plain gradient of one batch by trainable variable, in training mode."""
     with patched(_loss_patches(model, objective)):
-        return _backward(model, batch, 1.0)[1]
+        return _backward(model, batch, objective, 1.0)
 
 
 def _passes(
@@ -116,21 +134,24 @@ def _passes(
     objective: Objective,
     rows: Rows,
     scale: float,
-) -> tuple[tuple[float, ...], list[Any]]:
+) -> Captured:
     losses: list[float] = []
-    grads: list[Any] = []
+    step = Step(0.0, [], ())
+    outputs = None
     # User code under tf.function would hide its tensors from the taps.
     tf.config.run_functions_eagerly(True)
     with patched(_loss_patches(model, objective)), _no_collection():
         for batch in batches:
             rows.begin_pass(_num_samples(batch))
-            grads = []  # those of one batch only are held at a time
-            loss, grads = _backward(model, batch, scale)
-            for number, gradient in enumerate(grads):
+            step = Step(0.0, [], ())  # gradients of one batch only are held at a time
+            step = _backward(model, batch, objective, scale)
+            outputs = described(step.outputs) if outputs is None else outputs
+            step = step._replace(outputs=None)
+            for number, gradient in enumerate(step.gradients):
                 if gradient is not None:
                     rows.reducer.add(("gradient", number), as_array(gradient))
-            losses.append(float(loss))
-    return tuple(losses), grads
+            losses.append(float(step.loss))
+    return Captured(rows, tuple(losses), step.gradients, scale, outputs, step.updaters)
 
 
 def _num_samples(batch: Batch) -> int:
@@ -150,8 +171,10 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _backward(model: keras.Model, batch: Batch, scale: float) -> tuple[Any, list[Any]]:
+def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: float) -> Step:
     try:
+        if objective.own_step:
+            return own_step(model, batch.as_fitted(), scale)
         with tf.GradientTape() as tape:
             kwargs = {"training": True} if model._call_has_training_arg else {}
             y_pred = model(batch.x, **kwargs)
@@ -165,7 +188,9 @@ def _backward(model: keras.Model, batch: Batch, scale: float) -> tuple[Any, list
             loss = tf.convert_to_tensor(loss)
             scaled = loss if scale == 1.0 else loss * tf.cast(scale, loss.dtype)
         weights = [getattr(v, "_value", v) for v in model.trainable_weights]
-        return loss, tape.gradient(scaled, weights)
+        optimizer = getattr(model, "optimizer", None)
+        updater = () if optimizer is None else (Updater(optimizer, tuple(range(len(weights)))),)
+        return Step(loss, tape.gradient(scaled, weights), updater, y_pred)
     except (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CannotExamineError(
             f"The model could not be run on the data: {one_line(error)} "
@@ -193,10 +218,12 @@ def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, s
 
 
 def _loss_scale(model: keras.Model) -> float:
-    optimizer = getattr(model, "optimizer", None)
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return float(optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale)
-    return 1.0
+    scales = [
+        float(o.dynamic_scale if o.built else o.initial_scale)
+        for o in optimizers(model)
+        if isinstance(o, keras.optimizers.LossScaleOptimizer)
+    ]
+    return max(scales, default=1.0)
 
 
 def _are_finite(rows: Rows, num_variables: int) -> bool:

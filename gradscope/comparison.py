@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 import keras
 
-from gradscope.errors import TrialError, UsageError
-from gradscope.examples import split
+from gradscope import flow
+from gradscope.analysis import analyze
+from gradscope.errors import GradscopeError, TrialError, UsageError
+from gradscope.examples import Split, split
 from gradscope.graph import copied
 from gradscope.records import Declined, Trial
+from gradscope.report import Report
 from gradscope.training import Make
 from gradscope.trials import Progress, compare
 
@@ -49,16 +54,36 @@ def trial(
     """
     if not isinstance(seeds, int) or seeds < 1:
         raise UsageError(f"seeds must be a whole number of at least 1. Received: {seeds!r}.")
-    return compare(
+    data = split(x, y, validation_data=validation_data)
+    found = compare(
         _copies(model),
         _copies(treated),
-        split(x, y, validation_data=validation_data),
+        data,
         steps=steps,
         seeds=range(seeds),
         batch_size=batch_size,
         jobs=jobs,
         progress=progress,
     )
+    return with_examinations(found, *(_report(m, data) for m in (model, treated)))
+
+
+def with_examinations(trial: Trial, before: Report | None, after: Report | None) -> Trial:
+    """The trial with what examinations of both models say beside their runs; None: unknown."""
+    arms = [
+        arm
+        if report is None
+        else replace(arm, findings=report.findings, gradient_norms=flow.norms(report.layers))
+        for arm, report in ((trial.before, before), (trial.after, after))
+    ]
+    return replace(trial, before=arms[0], after=arms[1])
+
+
+def _report(model: keras.Model, data: Split) -> Report | None:
+    """The examination of one side, where it can be examined."""
+    with suppress(GradscopeError):
+        return analyze(model, data.training.x, data.training.y)
+    return None
 
 
 def _copies(model: Any) -> Make:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import UsageError
-from gradscope.suggestions import unknown
+from gradscope.suggestions import shown, unknown
 
 # For each choice of fail-on, the severities that make the command line return 1.
 FAIL_ON = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
@@ -75,7 +75,7 @@ def _config(table: Any, path: Path) -> Config:
     with _named(path, "tool.gradscope.fail-on"):
         fail_on = table.get("fail-on", "error")
         if fail_on not in list(FAIL_ON):
-            raise UsageError(f"Expected one of {', '.join(FAIL_ON)}. Received: {fail_on!r}.")
+            raise UsageError(f"Expected one of {', '.join(FAIL_ON)}. Received: {shown(fail_on)}.")
     with _named(path, "tool.gradscope.thresholds"):
         thresholds = diagnosis.overrides(_flat(table.get("thresholds", {})))
     return Config(select, ignore, fail_on, thresholds, path)
@@ -92,7 +92,7 @@ def _named(path: Path, key: str) -> Iterator[None]:
 
 def _check_keys(table: Any) -> None:
     if not isinstance(table, dict):
-        raise UsageError(f"Expected a table with {', '.join(_KEYS)}. Received: {table!r}.")
+        raise UsageError(f"Expected a table with {', '.join(_KEYS)}. Received: {shown(table)}.")
     for key in table:
         if key not in _KEYS:
             raise UsageError(unknown("key", key, _KEYS, f"Expected one of {', '.join(_KEYS)}."))
@@ -104,7 +104,7 @@ def _ids(table: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
     value = table.get(key, [])
     with _named(path, f"tool.gradscope.{key}"):
         if not isinstance(value, list) or not all(isinstance(id, str) for id in value):
-            raise UsageError(f"Expected a list of symptom ids. Received: {value!r}.")
+            raise UsageError(f"Expected a list of symptom ids. Received: {shown(value)}.")
         diagnosis.chosen(value, None)  # refuses ids that no symptom has
     return tuple(value)
 
@@ -112,13 +112,15 @@ def _ids(table: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
 def _flat(table: Any) -> Any:
     """Thresholds by id; in TOML the dot of an id makes a table unless it is quoted."""
     if not isinstance(table, dict):
-        raise UsageError(f"Expected a table of '<symptom>.<name>' = number. Received: {table!r}.")
+        raise UsageError(
+            f"Expected a table of '<symptom>.<name>' = number. Received: {shown(table)}."
+        )
     flat: dict[str, Any] = {}
     for key, value in table.items():
         nested = isinstance(value, dict)
         bounds = {f"{key}.{name}": v for name, v in value.items()} if nested else {key: value}
         for id, bound in bounds.items():
             if id in flat:
-                raise UsageError(f"{id!r} is set twice: keep one.")
+                raise UsageError(f"{shown(id)} is set twice: keep one.")
             flat[id] = bound
     return flat

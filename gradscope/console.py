@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 INTERRUPTED = 130
+TERMINATED = 143
 _UNEXPECTED = 4
 
 
@@ -40,13 +43,15 @@ class OneLineErrors(click.Group):
             # A terminal that cannot show a character gets "?" rather than an error.
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), orderly_end():
             if not debug:
                 warnings.simplefilter("ignore")
             try:
                 sys.exit(
                     super().main(arguments, prog_name, complete_var, False, obj=arguments, **extra)
                 )
+            except (KeyboardInterrupt, click.Abort):
+                message, code = "interrupted.", INTERRUPTED
             except Exception as error:
                 if debug and not isinstance(error, click.ClickException):
                     traceback.print_exception(error)
@@ -64,8 +69,22 @@ class OneLineErrors(click.Group):
         try:
             return super().invoke(context)
         except KeyboardInterrupt:
+            # Here and not in main: on its way there, click adds an empty line.
             say("error", "interrupted.")
             context.exit(INTERRUPTED)
+
+
+@contextlib.contextmanager
+def orderly_end() -> Iterator[None]:
+    """Let SIGTERM unwind like an exception: half-written files are removed, children ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(TERMINATED))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def explain(error: Exception) -> tuple[str, int]:

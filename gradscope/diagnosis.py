@@ -10,7 +10,7 @@ from typing import Any
 
 from gradscope.errors import UsageError
 from gradscope.records import Check, Finding, Profile, Skipped
-from gradscope.suggestions import unknown
+from gradscope.suggestions import shown, unknown
 from gradscope.symptoms import Symptom, registry
 from gradscope.thresholds import Threshold
 
@@ -37,7 +37,18 @@ _CAUSES_FIRST = (
     "gradient-underflow",
     "signal-collapse",
     "signal-explosion",
+    "learning-rate-too-high",
+    "learning-rate-too-low",
+    "gradient-spike",
+    "loss-divergence",
+    "loss-oscillation",
+    "loss-plateau",
 )
+# By cause: what follows from it where both start at the same layer. Units that are off hand on
+# neither a gradient nor a signal.
+_FOLLOWS = {
+    "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
+}
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -68,7 +79,7 @@ def overrides(thresholds: Mapping[str, float] | None) -> dict[str, float]:
     if not isinstance(thresholds or {}, Mapping):
         raise UsageError(
             "thresholds must map ids to numbers, as {'dead-relu.warning_fraction': 0.7}. "
-            f"Received: {thresholds!r}."
+            f"Received: {shown(thresholds)}."
         )
     known = {t.id: t for symptom in registry().values() for t in symptom.thresholds}
     found = {}
@@ -87,7 +98,7 @@ def _bound(threshold: Threshold, value: Any) -> float:
     raise UsageError(
         f"The threshold {threshold.id!r} must be "
         f"{'a number from 0 to 1' if is_fraction else 'a finite number above 0'} "
-        f"(it is {threshold.value:g} by default). Received: {value!r}."
+        f"(it is {threshold.value:g} by default). Received: {shown(value)}."
     )
 
 
@@ -130,7 +141,18 @@ def diagnose(
             dataclasses.replace(f, treatments=f.treatments or symptom.treatments) for f in outcome
         ]
         checks.append(Check(symptom.id, "found" if outcome else "clean"))
+    findings = [_as_consequence(finding, findings) for finding in findings]
     return tuple(_sorted(findings)), tuple(sorted(checks, key=lambda c: c.symptom))
+
+
+def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
+    """The finding as a note, where it starts at a layer that another finding explains it by."""
+    for other in others:
+        follows = finding.symptom in _FOLLOWS.get(other.symptom, ())
+        if follows and finding.culprits[:1] and finding.culprits[0] in other.layers:
+            message = f"{finding.message} It follows from {other.symptom}."
+            return dataclasses.replace(finding, severity="info", message=message)
+    return finding
 
 
 def reconcile(
@@ -173,7 +195,8 @@ def _precedence(id: str) -> int:
 def _examined(
     symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
 ) -> Sequence[Finding] | Skipped:
-    if blocked:
+    # A history counts what is not finite apart, and tells how it came to that.
+    if blocked and "history" not in symptom.needs:
         return Skipped(symptom.id, "there are non-finite values; remove them first")
     if "data" in symptom.needs and profile.data.kind == "synthetic":
         return Skipped(symptom.id, "needs real data; the inputs were made up")

@@ -95,6 +95,20 @@ def split(
     return Split(examples.take(parts[0]), examples.take(parts[1]), "; ".join(notes))
 
 
+def finite(examples: Examples) -> np.ndarray:
+    """Which samples hold neither NaN nor Inf, True for each that does not."""
+    usable = np.ones(examples.num_samples, bool)
+    for leaf in keras.tree.flatten(tuple(as_arrays(part) for part in examples)):
+        if leaf is not None and np.issubdtype(leaf.dtype, np.inexact):
+            usable &= np.isfinite(leaf).reshape(len(leaf), -1).all(1)
+    return usable
+
+
+def is_arrays(x: Any) -> bool:
+    """Whether `x` is held in memory: arrays, or a list or dict of them."""
+    return isinstance(x, (list, dict)) or hasattr(x, "shape") or hasattr(x, "to_numpy")
+
+
 def order(num_samples: int, steps: int, batch_size: int, seed: int) -> np.ndarray:
     """Which samples each step is trained on: one shuffled epoch after another.
 
@@ -122,8 +136,7 @@ def _loaded(
 ) -> tuple[Examples, list[str]]:
     if isinstance(x, keras.utils.PyDataset):
         x = _items(x)
-    is_arrays = isinstance(x, (list, dict)) or hasattr(x, "shape") or hasattr(x, "to_numpy")
-    if not is_arrays:
+    if not is_arrays(x):
         if not isinstance(x, (tf.data.Dataset, Iterable)) or isinstance(x, (str, bytes)):
             raise UnreadableError(
                 f"Cannot read samples from {type(x).__name__}. Expected arrays, a list or dict of "

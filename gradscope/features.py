@@ -41,6 +41,21 @@ class FeatureSums:
         self.count = total
         self.num_zero += int((rows == 0).sum())
 
+    def merged(self, other: FeatureSums) -> FeatureSums:
+        """The sums of both; of features of another number, this one's."""
+        if other.means.size != self.means.size or not (self.count and other.count):
+            return self if self.count else other
+        total = self.count + other.count
+        delta = other.means - self.means
+        return FeatureSums(
+            total,
+            self.num_zero + other.num_zero,
+            self.means + delta * (other.count / total),
+            self.squared_deviations
+            + other.squared_deviations
+            + delta**2 * (self.count * other.count / total),
+        )
+
     def scales(self) -> FeatureScales | None:
         """The scales of the features; None where nothing finite was added."""
         if not self.count or not np.isfinite(self.squared_deviations).all():

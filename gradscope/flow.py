@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gradscope.records import LayerProfile, Profile, TensorStats
 
@@ -59,8 +59,17 @@ def strongest(profile: Profile) -> list[LayerProfile]:
     Where branches run side by side the signal is as good as its best way: a skip connection
     carries it past a branch that blocks it.
     """
+    return _strongest(profile.layers)
+
+
+def norms(layers: Sequence[LayerProfile]) -> tuple[float | None, ...]:
+    """The strongest signal at each depth, from the inputs up."""
+    return tuple(signal(layer) for layer in _strongest(layers))
+
+
+def _strongest(layers: Sequence[LayerProfile]) -> list[LayerProfile]:
     best: dict[int, LayerProfile] = {}
-    for layer in profile.layers:
+    for layer in layers:
         value = signal(layer)
         if value is not None and layer.depth > 0:
             held = best.get(layer.depth)
@@ -70,19 +79,50 @@ def strongest(profile: Profile) -> list[LayerProfile]:
 
 
 def steps(profile: Profile) -> list[Step]:
-    """The signal's way from the loss down to the inputs, first step first."""
+    """The signal's way from the loss down to the inputs, first step first, balanced."""
     path = strongest(profile)
     top = max((signal(layer) or 0.0 for layer in path), default=0.0)
     if top == 0.0:
         return []
     floor = math.log10(top) - FLOOR_DECADES
     levels = [_level(signal(layer), floor) for layer in path]
-    return [
+    found = [
         _step(upper, level - below)
         for upper, level, below in reversed(
             list(zip(path[1:], levels[1:], levels[:-1], strict=True))
         )
     ]
+    return _balanced(found)
+
+
+def _balanced(path: list[Step]) -> list[Step]:
+    """The steps with each normalisation and what it normalises taken together.
+
+    A normalisation divides by the scale of what it gets. A kernel before it that is too large by
+    some factor gives the gradient that factor and the normalisation takes it away again, and the
+    other way round for one that is too small; only what both leave together is a change. So what
+    a normalisation did is booked, as `rest`, on the steps below it that did the opposite, as far
+    as they did, up to the next normalisation. Below the last one lies the model's first kernel,
+    through which no gradient is followed; what is left there counts as that kernel's.
+    """
+    found = list(path)
+    for n, step in enumerate(path):
+        if not step.normalizes:
+            continue
+        for m in range(n + 1, len(path)):
+            if found[m].normalizes or not found[n].lost:
+                break
+            opposite = found[n].lost * found[m].lost < 0.0
+            size = min(abs(found[n].lost), abs(found[m].lost)) if opposite else 0.0
+            moved = math.copysign(size, found[n].lost)
+            found[n], found[m] = _booked(found[n], -moved), _booked(found[m], moved)
+        else:
+            found[n] = _booked(found[n], -found[n].lost)
+    return found
+
+
+def _booked(step: Step, decades: float) -> Step:
+    return replace(step, lost=step.lost + decades, rest=step.rest + decades)
 
 
 def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
@@ -90,9 +130,8 @@ def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
 
     Where the signal shrinks, steps whose weights are not settled count nothing: a kernel that
     starts at zero grows. A kernel through which it grows is not such a one; it changes much because
-    its gradient is large. Growth in a normalisation counts nothing: it divides by the scale of what
-    it gets, so a kernel before it that is too small by some factor costs the signal that factor and
-    the normalisation gives it back.
+    its gradient is large. Growth that is left in a normalisation counts nothing: it gives back what
+    the signal lost forward, between layers of which none lost it backward.
     """
     best_total, best = 0.0, (0, 0)
     total, start = 0.0, 0
@@ -100,8 +139,8 @@ def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
         change = -step.lost if growing else step.lost
         if not growing and not step.settled:
             change = 0.0
-        if growing and step.normalizes:
-            change = min(0.0, change)
+        if growing and _gives_back(step):
+            change = 0.0
         if total + change <= 0.0:
             total, start = 0.0, i + 1
             continue
@@ -109,7 +148,11 @@ def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
         if total > best_total:
             best_total, best = total, (start, i + 1)
     stretch = path[best[0] : best[1]]
-    return [s for s in stretch if (not s.normalizes if growing else s.settled)]
+    return [s for s in stretch if (not _gives_back(s) if growing else s.settled)]
+
+
+def _gives_back(step: Step) -> bool:
+    return step.normalizes and step.lost < 0.0
 
 
 def obstructed(profile: Profile) -> bool:
@@ -148,6 +191,16 @@ def _size_decades(layer: LayerProfile) -> float:
 
 def _log(factor: float | None) -> float:
     return math.log10(factor) if factor else 0.0
+
+
+def hidden_decades(layer: LayerProfile) -> float:
+    """What a weight that the first steps will replace takes from the signal today, in decades."""
+    if is_settled(layer):
+        return 0.0
+    factor = layer.backward.weight_factor
+    if not factor or layer.kernel is None or layer.kernel.l2_norm == 0.0:
+        return FLOOR_DECADES
+    return max(0.0, -_log(factor) - _size_decades(layer))
 
 
 def is_settled(layer: LayerProfile) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
@@ -13,6 +14,7 @@ import tensorflow as tf
 from keras.src.backend.common import global_state
 
 _ABSENT = object()
+_ALONE = threading.RLock()
 _SEED_GENERATOR = "global_seed_generator"
 _RESOURCE_VARIABLE = type(tf.Variable(0.0))
 _MUTATED_IN_PLACE = ("_losses", "_loss_ids")
@@ -26,9 +28,14 @@ def isolated(model: keras.Model) -> Iterator[None]:
     `tf.Variable`s held by its layers, each layer's `__dict__`, Keras's call context and global
     seed generator, and the generators of `random`, NumPy and TensorFlow. Unchanged weights are
     recognised by their buffer and not written, so a model that was only run costs no copy.
+
+    As that includes what the whole process shares, one thread is inside at a time; others wait.
+    Not covered: TensorFlow's old stateful operations (`tf.random.normal`), whose generators live in
+    cached kernels that can neither be read nor set.
     """
     layers = model._flatten_layers()
     with ExitStack() as stack:
+        stack.enter_context(_ALONE)
         stack.callback(_restore_variables, [(v, value_of(v)) for v in _variables(model, layers)])
         for layer in layers:
             stack.callback(_restore_attributes, layer, dict(vars(layer)), _lists(layer))
@@ -58,15 +65,25 @@ def _put_back(attributes: dict[str, Any], name: str, value: Any) -> None:
 def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in layers:
-        for value in vars(layer).values():
-            if isinstance(value, tf.Variable):
-                found[id(value)] = value
+        found |= {id(v): v for value in vars(layer).values() for v in _held(value)}
     for variable in list(found.values()):
         # Keras's variable wraps one of TensorFlow's; the wrapped one is enough.
         inner = getattr(variable, "_value", None)
         if isinstance(inner, tf.Variable):
             found.pop(id(inner), None)
     return list(found.values())
+
+
+def _held(value: Any) -> Iterator[Any]:
+    """Variables in an attribute: the states of a stateful RNN are in none of Keras's lists."""
+    if isinstance(value, (tf.Variable, keras.Variable)):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from _held(part)
+    elif isinstance(value, dict):
+        for part in value.values():
+            yield from _held(part)
 
 
 def value_of(variable: Any) -> tf.Tensor:
@@ -124,6 +141,8 @@ def restorers() -> list[Callable[[], None]]:
     if names is not None:
         counters = dict(names)
         restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type]
+    else:
+        restore.append(lambda: _set_global("object_name_uids", None))
     for name in ("current_call_ctx", _SEED_GENERATOR):
         value = global_state.get_global_attribute(name)
         restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.modelfiles import SavedModel, read_saved_model, require_path, unknown_objects
+from gradscope.modelfiles import SavedModel, read_saved_model, require_path
+from gradscope.savedobjects import code_in, unknown_objects
 
 if TYPE_CHECKING:
     import keras
@@ -88,11 +89,8 @@ def load_model(
         return LoadedModel(_model_from_factory(spec))
     path = Path(spec)
     saved = read_saved_model(path)
-    if saved.has_lambda and safe_mode:
-        raise UnreadableError(
-            f"{spec!r} has a Lambda layer that holds Python code, which loading would run: "
-            "if you trust where the file comes from, pass --unsafe."
-        )
+    if safe_mode:
+        _require_harmless(path, saved)
     with deep_recursion():
         return _restore(path, saved, safe_mode)
 
@@ -188,41 +186,60 @@ def _model_from_factory(spec: str) -> keras.Model:
     return model
 
 
+def _require_harmless(path: Path, saved: SavedModel) -> None:
+    """Check that Keras finds nothing in the file that it would run, import or read elsewhere."""
+    code = code_in(saved.architecture)
+    if code:
+        raise UnreadableError(
+            f"{str(path)!r} has {code}: if you trust where the file comes from, pass --unsafe."
+        )
+    _require_known(path, saved)
+
+
+def _require_known(path: Path, saved: SavedModel) -> None:
+    unknown = unknown_objects(saved.architecture)
+    if unknown:
+        raise UnreadableError(
+            f"{str(path)!r} uses {', '.join(map(_shown, unknown[:5]))}, which Keras does not "
+            "know: name the file that defines it with --custom-objects FILE.py."
+        )
+
+
 def _restore(path: Path, saved: SavedModel, safe_mode: bool) -> LoadedModel:
     import keras
 
+    training = saved.training
+    harmless = not (safe_mode and training and (code_in(training) or unknown_objects(training)))
     try:
-        return LoadedModel(keras.saving.load_model(path, safe_mode=safe_mode))
+        if harmless:
+            return LoadedModel(keras.saving.load_model(path, safe_mode=safe_mode))
     except Exception as error:
-        unknown = unknown_objects(saved.architecture)
-        if unknown:
-            raise UnreadableError(
-                f"{str(path)!r} uses {', '.join(map(repr, unknown[:5]))}, which Keras does not "
-                "know: name the file that defines it with --custom-objects FILE.py."
-            ) from error
-        full_failure = error
-    if saved.training is None:
-        raise _not_restored(path, full_failure) from full_failure
+        _require_known(path, saved)
+        if training is None:
+            raise _not_restored(path, error) from error
     try:
         model = keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
     except Exception as error:
         raise _not_restored(path, error) from error
-    return LoadedModel(model, _compile_anew(model, saved.training))
+    return LoadedModel(model, _compile_anew(model, training or {}, safe_mode))
 
 
-def _compile_anew(model: keras.Model, training: dict[str, Any]) -> str:
+def _compile_anew(model: keras.Model, training: dict[str, Any], safe_mode: bool) -> str:
     """Compile with the saved optimizer and loss if these can be read; metrics are not needed."""
     import keras
 
     try:
+        optimizer = training.get("optimizer") or training["optimizer_config"]
+        used = [training["loss"], optimizer]
+        if safe_mode and (code_in(used) or unknown_objects(used)):
+            raise ValueError(f"{code_in(used) or 'what Keras does not know'}.")
         loss = keras.saving.deserialize_keras_object(training["loss"])
         for leaf in keras.tree.flatten(loss):
             keras.losses.get(leaf)
-        optimizer = training.get("optimizer") or training["optimizer_config"]
         model.compile(keras.optimizers.get(optimizer), loss)
     except Exception as error:
         unknown = unknown_objects(training)
-        what = f" ({', '.join(map(repr, unknown[:5]))})" if unknown else f" ({first_line(error)})"
+        what = f" ({', '.join(map(_shown, unknown[:5]))})" if unknown else f" ({first_line(error)})"
         return (
             f"the model was loaded without its compile settings, which could not be restored{what}:"
             " pass --custom-objects FILE.py or --loss NAME"
@@ -231,6 +248,10 @@ def _compile_anew(model: keras.Model, training: dict[str, Any]) -> str:
         "the model was compiled anew with its saved optimizer and loss; "
         "its metrics and the optimizer's state could not be restored"
     )
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:79]}…")
 
 
 def _not_restored(path: Path, error: Exception) -> UnreadableError:

@@ -14,13 +14,11 @@ import tensorflow as tf
 from gradscope import activations
 from gradscope.capture import Batch, Objective
 from gradscope.dataprofile import named
-from gradscope.isolation import isolated
+from gradscope.outputs import TOLERANCE, Output
 from gradscope.records import DataTensor, LossTerm
 from gradscope.signature import loss_name, output_specs
 from gradscope.structure import sites
 
-_FEW_SAMPLES = 8
-_TOLERANCE = 1e-3
 # Layers that hand values on as they are: the activation is that of the layer before.
 _TRANSPARENT = ("Reshape", "Flatten", "Permute", "Identity", "Dropout", "Cropping2D", "Transpose")
 # Layers and operations that are an activation without parameters.
@@ -51,25 +49,30 @@ _RANGES = {
 
 
 def loss_terms(
-    model: keras.Model, batch: Batch, target: Objective, tensors: Sequence[DataTensor]
+    model: keras.Model,
+    outputs: Any,
+    batch: Batch,
+    target: Objective,
+    tensors: Sequence[DataTensor],
 ) -> tuple[LossTerm, ...]:
-    """One term an output, from a forward pass of a few samples; the model is left as it was.
+    """One term an output.
 
     Args:
+        outputs: what the model put out for the batch, as `outputs.described` keeps it.
         tensors: what is known of the data. Where it says nothing of y, the labels in `batch` are
             made up and say nothing.
     """
     if target.loss is None:
         return ()
-    outputs = dict(named("output", _few_outputs(model, batch.x)))
+    found = dict(named("output", outputs))
     makers = _makers(model)
-    names = list(makers) if len(makers) == len(outputs) else [_key(place) for place in outputs]
+    names = list(makers) if len(makers) == len(found) else [_key(place) for place in found]
     known = {tensor.name: tensor for tensor in tensors if tensor.role == "y"}
     labels = dict(_aligned(named("y", batch.y if known else None), names))
     losses = _losses(target.loss, names)
     paths = {id(site.layer): site.path for site in sites(model)}
     terms = []
-    for name, output in zip(names, outputs.values(), strict=True):
+    for name, output in zip(names, found.values(), strict=True):
         place, values = labels.get(name, ("", None))
         term = _term(name, output, makers.get(name), losses.get(name), paths)
         if place in known and values is not None:
@@ -77,18 +80,6 @@ def loss_terms(
             term = dataclasses.replace(term, labels=known[place], outside_fraction=outside)
         terms.append(term)
     return tuple(terms)
-
-
-def _few_outputs(model: keras.Model, x: Any) -> Any:
-    """The model's outputs in inference mode, on a few samples where the batch may be cut."""
-    fixed = any(spec.shape[0] for spec in keras.tree.flatten(getattr(model, "inputs", None) or []))
-    few = lambda a: a if fixed or not isinstance(a, tf.Tensor) else a[:_FEW_SAMPLES]  # noqa: E731
-    kwargs = {"training": False} if model._call_has_training_arg else {}
-    with isolated(model):
-        try:
-            return model(keras.tree.map_structure(few, x), **kwargs)
-        except Exception:  # a model may want as many samples as it was written for
-            return model(x, **kwargs)
 
 
 def _makers(model: keras.Model) -> dict[str, Any]:
@@ -135,26 +126,20 @@ def _key(place: str) -> str:
     return place.removeprefix("output['").removesuffix("']")
 
 
-def _term(name: str, output: Any, maker: Any, loss: Any, paths: dict[int, str]) -> LossTerm:
-    is_dense = isinstance(output, tf.Tensor) and output.dtype.is_floating
-    values = np.asarray(tf.cast(output, tf.float32)) if is_dense else np.zeros(0)
-    finite = bool(values.size) and bool(np.isfinite(values).all())
-    sums = finite and values.ndim > 1 and values.shape[-1] > 1
-    sums_to_one = sums and bool((abs(values.sum(-1) - 1) <= _TOLERANCE).all())
-    has_logits = hasattr(output, "_keras_logits")
+def _term(name: str, output: Output, maker: Any, loss: Any, paths: dict[int, str]) -> LossTerm:
     activation = _activation(maker)
-    if maker is None and has_logits:
-        activation = "softmax" if sums_to_one else "sigmoid"
+    if maker is None and output.has_logits:
+        activation = "softmax" if output.sums_to_one else "sigmoid"
     return LossTerm(
         output=name,
         layer=paths.get(id(maker)),
         activation=activation,
-        shape=tuple(values.shape[1:]),
-        minimum=float(values.min()) if finite else None,
-        maximum=float(values.max()) if finite else None,
-        sums_to_one=sums_to_one,
-        has_logits=has_logits,
-        loss=_keras_name(loss) if is_dense else None,
+        shape=output.shape,
+        minimum=output.minimum,
+        maximum=output.maximum,
+        sums_to_one=output.sums_to_one,
+        has_logits=output.has_logits,
+        loss=_keras_name(loss) if output.dense else None,
         from_logits=bool(getattr(loss, "from_logits", False)),
     )
 
@@ -200,5 +185,5 @@ def _outside_fraction(activation: str | None, labels: Any) -> float | None:
     if not values.size:
         return None
     low, high = _RANGES[activation]
-    slack = _TOLERANCE * max(1.0, float(np.ptp(values)))
+    slack = TOLERANCE * max(1.0, float(np.ptp(values)))
     return float(((values < low - slack) | (values > high + slack)).mean())

@@ -6,26 +6,21 @@ Keras's own messages on a bad file quote whole configs; these peeks name the cau
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import zipfile
-import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gradscope.containers import check_archive, check_hdf5
 from gradscope.errors import UnreadableError
+from gradscope.savedobjects import fault_in, parse_config
 
 EXTENSIONS = (".keras", ".h5", ".hdf5")
 
-# Where Keras exports what a config may name.
-_EXPORTING = (
-    *("layers", "activations", "losses", "metrics", "optimizers", "initializers"),
-    *("regularizers", "constraints", "ops", "dtype_policies"),
-)
 _ZIP_START = b"PK\x03\x04"
 _HDF5_START = b"\x89HDF\r\n\x1a\n"
+_EXPECTED = "Expected a file written by model.save()."
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +34,6 @@ class SavedModel:
 
     architecture: dict[str, Any]
     training: dict[str, Any] | None
-
-    @property
-    def has_lambda(self) -> bool:
-        """Whether it carries Python bytecode that loading would have to run."""
-        return any(_is_lambda(item) for item in _objects(self.architecture))
 
 
 def read_saved_model(path: Path) -> SavedModel:
@@ -99,12 +89,6 @@ def _where_else(path: Path) -> str:
     return "Expected the path of a file, or module:factory: check the spelling."
 
 
-def unknown_objects(config: dict[str, Any]) -> list[str]:
-    """Names of classes and functions in `config` that neither Keras nor the registry knows."""
-    names = [_name(item) for item in _objects(config) if not _is_known(item)]
-    return list(dict.fromkeys(names))
-
-
 def _folder(path: Path) -> UnreadableError:
     if (path / "saved_model.pb").exists():
         return UnreadableError(
@@ -132,18 +116,19 @@ def _require_format(path: Path, start: bytes, is_zip: bool) -> None:
 def _read_keras(path: Path) -> SavedModel:
     try:
         with zipfile.ZipFile(path) as archive:
-            config = json.loads(archive.read("config.json"))
+            check_archive(archive, path.stat().st_size, repr(str(path)))
+            text = archive.read("config.json")
     except KeyError as error:
         raise UnreadableError(
             f"{str(path)!r} is a zip archive without a config.json. "
             "Expected a file written by model.save('model.keras')."
         ) from error
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError) as error:
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:
+        # zipfile and h5py raise whatever the damaged part leads them to.
         raise _cut_short(path) from error
-    except (ValueError, RecursionError, NotImplementedError, RuntimeError) as error:
-        raise _bad_config(path) from error
-    if not isinstance(config, dict):
-        raise _bad_config(path)
+    config = _config(path, text)
     training = config.pop("compile_config", None)
     return SavedModel(config, training if isinstance(training, dict) else None)
 
@@ -152,21 +137,34 @@ def _read_hdf5(path: Path) -> SavedModel:
     import h5py
 
     try:
+        check_hdf5(str(path), repr(str(path)))
         with h5py.File(path, "r") as file:
             architecture = file.attrs.get("model_config")
             training = file.attrs.get("training_config")
-    except OSError as error:
+    except (UnreadableError, MemoryError):
+        raise
+    except Exception as error:
         raise _cut_short(path) from error
     if architecture is None:
         raise UnreadableError(
             f"{str(path)!r} holds only weights, no architecture: "
             "save the whole model with model.save('model.keras')."
         )
+    config = _config(path, architecture)
+    return SavedModel(config, None if training is None else _config(path, training))
+
+
+def _config(path: Path, text: Any) -> dict[str, Any]:
     try:
-        config = json.loads(architecture)
-        return SavedModel(config, json.loads(training) if training else None)
+        config = parse_config(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise _bad_config(path) from error
+    if not isinstance(config, dict):
+        raise _bad_config(path)
+    fault = fault_in(config)
+    if fault:
+        raise UnreadableError(f"The config inside {str(path)!r} {fault}. {_EXPECTED}")
+    return config
 
 
 def _cut_short(path: Path) -> UnreadableError:
@@ -177,67 +175,4 @@ def _cut_short(path: Path) -> UnreadableError:
 
 
 def _bad_config(path: Path) -> UnreadableError:
-    return UnreadableError(
-        f"The config inside {str(path)!r} cannot be read. Expected a file written by model.save()."
-    )
-
-
-def _objects(config: Any) -> Iterator[dict[str, Any]]:
-    """Every serialized object in `config`, outermost first; a stack, as nesting may be deep."""
-    stack = [config]
-    while stack:
-        item = stack.pop()
-        if isinstance(item, dict):
-            if isinstance(item.get("class_name"), str):
-                yield item
-            stack.extend(reversed(item.values()))
-        elif isinstance(item, list):
-            stack.extend(reversed(item))
-
-
-def _is_lambda(item: dict[str, Any]) -> bool:
-    if item["class_name"] == "__lambda__":
-        return True
-    # Keras 2 wrote a Lambda's bytecode as [code, defaults, closure], without a marker.
-    config = item.get("config")
-    return (
-        item["class_name"] == "Lambda"
-        and isinstance(config, dict)
-        and isinstance(config.get("function"), list)
-    )
-
-
-def _name(item: dict[str, Any]) -> str:
-    if item["class_name"] == "function":
-        return str(item.get("config"))
-    return str(item.get("registered_name") or item["class_name"]).split(">")[-1]
-
-
-def _is_known(item: dict[str, Any]) -> bool:
-    import keras
-
-    class_name, registered = item["class_name"], item.get("registered_name")
-    if class_name.startswith("__"):
-        return True
-    if class_name == "function":
-        name = str(item.get("config"))
-        return _is_registered(name) or _is_exported(name)
-    if _is_registered(class_name) or (registered and _is_registered(registered)):
-        return True
-    if "module" in item:
-        package = str(item["module"]).split(".")[0]
-        return package in {"keras", "keras_hub", "keras_cv", "keras_nlp"}
-    known_models = isinstance(getattr(keras, class_name, None), type) or class_name == "Functional"
-    return known_models or _is_exported(class_name)
-
-
-def _is_registered(name: str) -> bool:
-    import keras
-
-    return keras.saving.get_registered_object(name) is not None
-
-
-def _is_exported(name: str) -> bool:
-    import keras
-
-    return any(hasattr(getattr(keras, space), name) for space in _EXPORTING)
+    return UnreadableError(f"The config inside {str(path)!r} cannot be read. {_EXPECTED}")

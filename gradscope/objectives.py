@@ -9,11 +9,14 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.capture import Batch, Objective
-from gradscope.errors import CannotExamineError, UsageError
+from gradscope.errors import UsageError
+from gradscope.ownstep import has_own_step
 
 
 def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
-    """The loss to use, in this order: `loss`, the compiled loss, one chosen from the output.
+    """The loss to use: `loss`, else what `fit` trains by, else one chosen from the output.
+
+    `fit` trains by the model's own train_step where it has one, else by the compiled loss.
 
     Args:
         loss: what `keras.Model.compile(loss=...)` takes, or None.
@@ -21,23 +24,19 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
 
     Raises:
         UsageError: `loss` is a name Keras does not know.
-        CannotExamineError: a train_step of its own and no loss to differentiate.
     """
     if loss is not None:
         if isinstance(loss, str):
             _known(loss)
-        return Objective(loss, None, _name(loss))
+        return Objective(loss, None, loss_name(loss))
+    if has_own_step(model) and model.compiled:
+        return Objective(None, None, f"{type(model).__name__}.train_step", own_step=True)
     compiled = getattr(model, "_compile_loss", None)
     if compiled is not None:
         given = compiled._user_loss
-        return Objective(given, compiled._user_loss_weights, _name(given))
+        return Objective(given, compiled._user_loss_weights, loss_name(given))
     if type(model).compute_loss is not keras.Model.compute_loss:
         return Objective(None, None, f"{type(model).__name__}.compute_loss")
-    if type(model).train_step is not keras.Model.train_step and model.compiled:
-        raise CannotExamineError(
-            f"{type(model).__name__} computes its loss inside its own train_step, where it cannot "
-            "be separated. Override compute_loss instead, or pass loss=."
-        )
     return _chosen(model, batch)
 
 
@@ -74,7 +73,7 @@ def _known(name: str) -> None:
         ) from None
 
 
-def _name(loss: Any) -> str:
+def loss_name(loss: Any) -> str:
     parts = [
         part if isinstance(part, str) else getattr(part, "name", None) or part.__name__
         for part in keras.tree.flatten(loss)
@@ -102,7 +101,7 @@ def _chosen(model: keras.Model, batch: Batch) -> Objective:
     note = "the model is not compiled; chosen from the output activation"
     if targets:
         note += " and the labels"
-    return Objective(losses, None, _name(losses), note)
+    return Objective(losses, None, loss_name(losses), note)
 
 
 def _output_activation(layer: Any) -> str:

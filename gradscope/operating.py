@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -57,6 +57,13 @@ def apply(model: keras.Model, prescriptions: Sequence[Prescription], x: Any = No
     Raises:
         UsageError: a prescription of a treatment that does not exist.
     """
+    treated = carried_out(model, prescriptions, x)
+    drift = _drift(model, treated.model, x) if treated.prescriptions else 0.0
+    return replace(treated, drift=drift)
+
+
+def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any) -> Treated:
+    """`apply` without a look at the outputs: `drift` is None."""
     known = registry()
     done: list[Prescription] = []
     declined: list[Declined] = []
@@ -85,7 +92,7 @@ def apply(model: keras.Model, prescriptions: Sequence[Prescription], x: Any = No
         kept=tuple(path for path in kept if path not in reset and path not in added),
         reset=tuple(path for path in reset if path not in added),
         added=tuple(added),
-        drift=_drift(model, current, x) if done else 0.0,
+        drift=None,
     )
 
 

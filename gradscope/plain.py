@@ -9,6 +9,8 @@ import types
 import typing
 from typing import Any, Literal, TypeVar
 
+from gradscope.suggestions import shown
+
 T = TypeVar("T")
 
 # JSON keys that are Python keywords or would shadow a field of another meaning.
@@ -67,11 +69,11 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         return _read_record(typing.cast(type, kind), data, where)
     if origin is tuple:
         if not isinstance(data, list):
-            raise ValueError(f"{where}: expected a list. Received: {data!r}")
+            raise ValueError(f"{where}: expected a list. Received: {shown(data)}")
         return tuple(_read(args[0], item, where) for item in data)
     if origin is Literal:
         if data not in args:
-            raise ValueError(f"{where}: expected one of {args}. Received: {data!r}")
+            raise ValueError(f"{where}: expected one of {args}. Received: {shown(data)}")
         return data
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
@@ -80,13 +82,13 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         not isinstance(data, plain)
         or (plain is int and data in (True, False) and isinstance(data, bool))
     ):
-        raise ValueError(f"{where}: expected {plain.__name__}. Received: {data!r}")
+        raise ValueError(f"{where}: expected {plain.__name__}. Received: {shown(data)}")
     return data
 
 
 def _read_record(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise ValueError(f"{where}: expected an object. Received: {data!r}")
+        raise ValueError(f"{where}: expected an object. Received: {shown(data)}")
     values = {}
     for name, (hint, required) in _fields(kind).items():
         key = _JSON_NAME.get(name, name)

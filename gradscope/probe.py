@@ -157,7 +157,8 @@ def _as_batch(item: Any, y: Any) -> Batch:
         keras.tree.map_structure(lambda a: _tensor(a), part) if part is not None else None
         for part in parts
     )
-    return Batch(x, y if labels is None else labels, weight)
+    whole = keras.tree.map_structure(lambda a: None if a is None else _tensor(a), item)
+    return Batch(x, y if labels is None else labels, weight, whole)
 
 
 def _tensor(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import platform
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,11 +16,13 @@ from gradscope._version import __version__
 from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
 from gradscope.isolation import isolated
+from gradscope.lossterms import loss_terms
 from gradscope.records import (
     BackwardFactors,
     DataCard,
     LayerProfile,
     LossCard,
+    LossTerm,
     ModelCard,
     Profile,
     TensorStats,
@@ -54,18 +57,30 @@ def profile(
             "Set trainable = True on the layers to examine."
         )
     places = sites(model)
+    _check_float8(places)
     with isolated(model):
         captured = capture(model, places, batches, objective)
         weights = weight_profiles(model, captured)
+    terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
     return Profile(
-        model=_model_card(model, places, source),
+        model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
         data=data,
-        loss=_loss_card(captured, objective),
-        layers=tuple(_layers(places, captured, weights)),
+        loss=_loss_card(captured, objective, terms),
+        layers=tuple(layer_profiles(places, captured, weights)),
         seed=seed,
         steps=steps,
         versions=versions(),
     )
+
+
+def _check_float8(places: tuple[Site, ...]) -> None:
+    """Keras's float8 layers have a gradient in traced functions only; an analysis runs eagerly."""
+    found = [s.path for s in places if getattr(s.layer, "quantization_mode", None) == "float8"]
+    if found:
+        raise CannotExamineError(
+            f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
+            "Examine the model before quantize('float8')."
+        )
 
 
 def versions() -> dict[str, str]:
@@ -79,27 +94,31 @@ def versions() -> dict[str, str]:
     }
 
 
-def _model_card(model: keras.Model, places: tuple[Site, ...], source: str | None) -> ModelCard:
-    optimizer = getattr(model, "optimizer", None)
-    rate = None if optimizer is None else float(optimizer.learning_rate)
+def model_card(
+    model: keras.Model, places: tuple[Site, ...], optimizers: Sequence[Any], source: str | None
+) -> ModelCard:
+    """What a reader wants to know of the model first."""
+    rates = {float(optimizer.learning_rate) for optimizer in optimizers}
+    rate = rates.pop() if len(rates) == 1 else None
+    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers)
     return ModelCard(
         name=model.name,
         class_=type(model).__name__,
         num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
-        num_params=model.count_params(),
+        num_params=sum(math.prod(v.shape) for v in model.weights),  # count_params wants it built
         source=source,
-        optimizer=None if optimizer is None else type(optimizer).__name__,
+        optimizer="+".join(kinds) or None,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,
         dtype_policy=model.dtype_policy.name,
     )
 
 
-def _loss_card(captured: Captured, objective: Objective) -> LossCard:
+def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, ...]) -> LossCard:
     value = float(np.mean(captured.losses))
-    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note)
+    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note, terms)
 
 
-def _layers(
+def layer_profiles(
     places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
 ) -> list[LayerProfile]:
     """Rows in forward order; layers with weights that were never called come last."""
@@ -170,7 +189,8 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
         saturates=bool(known and known.saturates),
         update_ratio=ratio(update, kernel),
         timesteps=_timesteps(row),
-        sample_variation=_sample_variation(row),
+        sample_variation=_variation(row.varied_squares, row.compared_squares),
+        position_variation=_variation(*(row.placed_squares or (0.0, None))),
         underflow_fraction=_underflow_fraction(row, captured),
         features=None if row.features is None else row.features.scales(),
         weights=weights,
@@ -178,10 +198,10 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
     )
 
 
-def _sample_variation(row: Row) -> float | None:
-    if row.compared_squares is None:
+def _variation(around_mean: float, around_zero: float | None) -> float | None:
+    if around_zero is None:
         return None
-    return math.sqrt(row.varied_squares / row.compared_squares) if row.compared_squares else 0.0
+    return math.sqrt(around_mean / around_zero) if around_zero else 0.0
 
 
 def _underflow_fraction(row: Row, captured: Captured) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
 Entry = TypeVar("Entry")
@@ -16,17 +16,19 @@ def load_all(
     found: Mapping[str, Entry],
     noun: str,
     made_by: Callable[[Entry], Callable[..., object]],
+    apart: Collection[str] = (),
 ) -> dict[str, Entry]:
     """What the files of a folder put into `found` as they are imported, in alphabetical order.
 
     Args:
         made_by: the function that an entry was registered with; tells which file it stands in.
+        apart: names of public modules in the folder that are no entries.
 
     Raises:
         ImportError: a file cannot be imported or registers nothing.
     """
     for module in pkgutil.iter_modules(path):
-        if module.name.startswith("_"):
+        if module.name.startswith("_") or module.name in apart:
             continue
         name = f"{package}.{module.name}"
         importlib.import_module(name)

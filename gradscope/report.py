@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradscope.context import context
-from gradscope.errors import UnreadableError
+from gradscope.errors import UnreadableError, UsageError
 from gradscope.plain import from_plain, to_plain
 from gradscope.records import (
     SCHEMA,
@@ -33,7 +33,8 @@ class Report:
     """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
 
     `prescriptions` say what to change, the first choice first; `declined` which treatments do not
-    apply and why. `thresholds` holds the bounds that were set by the user, by id.
+    apply and why. `outcome`, `kept` and `rejected` are what `treat` came to. `thresholds` holds the
+    bounds that were set by the user, by id.
     `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
     names of the fields.
     """
@@ -47,6 +48,9 @@ class Report:
     prescriptions: tuple[Prescription, ...] = ()
     declined: tuple[Declined, ...] = ()
     trials: tuple[Trial, ...] = ()
+    outcome: str | None = None
+    kept: tuple[Prescription, ...] = ()
+    rejected: tuple[Declined, ...] = ()
     history: History | None = None
     seed: int = 0
     steps: int = 0
@@ -97,6 +101,13 @@ class Report:
         )
 
 
+def outcome_text(report: Report) -> str:
+    """What treating came to, as plain text."""
+    from gradscope.render.outcome import render_outcome
+
+    return render_outcome(report.to_plain())
+
+
 def load_report(path: str | os.PathLike[str]) -> Report:
     """Read a report that `Report.to_json` or `--json` wrote.
 
@@ -124,16 +135,24 @@ def load_report(path: str | os.PathLike[str]) -> Report:
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old file or the new one, never half."""
+    """Write `text` to `path` so that a reader sees the old file or the new one, never half.
+
+    Raises:
+        UsageError: it cannot be written (disk full, folder gone or read-only).
+    """
     target = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    # Named before it is made, so that an interrupt at any moment finds it and takes it away.
+    temporary = target.with_name(f".gradscope-{secrets.token_hex(8)}.tmp")
     try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(temporary, 0o666 & ~umask)
-        os.replace(temporary, target)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"Cannot write {os.fspath(path)!r}: {reason}. Make room or choose another place."
+        ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from gradscope.records import TensorStats
 from gradscope.statistics import Reducer, merged
 from gradscope.structure import Site
 
+_EAGER = type(tf.constant(0))
+
 Origin = tuple[str, int]  # the row a tensor came from, and that row's depth
 _Counts = tuple[int, int, int, int]
 
@@ -29,7 +31,7 @@ def as_array(tensor: Any) -> np.ndarray:
         return np.asarray(tf.convert_to_tensor(tensor).numpy())
 
 
-def _feature_axis(row: Row) -> int:
+def feature_axis(row: Row) -> int:
     return 1 if getattr(row.site.layer, "data_format", "") == "channels_first" else -1
 
 
@@ -57,6 +59,8 @@ class Row:
     # sums of squares of the output: around its mean over the batch's samples, and around zero
     varied_squares: float = 0.0
     compared_squares: float | None = None
+    # the same around the mean over each sample's positions, of sequences
+    placed_squares: list[float] | None = None
     # whether trainable weights lie between the model's inputs and this row's output
     follows_weights: bool = False
     # of what arrives, for the first rows with trainable weights
@@ -113,7 +117,10 @@ class Row:
 
 
 class Rows:
-    """All rows of one examination; the taps write into it."""
+    """All rows of one examination; the taps write into it.
+
+    This one takes the numbers of an eager run at once.
+    """
 
     def __init__(self) -> None:
         self.reducer = Reducer()
@@ -125,6 +132,18 @@ class Rows:
         self._latest: Origin | None = None
         self._shared: dict[tuple[str, str], tuple[str, str]] = {}
         self._last_gradient: tuple[Any, tuple[str, str], Row, str] | None = None
+
+    def sees(self, value: Any) -> bool:
+        """Whether `value` is a tensor that can be noted; here, one that holds values."""
+        return type(value) is _EAGER  # isinstance would ask several abstract classes each time
+
+    def can_count(self, value: Any) -> bool:
+        """Whether entries of `value` inside a recurrent step can be counted."""
+        return self.sees(value) and bool(value.dtype.is_floating)
+
+    def add(self, key: Hashable, value: Any) -> None:
+        """Add a tensor's entries to those of `key`."""
+        self.reducer.add(key, as_array(value))
 
     def begin_pass(self, num_samples: int) -> None:
         """Forget where the last forward pass stood; what was noted is kept."""
@@ -186,17 +205,26 @@ class Rows:
         key = (origin[0], "output") if origin else (row.id, "input")
         row.input_keys[key] = None
         if not origin:
-            self.reducer.add(key, as_array(value))
+            self.add(key, value)
         if row.features is not None and len(value.shape) > 1:
-            row.features.add(as_array(value), _feature_axis(row))
+            self.note_features(row, value)
+
+    def note_features(self, row: Row, value: Any) -> None:
+        if row.features is not None:
+            row.features.add(as_array(value), feature_axis(row))
 
     def note_output(self, row: Row, value: Any) -> None:
-        array = as_array(value)
-        self.reducer.add((row.id, "output"), array)
-        row.output_shape = (None, *array.shape[1:])
-        self._note_variation(row, array)
+        self.add((row.id, "output"), value)
+        row.output_shape = (None, *value.shape[1:])
+        self.note_variation(row, value)
+        self.note_positions(row, value)
 
-    def _note_variation(self, row: Row, array: np.ndarray) -> None:
+    def note_positions(self, row: Row, value: Any) -> None:
+        if (found := variation.position_squares(as_array(value))) is not None:
+            row.placed_squares = np.add(row.placed_squares or (0.0, 0.0), found).tolist()
+
+    def note_variation(self, row: Row, value: Any) -> None:
+        array = as_array(value)
         # Without samples on axis 0 (a table of positions, merged axes) there is nothing to compare.
         found = None
         if array.ndim > 1 and len(array) == self._num_samples:
@@ -206,20 +234,20 @@ class Rows:
             row.compared_squares = (row.compared_squares or 0.0) + found[1]
 
     def note_preactivation(self, row: Row, value: Any) -> None:
-        z = as_array(value)
-        self.reducer.add((row.id, "preactivation"), z)
-        self.count_preactivation(row, z)
+        self.add((row.id, "preactivation"), value)
+        self.count_preactivation(row, value)
 
-    def count_preactivation(self, row: Row, z: np.ndarray) -> None:
-        """Count saturated entries and dead units; z is (samples, ..., units)."""
+    def count_preactivation(self, row: Row, value: Any) -> None:
+        """Count saturated entries and dead units; `value` is (samples, ..., units)."""
         known = row.derivative
         if known is None:
             return
+        z = as_array(value)
         row.num_low += activations.count_inside(z, known.low)
         row.num_preactivations += z.size
         alive = row.dead is not None and not row.dead.any()
         if known.rectifies and z.ndim > 1 and not alive:
-            flat = activations.units_inside(z, known.flat, _feature_axis(row))
+            flat = activations.units_inside(z, known.flat, feature_axis(row))
             row.dead = flat if row.dead is None else row.dead & flat
 
     def note_saturation(
@@ -252,7 +280,7 @@ class Rows:
                 giver.hands_on_gradient = True
         else:
             key = self._shared.get(own, own)
-            self.reducer.add(key, as_array(gradient))
+            self.add(key, gradient)
         self._last_gradient = (gradient, key, row, role)
         row.gradient_keys.setdefault(role, {})[key] = None
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
+from keras.src.random import seed_generator as keras_seeds
 from tensorflow.python.eager import context
 
 from gradscope.isolation import patched, restorers
@@ -29,7 +31,13 @@ def seeded(seed: int, generator: Any = None) -> Iterator[Any]:
         for restore in restorers():
             stack.callback(restore)
         stack.callback(global_state.set_global_attribute, _KERAS_SEED, kept)
-        stack.enter_context(patched([(eager, "_seed", None), (eager, "_rng", None)]))
+        # Python's generator is shared by all threads, such as those of a cluster's worker.
+        own = random.Random(seed)
+        stack.enter_context(
+            patched(
+                [(eager, "_seed", None), (eager, "_rng", None), (keras_seeds, "python_random", own)]
+            )
+        )
         keras.utils.set_random_seed(seed)
         if generator is None:
             generator = keras.random.SeedGenerator(seed, name="trial_seed_generator")

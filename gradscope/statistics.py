@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import functools
 import math
-import sys
 from collections.abc import Hashable, Iterable
 
 import numpy as np
 
+from gradscope.moments import LOWEST, NUM_BINS, Sums, finish
 from gradscope.records import Histogram, TensorStats
 
 _BUFFER = 1 << 16
@@ -26,25 +26,13 @@ _HUGE = 1 << 16
 _STRIDE = 7  # odd, so that it visits all channels alike
 # Between these, squares of the largest entries are exact enough in float32.
 _SAFE_SQUARES = (1e-12, 1e15)
-# Octaves kept apart in a histogram: float32 spans 2**-149 .. 2**127; wider ones count at the ends.
-_LOWEST, _HIGHEST = -200, 200
-_NUM_BINS = _HIGHEST - _LOWEST + 1
+# Outside of these, squares could leave float64: they are taken of entries divided by the largest.
+_SAFE_MAGNITUDES = (1e-140, 1e140)
 _EXPONENT_BIAS = 1023
-_LOWEST_FIELD = _LOWEST + _EXPONENT_BIAS
+_LOWEST_FIELD = LOWEST + _EXPONENT_BIAS
 _FLOAT32_LOWEST = -127  # the exponent that field 0 would stand for
 _SMALLEST_NORMAL = float(np.finfo(np.float32).smallest_normal)
 _EMPTY = TensorStats(0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
-
-
-class _Sums:
-    """Running sums of one tensor; everything in TensorStats follows from them."""
-
-    __slots__ = ("abs_max", "count", "histogram", "num_finite", "num_zero", "squares", "total")
-
-    def __init__(self) -> None:
-        self.count = self.num_finite = self.num_zero = 0
-        self.total = self.squares = self.abs_max = 0.0
-        self.histogram = np.zeros(_NUM_BINS, np.int64)
 
 
 class _Scratch:
@@ -70,17 +58,18 @@ class Reducer:
     """
 
     def __init__(self) -> None:
-        self._sums: dict[Hashable, _Sums] = {}
+        self._sums: dict[Hashable, Sums] = {}
+        self._finished: dict[Hashable, TensorStats] = {}
         self._buffer = np.empty(_BUFFER)
         self._scratch = _Scratch()
-        self._pending: list[tuple[_Sums, int]] = []
+        self._pending: list[tuple[Sums, int]] = []
         self._used = 0
 
     def add(self, key: Hashable, array: np.ndarray) -> None:
         """Add all entries of `array` (any shape, any real dtype) to those of `key`."""
         sums = self._sums.get(key)
         if sums is None:
-            sums = self._sums[key] = _Sums()
+            sums = self._sums[key] = Sums()
         flat = array.reshape(-1)
         if flat.size >= _LARGE and flat.dtype == np.float32:
             stride = _STRIDE if flat.size >= _HUGE else 1
@@ -91,7 +80,7 @@ class Reducer:
         else:
             self._copy(sums, flat)
 
-    def _copy(self, sums: _Sums, flat: np.ndarray) -> None:
+    def _copy(self, sums: Sums, flat: np.ndarray) -> None:
         start = 0
         while start < flat.size:
             if self._used == _BUFFER:
@@ -100,7 +89,7 @@ class Reducer:
             length = stop - start
             self._buffer[self._used : self._used + length] = flat[start:stop]
             self._scratch.offsets[self._used : self._used + length] = (
-                len(self._pending) * _NUM_BINS - _LOWEST_FIELD
+                len(self._pending) * NUM_BINS - _LOWEST_FIELD
             )
             self._pending.append((sums, self._used))
             self._used += length
@@ -109,11 +98,17 @@ class Reducer:
     def keys(self) -> Iterable[Hashable]:
         return self._sums.keys()
 
+    def put(self, key: Hashable, stats: TensorStats) -> None:
+        """Take statistics that were made elsewhere as those of `key`."""
+        self._finished[key] = merge(self._finished[key], stats) if key in self._finished else stats
+
     def stats(self, key: Hashable) -> TensorStats | None:
         """The statistics of all that was added under `key`; None where nothing was."""
+        if key in self._finished:
+            return self._finished[key]
         self._flush()
         sums = self._sums.get(key)
-        return None if sums is None else _finish(sums)
+        return None if sums is None else finish(sums)
 
     def _flush(self) -> None:
         if self._used:
@@ -145,15 +140,17 @@ def merge(first: TensorStats, second: TensorStats) -> TensorStats:
     finite = [round(s.count * s.finite_fraction) for s in (first, second)]
     num_finite = sum(finite)
     pairs = list(zip(finite, (first, second), strict=True))
-    mean = sum(n * s.mean for n, s in pairs) / num_finite if num_finite else 0.0
-    spread = sum(n * (s.std**2 + (s.mean - mean) ** 2) for n, s in pairs)
+    # Shares and hypot, because products of large entries with counts, and squares, overflow.
+    shares = [(n / num_finite, s) for n, s in pairs] if num_finite else []
+    mean = sum(share * s.mean for share, s in shares)
+    std = math.hypot(*(math.sqrt(h) * math.hypot(s.std, s.mean - mean) for h, s in shares))
     l2_norm = math.hypot(first.l2_norm, second.l2_norm)
     zeros = sum(round(s.count * s.zero_fraction) for s in (first, second))
     return TensorStats(
         count=count,
         finite_fraction=num_finite / count,
         mean=mean,
-        std=math.sqrt(spread / num_finite) if num_finite else 0.0,
+        std=std,
         rms=l2_norm / math.sqrt(num_finite) if num_finite else 0.0,
         l2_norm=l2_norm,
         abs_max=max(first.abs_max, second.abs_max),
@@ -174,7 +171,7 @@ def _merge_histograms(first: Histogram, second: Histogram) -> Histogram:
     return Histogram(low, tuple(counts))
 
 
-def _add_large(sums: _Sums, x: np.ndarray, stride: int) -> bool:
+def _add_large(sums: Sums, x: np.ndarray, stride: int) -> bool:
     """Add a float32 vector to the sums; False, and nothing done, where float32 is too narrow."""
     abs_max = max(float(x.max()), -float(x.min()))
     if not _SAFE_SQUARES[0] < abs_max < _SAFE_SQUARES[1]:
@@ -182,20 +179,19 @@ def _add_large(sums: _Sums, x: np.ndarray, stride: int) -> bool:
     sums.count += x.size
     sums.num_finite += x.size
     sums.num_zero += int(np.count_nonzero(x == 0.0))
-    sums.total += float(x.sum())
-    sums.squares += float(np.dot(x, x))
+    sums.add(float(x.sum()), float(np.dot(x, x)))
     sums.abs_max = max(sums.abs_max, abs_max)
     counted = x if stride == 1 else np.ascontiguousarray(x[::stride])
     octaves = _float32_octaves(counted)
     # Field 0 is that of zeros and of subnormals.
     has_subnormal = octaves[0] > np.count_nonzero(counted == 0.0)
     octaves[0] = 0
-    first = _FLOAT32_LOWEST - _LOWEST
+    first = _FLOAT32_LOWEST - LOWEST
     sums.histogram[first : first + octaves.size] += stride * octaves
     if has_subnormal:
         small = counted[(counted != 0.0) & (np.abs(counted) < _SMALLEST_NORMAL)]
-        octave = np.frexp(np.abs(small))[1] - 1 - _LOWEST
-        sums.histogram += stride * np.bincount(octave, minlength=_NUM_BINS)
+        octave = np.frexp(np.abs(small))[1] - 1 - LOWEST
+        sums.histogram += stride * np.bincount(octave, minlength=NUM_BINS)
     return True
 
 
@@ -215,7 +211,7 @@ def _float32_octaves(x: np.ndarray) -> np.ndarray:
     return counts
 
 
-def _reduce(x: np.ndarray, pending: list[tuple[_Sums, int]], scratch: _Scratch) -> None:
+def _reduce(x: np.ndarray, pending: list[tuple[Sums, int]], scratch: _Scratch) -> None:
     """Add the segments of `x` that start at the pending offsets to their sums."""
     starts = np.array([start for _, start in pending])
     lengths = np.append(starts[1:], x.size) - starts
@@ -230,19 +226,23 @@ def _reduce(x: np.ndarray, pending: list[tuple[_Sums, int]], scratch: _Scratch) 
         abs_max = np.maximum.reduceat(magnitudes, starts)
     is_zero = np.equal(x, 0.0, out=scratch.is_zero[: x.size])
     zeros = np.add.reduceat(is_zero, starts, dtype=np.int64)
-    total = np.add.reduceat(x, starts)
     octaves = _octaves(magnitudes, scratch, len(pending))
     octaves[:, 0] -= zeros
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        total = np.add.reduceat(x, starts)
         magnitudes *= magnitudes
-    squares = np.add.reduceat(magnitudes, starts)
-    for i, (sums, _) in enumerate(pending):
+        squares = np.add.reduceat(magnitudes, starts)
+    for i, (sums, start) in enumerate(pending):
         missing = int(lengths[i] - num_finite[i])
         sums.count += int(lengths[i])
         sums.num_finite += int(num_finite[i])
         sums.num_zero += int(zeros[i]) - missing
-        sums.total += float(total[i])
-        sums.squares += float(squares[i])
+        if _SAFE_MAGNITUDES[0] < abs_max[i] < _SAFE_MAGNITUDES[1] or not abs_max[i]:
+            sums.add(float(total[i]), float(squares[i]))
+        else:
+            exponent = math.frexp(abs_max[i])[1]
+            scaled = np.ldexp(x[start : start + lengths[i]], -exponent)
+            sums.add(float(scaled.sum()), float(np.dot(scaled, scaled)), exponent)
         sums.abs_max = max(sums.abs_max, float(abs_max[i]))
         sums.histogram += octaves[i]
 
@@ -255,31 +255,8 @@ def _octaves(magnitudes: np.ndarray, scratch: _Scratch, num_segments: int) -> np
     fields = scratch.fields[: magnitudes.size]
     np.right_shift(magnitudes.view(np.int64), 52, out=fields)
     np.maximum(fields, _LOWEST_FIELD, out=fields)
-    if fields.max() >= _LOWEST_FIELD + _NUM_BINS:
-        np.minimum(fields, _LOWEST_FIELD + _NUM_BINS - 1, out=fields)
+    if fields.max() >= _LOWEST_FIELD + NUM_BINS:
+        np.minimum(fields, _LOWEST_FIELD + NUM_BINS - 1, out=fields)
     fields += scratch.offsets[: magnitudes.size]
-    counts = np.bincount(fields, minlength=num_segments * _NUM_BINS)
-    return counts.reshape(num_segments, _NUM_BINS)
-
-
-def _finish(sums: _Sums) -> TensorStats:
-    n = sums.num_finite
-    squares = min(sums.squares, sys.float_info.max)
-    mean = sums.total / n if n else 0.0
-    mean_square = squares / n if n else 0.0
-    filled = np.flatnonzero(sums.histogram)
-    histogram = Histogram()
-    if filled.size:
-        low, high = int(filled[0]), int(filled[-1]) + 1
-        histogram = Histogram(_LOWEST + low, tuple(sums.histogram[low:high].tolist()))
-    return TensorStats(
-        count=sums.count,
-        finite_fraction=n / sums.count if sums.count else 1.0,
-        mean=mean,
-        std=math.sqrt(max(0.0, mean_square - mean * mean)),
-        rms=math.sqrt(mean_square),
-        l2_norm=math.sqrt(squares),
-        abs_max=sums.abs_max,
-        zero_fraction=sums.num_zero / sums.count if sums.count else 0.0,
-        histogram=histogram,
-    )
+    counts = np.bincount(fields, minlength=num_segments * NUM_BINS)
+    return counts.reshape(num_segments, NUM_BINS)

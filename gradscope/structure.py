@@ -45,7 +45,9 @@ def own_variables(site: Site) -> list[Any]:
     if site.kind in ("leaf", "recurrent"):
         return list(site.layer.weights) if isinstance(site.layer, keras.Layer) else []
     layer = site.layer
-    return [*layer._trainable_variables, *layer._non_trainable_variables]
+    below = {id(v) for child in _children(layer) for v in getattr(child, "weights", ())}
+    own = (*layer._trainable_variables, *layer._non_trainable_variables)
+    return [v for v in own if id(v) not in below]  # a wrapper may hold its layer's kernel too
 
 
 def _kind(layer: Any) -> Kind:

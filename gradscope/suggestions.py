@@ -1,9 +1,19 @@
-"""What to say of a name that nothing has: the names nearest to it."""
+"""What to say of a value that cannot be: the value, in short, and the names nearest to it."""
 
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 150
+
+
+def shown(value: object) -> str:
+    """`value` as Python writes it, cut: what a foreign file holds can be endless."""
+    text = _REPR.repr(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> str:
@@ -17,4 +27,4 @@ def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> st
     """
     near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4)
     hint = f"Did you mean: {', '.join(near)}?" if near else otherwise
-    return f"Unknown {kind} {name!r}. {hint}"
+    return f"Unknown {kind} {shown(name)}. {hint}"

@@ -2,7 +2,8 @@
 
 A tap is put into a layer by replacing `call` (its input and output), `activation` (the
 pre-activation) and, for recurrent layers, the cell's `call` (the states of every step) in the
-layer's own `__dict__`. It notes statistics at once and keeps no tensor, so memory does not grow.
+layer's own `__dict__`. What they note goes to `Rows`, which takes the numbers of an eager run at
+once and keeps no tensor, or to `TracedRows`, which gathers the tensors of a graph.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import keras
 import tensorflow as tf
+from keras.src.layers.convolutional.base_conv import BaseConv
 from tensorflow.python.eager import record
 
 from gradscope import activations
@@ -24,27 +26,53 @@ from gradscope.structure import Site
 # computes from logits (softmax, sigmoid) would quietly become the less exact one.
 _CARRIED = ("_keras_mask", "_keras_logits")
 _ORIGIN = "_gradscope_origin"
-_EAGER = type(tf.constant(0))
+
+Patches = list[tuple[Any, str, Any]]
 
 
-def patches(sites: tuple[Site, ...], rows: Rows) -> list[tuple[Any, str, Any]]:
-    """What to set on which object so that every site is tapped into `rows`."""
-    changes: list[tuple[Any, str, Any]] = []
+def patches(
+    sites: tuple[Site, ...],
+    rows: Rows,
+    recurrent: Callable[[Any, Rows], Patches] | None = None,
+) -> Patches:
+    """What to set on which object so that every site is tapped into `rows`.
+
+    Args:
+        recurrent: what to set on a recurrent layer; by default taps on every step as it is run.
+    """
+    changes: Patches = []
     for site in sites:
         layer = site.layer
         if site.kind in ("graph", "composite"):
             changes.append((layer, "call", _composite_call(site, layer.call, rows)))
             continue
-        changes.append((layer, "call", _leaf_call(site, layer.call, rows)))
+        grouped = isinstance(layer, BaseConv) and layer.groups > 1
+        call = _compiled(layer.call) if grouped else layer.call
+        changes.append((layer, "call", _leaf_call(site, call, rows)))
         if getattr(layer, "quantization_mode", None) is not None:
             changes.append((layer, "quantized_call", _leaf_call(site, layer.quantized_call, rows)))
         if vars(layer).get("_remat_mode") is not None:
             changes.append((layer, "_remat_mode", None))  # a recomputed call would be noted twice
         if site.kind == "recurrent":
-            changes += _recurrent_patches(layer, rows)
+            changes += (recurrent or _recurrent_patches)(layer, rows)
         elif not activations.is_activation(layer) and activations.activation_of(layer):
             changes.append((layer, "activation", _activation(layer.activation, rows)))
     return changes
+
+
+def _compiled(convolution: Callable[..., Any]) -> Callable[..., Any]:
+    """A grouped convolution as in `fit`, where Keras compiles it: a CPU has no other gradient."""
+
+    @functools.wraps(convolution)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        eagerly = tf.config.functions_run_eagerly()
+        tf.config.run_functions_eagerly(False)
+        try:
+            return convolution(*args, **kwargs)
+        finally:
+            tf.config.run_functions_eagerly(eagerly)
+
+    return run
 
 
 def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None) -> Any:
@@ -65,14 +93,9 @@ def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | 
     return copy
 
 
-def _is_concrete(value: Any) -> bool:
-    """Whether `value` is a tensor that holds values; a symbolic one has nothing to note."""
-    return type(value) is _EAGER  # isinstance would ask several abstract classes each time
-
-
-def _can_tap(value: Any) -> bool:
-    """Whether `value` is a concrete tensor that carries gradients."""
-    return type(value) is _EAGER and value.dtype.is_floating
+def _can_tap(value: Any, rows: Rows) -> bool:
+    """Whether `value` is a tensor of this run that carries gradients."""
+    return rows.sees(value) and value.dtype.is_floating
 
 
 def _tensors(args: Any, kwargs: Any) -> list[Any]:
@@ -85,19 +108,19 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
 
     @functools.wraps(call)
     def tapped(*args: Any, **kwargs: Any) -> Any:
-        alone = len(args) == 1 and not kwargs and _is_concrete(args[0])
+        alone = len(args) == 1 and not kwargs and rows.sees(args[0])
         flat = args if alone else _tensors(args, kwargs)
-        if not alone and not all(map(_is_concrete, flat)):
+        if not alone and not all(map(rows.sees, flat)):
             return call(*args, **kwargs)
         row = rows.begin(site, [o for v in flat if (o := vars(v).get(_ORIGIN))], function)
         number = itertools.count()
 
         def enter(value: Any) -> Any:
-            if not _can_tap(value):
+            if not _can_tap(value, rows):
                 return value
             rows.note_input(row, value, vars(value).get(_ORIGIN))
             if is_activation:
-                rows.count_preactivation(row, as_array(value))
+                rows.count_preactivation(row, value)
             if row.hands_on_gradient:
                 return value
             row.num_tapped_inputs += 1
@@ -125,9 +148,9 @@ def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
     number = itertools.count()
 
     def leave(value: Any) -> Any:
-        if not _is_concrete(value):
+        if not rows.sees(value):
             return value
-        if not _can_tap(value):
+        if not _can_tap(value, rows):
             setattr(value, _ORIGIN, row.origin)
             return value
         rows.note_output(row, value)
@@ -135,7 +158,7 @@ def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
         backward = lambda g: rows.note_gradient(row, "activation_gradient", g, n)  # noqa: E731
         return tap(value, backward, row.origin)
 
-    if _is_concrete(outputs):
+    if rows.sees(outputs):
         return leave(outputs)
     return keras.tree.map_structure(leave, outputs)
 
@@ -146,7 +169,7 @@ def _activation(function: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
     @functools.wraps(function)
     def tapped(z: Any, *args: Any, **kwargs: Any) -> Any:
         row = rows.active[-1] if rows.active else None
-        if row is None or not _can_tap(z):
+        if row is None or not _can_tap(z, rows):
             return function(z, *args, **kwargs)
         rows.note_preactivation(row, z)
         z = tap(z, lambda g: rows.note_gradient(row, "preactivation_gradient", g))
@@ -170,14 +193,20 @@ def _composite_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callabl
     return followed
 
 
-def _recurrent_patches(layer: Any, rows: Rows) -> list[tuple[Any, str, Any]]:
-    changes: list[tuple[Any, str, Any]] = []
+def _recurrent_patches(layer: Any, rows: Rows) -> Patches:
+    changes: Patches = []
     if "use_cudnn" in vars(layer):
         changes.append((layer, "use_cudnn", False))  # the fused kernel has no steps to tap
     cell = layer.cell
     if not isinstance(cell, keras.Layer):
         return changes
     changes.append((cell, "call", _cell_call(cell.call, rows)))
+    return changes + counted_activations(cell, rows)
+
+
+def counted_activations(cell: keras.Layer, rows: Rows) -> Patches:
+    """The activations of a recurrent cell's gates and states, with saturated entries counted."""
+    changes: Patches = []
     for part in getattr(cell, "cells", [cell]):
         for name, is_gate in (("recurrent_activation", True), ("activation", False)):
             function = vars(part).get(name)
@@ -191,7 +220,7 @@ def _counted(function: Callable[..., Any], is_gate: bool, rows: Rows) -> Callabl
 
     @functools.wraps(function)
     def counted(z: Any, *args: Any, **kwargs: Any) -> Any:
-        if rows.active and _can_tap(z):
+        if rows.active and rows.can_count(z):
             rows.note_saturation(rows.active[-1], function, z, is_gate)
         return function(z, *args, **kwargs)
 
@@ -204,7 +233,7 @@ def _cell_call(call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
     @functools.wraps(call)
     def tapped(inputs: Any, states: Any, *args: Any, **kwargs: Any) -> Any:
         row = rows.active[-1] if rows.active else None
-        if row is None or not all(_can_tap(s) for s in keras.tree.flatten(states)):
+        if row is None or not all(_can_tap(s, rows) for s in keras.tree.flatten(states)):
             return call(inputs, states, *args, **kwargs)
         step = row.begin_step()
 
@@ -218,7 +247,7 @@ def _cell_call(call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
         tapped_states: dict[int, Any] = {}
         for number, state in enumerate(keras.tree.flatten(new_states)):
             role = "first" if number == 0 else "other"
-            if _can_tap(state) and id(state) not in tapped_states:
+            if _can_tap(state, rows) and id(state) not in tapped_states:
                 note = functools.partial(row.note_state, step, role)
                 tapped_states[id(state)] = tap(state, lambda g, note=note: note(as_array(g)))  # type: ignore[misc]
         new_states = keras.tree.map_structure(lambda s: tapped_states.get(id(s), s), new_states)

@@ -20,6 +20,7 @@ from gradscope.capture import one_line
 from gradscope.errors import TrialError, UsageError
 from gradscope.evaluation import Measure
 from gradscope.examples import Split
+from gradscope.loops import Loops
 from gradscope.records import Arm, Run, Trial
 from gradscope.seeding import seeded
 from gradscope.signature import loss_name
@@ -66,40 +67,87 @@ def compare(
         UsageError: no seeds, or a count that is not positive.
         TrialError: a model that cannot be trained on the data, or a worker that died twice.
     """
-    _check(steps, seeds, batch_size, jobs)
+    check(steps, seeds, batch_size, jobs)
     makes = dict(zip(SIDES, (patient_make, treated_make), strict=True))
     measures = _common_measures(makes, seeds[0], data)
-    plan: dict[str, Any] = {"steps": steps, "batch_size": batch_size, "measures": measures}
-    told = _Told(progress, steps * len(seeds))
-    if jobs == 1:
-        found = {
-            side: training.runs(make, data, seeds=seeds, **plan, progress=told.on(side))
-            for side, make in makes.items()
-        }
-    else:
-        found = _in_workers(makes, data, tuple(seeds), plan, jobs, told)
-    before, after = (Arm(tuple(_binned(run) for run in found[side])) for side in SIDES)
-    measure = measures[0] if measures else None
-    scores = verdicts.scores(before, after, measure, data.held_out.num_samples)
-    judged = verdicts.judge(scores)
+    plan = Plan(data, steps, batch_size, measures)
+    found = trained(makes, plan, seeds, jobs=jobs, progress=progress)
+    return judged(found["before"], found["after"], plan, treatments)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """What all runs that are compared have in common."""
+
+    data: Split
+    steps: int
+    batch_size: int
+    measures: tuple[Measure, ...]
+
+
+def trained(
+    makes: dict[str, Make],
+    plan: Plan,
+    seeds: Sequence[int],
+    *,
+    jobs: int = 1,
+    loops: Loops | None = None,
+    progress: Progress | None = None,
+) -> dict[str, tuple[Run, ...]]:
+    """Runs of each model from each seed, by the name of the model.
+
+    Args:
+        loops: traced loops to use and add to, in this process; of the same data and batch size.
+        progress: called with a name, the steps done and all steps under that name.
+    """
+    told = _Told(progress, plan.steps * len(seeds))
+    if jobs > 1:
+        return _in_workers(makes, tuple(seeds), plan, jobs, told)
+    return {
+        name: _train(make, plan, seeds, loops=loops, progress=told.on(name))
+        for name, make in makes.items()
+    }
+
+
+def judged(
+    before: Sequence[Run], after: Sequence[Run], plan: Plan, treatments: Sequence[str] = ()
+) -> Trial:
+    """The verdict on runs of the same seeds before and after."""
+    arms = [Arm(tuple(_binned(run) for run in runs)) for runs in (before, after)]
+    measure = plan.measures[0] if plan.measures else None
+    scores = verdicts.scores(arms[0], arms[1], measure, plan.data.held_out.num_samples)
+    result = verdicts.judge(scores)
     return Trial(
         treatments=tuple(treatments),
-        seeds=tuple(seeds),
-        steps=steps,
-        before=before,
-        after=after,
-        verdict=judged.verdict,
-        batch_size=batch_size,
+        seeds=tuple(run.seed for run in before),
+        steps=plan.steps,
+        before=arms[0],
+        after=arms[1],
+        verdict=result.verdict,
+        batch_size=plan.batch_size,
         measure=scores.measure,
-        difference=judged.difference,
+        difference=result.difference,
         minimum_difference=scores.minimum_difference,
-        p_value=judged.p_value,
-        reason=judged.reason,
-        note=data.note,
+        p_value=result.p_value,
+        reason=result.reason,
+        note=plan.data.note,
     )
 
 
-def _check(steps: int, seeds: Sequence[int], batch_size: int, jobs: int) -> None:
+def _train(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[Run, ...]:
+    return training.runs(
+        make,
+        plan.data,
+        seeds=seeds,
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        measures=plan.measures,
+        **more,
+    )
+
+
+def check(steps: int, seeds: Sequence[int], batch_size: int, jobs: int) -> None:
+    """Refuse counts that cannot be."""
     for name, value in (("steps", steps), ("batch_size", batch_size), ("jobs", jobs)):
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
@@ -139,16 +187,16 @@ def _binned(run: Run) -> Run:
 
 
 class _Told:
-    """Adds up the steps done on each side and passes them on."""
+    """Adds up the steps done under each name and passes them on."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
         self._progress = progress
         self._total = total
-        self._done = dict.fromkeys(SIDES, 0)
+        self._done: dict[str, int] = {}
 
     def on(self, side: str) -> Callable[[int], None]:
         def add(num_steps: int) -> None:
-            self._done[side] += num_steps
+            self._done[side] = self._done.get(side, 0) + num_steps
             if self._progress is not None:
                 self._progress(side, self._done[side], self._total)
 
@@ -165,27 +213,26 @@ class _Task:
 
 def _in_workers(
     makes: dict[str, Make],
-    data: Split,
     seeds: tuple[int, ...],
-    plan: dict[str, Any],
+    plan: Plan,
     jobs: int,
     told: _Told,
 ) -> dict[str, tuple[Run, ...]]:
     payloads = {side: packed(make) for side, make in makes.items()}
-    num_parts = min(len(seeds), -(-jobs // len(SIDES)))
+    num_parts = min(len(seeds), -(-jobs // len(makes)))
     parts = [seeds[i::num_parts] for i in range(num_parts)]
-    pending = [_Task(side, part) for part in parts for side in SIDES]
+    pending = [_Task(side, part) for part in parts for side in makes]
     threads = max(1, joblib.cpu_count() // jobs)
     finished: dict[_Task, tuple[Run, ...]] = {}
     for attempt in range(2):
         calls = [
-            joblib.delayed(_work)(payloads[t.side], data, t.seeds, plan, os.getpid(), threads)
+            joblib.delayed(_work)(payloads[t.side], plan, t.seeds, os.getpid(), threads)
             for t in pending
         ]
         try:
             for task, result in zip(pending, _results(calls, jobs), strict=True):
                 finished[task] = result
-                told.on(task.side)(plan["steps"] * len(task.seeds))
+                told.on(task.side)(plan.steps * len(task.seeds))
         except Exception as error:
             if not _is_death(error):
                 raise
@@ -194,7 +241,7 @@ def _in_workers(
                 raise _dead(pending, error) from error
         else:
             break
-    found: dict[str, list[Run]] = {side: [] for side in SIDES}
+    found: dict[str, list[Run]] = {side: [] for side in makes}
     for task, some in finished.items():
         found[task.side] += some
     return {
@@ -210,16 +257,15 @@ def _results(calls: list[Any], jobs: int) -> Iterator[tuple[Run, ...]]:
 
 def _work(
     payload: bytes,
-    data: Split,
+    plan: Plan,
     seeds: tuple[int, ...],
-    plan: dict[str, Any],
     parent: int,
     threads: int,
 ) -> tuple[Run, ...]:
     if os.getpid() != parent:
         _share_machine(threads)
     with _ONE_AT_A_TIME:
-        return training.runs(unpacked(payload), data, seeds=seeds, **plan)
+        return _train(unpacked(payload), plan, seeds)
 
 
 def _share_machine(threads: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -57,23 +57,33 @@ def updates(
 
 
 def train(
-    optimizer: Any,
+    updaters: Sequence[tuple[Any, Sequence[int]]],
     variables: list[Any],
     gradients: Callable[[int], list[Any]],
     num_steps: int,
 ) -> None:
-    """Change the variables in place by `num_steps` steps of a copy of the optimizer.
+    """Change the variables in place by `num_steps` steps of copies of the optimizers.
 
     Args:
+        updaters: each optimizer and the numbers of the variables it updates.
         gradients: step number -> unscaled gradients, one a variable, None where there is none.
     """
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
-    shadows = list(_twins(optimizer, variables, [1] * len(variables)))
+    shadows = [
+        (optimizer, numbers, list(_shadows(optimizer, [variables[n] for n in numbers])))
+        for optimizer, numbers in updaters
+    ]
     for step in range(num_steps):
-        clipped = _clipped(optimizer, gradients(step))
-        for shadow in shadows:
-            for i, change in shadow.changes(clipped):
-                variables[i].value.assign_add(tf.cast(change, variables[i].dtype))
+        found = gradients(step)
+        for optimizer, numbers, twins in shadows:
+            clipped = _clipped(optimizer, [found[n] for n in numbers])
+            for i, change in (c for twin in twins for c in twin.changes(clipped)):
+                variable = variables[numbers[i]]
+                variable.value.assign_add(tf.cast(change, variable.dtype))
+
+
+def _shadows(optimizer: Any, variables: list[Any]) -> Iterator[_Twin]:
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    return _twins(optimizer, variables, [1] * len(variables))
 
 
 def copy_of(optimizer: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -98,6 +99,38 @@ def scores(before: Arm, after: Arm, measure: Measure | None, num_held_out: int) 
     else:
         values, least = -filled, MINIMUM_LOSS_FRACTION * float(np.abs(filled[0]).mean())
     return Scores("loss", tuple(values[0].tolist()), tuple(values[1].tolist()), least)
+
+
+def standing(runs: Sequence[Run], measure: Measure | None) -> tuple[float, float]:
+    """How well runs did, to be put in order: the mean of the measure, then that of the loss.
+
+    A run that diverged has the worst value, and one without a measure is ordered by its loss.
+    """
+    losses = [_final_loss(run) for run in runs]
+    known = [-math.inf if loss is None else -loss for loss in losses]
+    loss = float(np.mean(known))
+    if measure == "accuracy" or measure == "explained":
+        return float(np.mean([_final_metric(run, _WORST[measure]) for run in runs])), loss
+    return loss, 0.0
+
+
+def standing_at(run: Run, step: int, measure: Measure | None) -> float:
+    """The measure (or the negative loss) at the last look at held-out samples up to `step`."""
+    seen = [point for point in run.checkpoints if point.step <= step][-1]
+    if measure == "accuracy" or measure == "explained":
+        return _WORST[measure] if seen.metric is None else max(seen.metric, _WORST[measure])
+    return -math.inf if seen.loss is None else -seen.loss
+
+
+def margin(score: float, measure: Measure | None, num_held_out: int) -> float:
+    """How much two runs may differ by chance: the standard error of the difference of two
+    accuracies, and twice the least difference that counts for other measures."""
+    if measure == "accuracy":
+        error = math.sqrt(2 * max(0.0, score * (1 - score)) / num_held_out)
+        return max(MINIMUM_DIFFERENCE, error)
+    if measure == "explained":
+        return 2 * MINIMUM_DIFFERENCE
+    return MINIMUM_LOSS_FRACTION * abs(score) if math.isfinite(score) else 0.0
 
 
 def tail(t: float, df: int) -> float:

@@ -26,13 +26,13 @@ def weight_profiles(model: keras.Model, captured: Captured) -> dict[int, WeightP
     """Every weight of the model by the id of its variable."""
     trainable = model.trainable_weights
     reducer = captured.rows.reducer
-    optimizer = getattr(model, "optimizer", None)
-    if optimizer is not None:
-        scale = captured.loss_scale
-        grads = [None if g is None else _unscaled(g, scale) for g in captured.gradients]
+    scale = captured.loss_scale
+    for optimizer, numbered in captured.updaters:
+        grads = [captured.gradients[n] for n in numbered]
+        grads = [None if g is None else _unscaled(g, scale) for g in grads]
         with suppress(Exception):  # an optimizer of the user's own may refuse to be copied
-            for number, change in updates(optimizer, trainable, grads):
-                reducer.add(("update", number), change)
+            for place, change in updates(optimizer, [trainable[n] for n in numbered], grads):
+                reducer.add(("update", numbered[place]), change)
     numbers = {id(v): number for number, v in enumerate(trainable)}
     for variable in model.weights:
         if keras.backend.is_float_dtype(variable.dtype):
@@ -52,16 +52,41 @@ def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProf
     if number is not None:
         gradient = rescaled(reducer.stats(("gradient", number)), captured.loss_scale)
         update = _of_all(reducer.stats(("update", number)), math.prod(variable.shape))
+    reached = number is not None and captured.gradients[number] is not None
+    return weight_profile(
+        variable,
+        value,
+        gradient,
+        update,
+        trainable=number is not None,
+        reached=reached,
+        units=_units(variable),
+    )
+
+
+def weight_profile(
+    variable: Any,
+    value: TensorStats,
+    gradient: TensorStats | None,
+    update: TensorStats | None,
+    *,
+    trainable: bool,
+    reached: bool,
+    units: tuple[int | None, int] = (None, 0),
+) -> WeightProfile:
+    """One weight with the statistics that were made of it."""
     fans = _fans(variable.shape)
+    distinct, num_zero = units
     return WeightProfile(
         path=variable.path,
         shape=tuple(int(d) for d in variable.shape),
-        trainable=number is not None,
-        reached=number is not None and captured.gradients[number] is not None,
+        trainable=trainable,
+        reached=reached,
         initializer=_initializer_name(variable),
         fan_in=fans[0],
         fan_out=fans[1],
-        num_distinct_units=_num_distinct_units(variable),
+        num_distinct_units=distinct,
+        num_zero_units=num_zero,
         value=value,
         gradient=gradient,
         update=update,
@@ -82,9 +107,10 @@ def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
     return float(shape[-2] * field), float(shape[-1] * field)
 
 
-def _num_distinct_units(variable: Any) -> int | None:
+def _units(variable: Any) -> tuple[int | None, int]:
+    """How many columns of a kernel differ, and how many are zero."""
     if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
-        return None
+        return None, 0
     units = as_array(value_of(variable)).reshape(-1, variable.shape[-1])
     # A random projection tells columns apart without sorting whole columns. Units that learn the
     # same drift apart by rounding alone; that makes them no different.
@@ -92,7 +118,10 @@ def _num_distinct_units(variable: Any) -> int | None:
     places = np.sort(weights @ units.astype(np.float64))
     largest = np.abs(units).max(axis=1, initial=0.0).astype(np.float64)
     rounding = _SAME * float(np.linalg.norm(weights * largest))
-    return 1 + int(np.count_nonzero(np.diff(places) > rounding)) if places.size else 0
+    distinct = 1 + int(np.count_nonzero(np.diff(places) > rounding)) if places.size else 0
+    # An exact zero in the projection is a zero column, or next to never a coincidence.
+    zero = np.flatnonzero(places == 0.0) if distinct < places.size else ()
+    return distinct, len(zero)
 
 
 def ratio(part: TensorStats | None, whole: TensorStats | None) -> float | None:

@@ -1,7 +1,7 @@
-"""A network that cannot learn: twenty sigmoid layers on scikit-learn's handwritten digits.
+"""Plain stacks of layers on scikit-learn's handwritten digits: the patient of many samples.
 
-Sigmoid's derivative never exceeds 1/4, so twenty layers hand less than 1e-12 of the gradient to
-the first one (Hochreiter 1991). Nothing is trained: the start alone decides.
+With twenty sigmoid layers it cannot learn: sigmoid's derivative never exceeds 1/4, so they hand
+less than 1e-12 of the gradient to the first one (Hochreiter 1991).
 
     python -m gradscope.samples.digits demo
     gradscope inspect demo/model.keras --data demo/data.npz
@@ -12,40 +12,58 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from gradscope.console import import_tensorflow
+from gradscope.samples._data import digits
 
 if TYPE_CHECKING:
     import keras
+
+__all__ = ["digits", "network", "normal", "save", "sigmoid_network"]
 
 DEPTH = 20
 UNITS = 32
 SEED = 0
 
 
-def digits() -> tuple[np.ndarray, np.ndarray]:
-    """The 1,797 digits: pixels in [0, 1], float32 of shape (1797, 64), and classes 0 to 9."""
-    pixels, classes = load_digits(return_X_y=True)
-    return (pixels / 16.0).astype("float32"), classes
+def network(
+    activation: str,
+    depth: int = DEPTH,
+    *,
+    units: int = UNITS,
+    optimizer: Any = "adam",
+    **options: Any,
+) -> keras.Model:
+    """A compiled, untrained classifier of digits: `depth` layers hidden_1, hidden_2, ... alike.
 
-
-def sigmoid_network() -> keras.Model:
-    """A compiled, untrained classifier of digits in which the gradient vanishes."""
+    Args:
+        options: of every hidden layer, for example kernel_initializer. Not an initializer object,
+            which would give every layer the same numbers, but a name or what `normal` gives.
+    """
     import keras
 
     keras.utils.set_random_seed(SEED)
     hidden = [
-        keras.layers.Dense(UNITS, activation="sigmoid", name=f"hidden_{number}")
-        for number in range(1, DEPTH + 1)
+        keras.layers.Dense(units, activation=activation, name=f"hidden_{number}", **options)
+        for number in range(1, depth + 1)
     ]
     output = keras.layers.Dense(10, activation="softmax", name="output")
     model = keras.Sequential([keras.Input((64,), name="pixels"), *hidden, output], name="digits")
-    model.compile("adam", "sparse_categorical_crossentropy")
+    model.compile(optimizer, "sparse_categorical_crossentropy")
     return model
+
+
+def normal(stddev: float) -> dict[str, Any]:
+    """A start from N(0, stddev), drawn anew for every layer."""
+    return {"class_name": "RandomNormal", "config": {"stddev": stddev}}
+
+
+def sigmoid_network() -> keras.Model:
+    """A compiled, untrained classifier of digits in which the gradient vanishes."""
+    return network("sigmoid")
 
 
 def save(folder: str | os.PathLike[str]) -> None:

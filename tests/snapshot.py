@@ -44,13 +44,26 @@ def bytes_of(model: keras.Model) -> list[bytes]:
     held = [*model.variables, *model.metrics_variables]
     if getattr(model, "optimizer", None) is not None:
         held += model.optimizer.variables
+    # Some are in none of Keras's lists: plain tf.Variables, and the states of a stateful RNN.
+    attributes = [value for layer in model._flatten_layers() for value in vars(layer).values()]
     plain = [
         v
-        for layer in model._flatten_layers()
-        for v in vars(layer).values()
-        if isinstance(v, tf.Variable)
+        for value in attributes
+        for v in (keras.tree.flatten(value) if isinstance(value, (list, tuple)) else [value])
+        if isinstance(v, (tf.Variable, keras.Variable))
     ]
     return [np.asarray(v.numpy()).tobytes() for v in (*held, *plain)]
+
+
+def global_keras_state() -> dict[str, object]:
+    """Scopes, policies and whatever else Keras keeps by thread; what is empty counts as absent."""
+    tracked = vars(global_state.GLOBAL_STATE_TRACKER)
+    apart = ("global_seed_generator", "object_name_uids")  # these are compared by value
+    return {
+        name: [id(v) for v in value] if isinstance(value, (list, tuple)) else value
+        for name, value in tracked.items()
+        if value and name not in apart
+    }
 
 
 def process_state() -> dict[str, object]:
@@ -61,6 +74,8 @@ def process_state() -> dict[str, object]:
         "numpy": repr(np.random.get_state()),
         "keras seed": None if generator is None else generator.state.numpy().tobytes(),
         "names": dict(global_state.get_global_attribute("object_name_uids") or {}),
-        "call context": global_state.get_global_attribute("current_call_ctx"),
+        "keras": global_keras_state(),
+        "tensorflow scope": tf.get_current_name_scope(),
         "dtype policy": keras.config.dtype_policy().name,
+        "float type": keras.config.floatx(),
     }

@@ -107,23 +107,6 @@ def test_a_model_that_fails_in_its_call():
     assert "could not be run on the data" in message
 
 
-def test_a_train_step_of_its_own():
-    class Own(keras.Model):
-        def __init__(self):
-            super().__init__()
-            self.dense = layers.Dense(1)
-
-        def call(self, x):
-            return self.dense(x)
-
-        def train_step(self, data):
-            raise AssertionError("gradscope does not call this")
-
-    model = Own()
-    model.compile("sgd")
-    assert "train_step" in refusal(CannotExamineError, model, *arrays())
-
-
 @pytest.mark.parametrize("x", ["abc", 5])
 def test_something_else_than_data(x):
     message = refusal(UnreadableError, sequential(layers.Dense(1)), x, normal(64, 1))

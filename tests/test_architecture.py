@@ -19,19 +19,24 @@ FILES = sorted(p for p in ROOT.rglob("*.py") if "__pycache__" not in p.parts)
 # nowhere fails its test: every file has its place.
 LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
-    {"statistics", "variation", "flow", "symptoms", "diagnosis", "verdicts"},
+    {
+        "statistics", "moments", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch",
+        "verdicts",
+    },
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
-        "probe", "capture", "features", "dataprofile", "lossterms", "profiling", "graph",
+        "ownstep", "probe", "capture", "features", "dataprofile", "outputs", "lossterms",
+        "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
-        "modelfiles", "loading", "examples", "evaluation", "seeding", "training", "transport",
+        "modelfiles", "savedobjects", "containers", "loading", "examples", "evaluation", "seeding",
+        "loops", "training", "transport",
     },
     {
         "context", "report", "differences", "reference", "trials", "comparison", "analysis",
-        "operating", "therapy",
+        "assertions", "operating", "therapy", "candidates", "ward", "search",
     },
-    {"callback", "console", "config", "cli", "samples", "__init__"},
+    {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
 WITHOUT_TENSORFLOW = (
     LEVELS[0]
@@ -44,6 +49,7 @@ WITHOUT_TENSORFLOW = (
         "differences",
         "reference",
         "console",
+        "limits",
         "config",
         "cli",
         "__init__",
@@ -162,8 +168,9 @@ def loaded_after(code: str) -> set[str]:
         "from gradscope.symptoms import registry; registry()",
         "from click.testing import CliRunner\nfrom gradscope.cli import main\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0",
+        "from gradscope.samples import registry; registry()",
     ],
-    ids=["import", "registry", "help"],
+    ids=["import", "registry", "help", "samples"],
 )
 def test_light_start(code):
     loaded = loaded_after(code)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import gradscope
-from gradscope.diagnosis import chosen, diagnose, overrides
+from gradscope.diagnosis import FLOW, chosen, diagnose, overrides
 from gradscope.errors import UsageError
+from gradscope.records import BackwardFactors
 from gradscope.symptoms import registry
+from gradscope.symptoms._common import example_chain
 from tests.byhand import normal
 from tests.models import mlp
 
@@ -100,3 +104,37 @@ def test_analyze_takes_no_notice_of_a_pyproject_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checks = gradscope.analyze(mlp().model, normal(24, 5), normal(24, 2, seed=1)).checks
     assert [check.symptom for check in checks] == list(registry())
+
+
+def blocked_by(num_dead: int, where: int):
+    """Twelve ReLU layers of 64 units, so many of one of them dead; below it no gradient is left."""
+    gradients = [0.0 if k < where else 1e-2 for k in range(12)]
+    profile = example_chain(gradients)
+    dead = dataclasses.replace(
+        profile.layers[where],
+        num_dead=num_dead,
+        num_units=64,
+        backward=BackwardFactors(0.0, None, 0.0),
+    )
+    layers = (*profile.layers[:where], dead, *profile.layers[where + 1 :])
+    return dataclasses.replace(profile, layers=layers)
+
+
+def severities(profile) -> dict[str, str]:
+    return {f.symptom: f.severity for f in diagnose(profile, [*FLOW, "dead-relu"])[0]}
+
+
+def test_what_follows_from_dead_units_is_a_note():
+    assert severities(blocked_by(64, 5)) == {"dead-relu": "error", "vanishing-gradient": "info"}
+
+
+def test_what_starts_elsewhere_does_not_follow():
+    profile = blocked_by(64, 5)
+    rows = list(profile.layers)
+    rows[5], rows[6] = (
+        dataclasses.replace(rows[5], num_dead=None),
+        dataclasses.replace(rows[6], num_dead=60, num_units=64),
+    )
+
+    found = severities(dataclasses.replace(profile, layers=tuple(rows)))
+    assert found == {"dead-relu": "error", "vanishing-gradient": "error"}

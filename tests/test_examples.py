@@ -116,3 +116,13 @@ def test_bad_data_are_told_in_one_line(arguments, message):
     with pytest.raises(UnreadableError, match=message) as told:
         split(*arguments)
     assert "\n" not in str(told.value)
+
+
+def test_samples_with_nan_or_inf_are_not_finite():
+    x = {"a": np.zeros((4, 2)), "b": np.arange(4)}
+    x["a"][1, 0] = np.nan
+    y = np.array([0.0, 0.0, 0.0, np.inf])
+
+    np.testing.assert_array_equal(
+        examples.finite(examples.Examples(x, y)), [True, False, True, False]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -117,9 +118,11 @@ def test_a_broken_config_is_refused(tmp_path, config):
 
 def test_a_config_of_no_model_is_refused(tmp_path):
     path = tmp_path / "model.keras"
+    no_weights = io.BytesIO()
+    h5py.File(no_weights, "w").close()
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", json.dumps({"class_name": "Dense", "config": {}}))
-        archive.writestr("model.weights.h5", b"")
+        archive.writestr("model.weights.h5", no_weights.getvalue())
     assert "cannot load" in refusal(path)
 
 

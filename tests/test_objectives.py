@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from gradscope.capture import Batch, Objective
-from gradscope.errors import CannotExamineError, UsageError
+from gradscope.errors import UsageError
 from gradscope.objectives import labels, objective
 from tests.byhand import classes, normal
 
@@ -99,15 +99,17 @@ def test_a_compute_loss_of_its_own_is_used():
     assert objective(Own(), None, Batch(None)) == Objective(None, None, "Own.compute_loss")
 
 
-def test_a_train_step_of_its_own_hides_the_loss():
+def test_a_train_step_of_its_own_is_what_counts():
     class Own(keras.Model):
         def train_step(self, data):
             return {}
 
     model = Own()
     model.compile("sgd")
-    with pytest.raises(CannotExamineError, match="inside its own train_step"):
-        objective(model, None, Batch(None))
+
+    assert objective(model, None, Batch(None)) == Objective(
+        None, None, "Own.train_step", own_step=True
+    )
 
 
 def test_an_unknown_name():

@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from gradscope.errors import UnreadableError
+from gradscope.errors import UnreadableError, UsageError
 from gradscope.plain import from_plain
 from gradscope.records import SCHEMA, Check, DataCard, LossCard, ModelCard
 from gradscope.report import Report, load_report, write_atomically
@@ -112,7 +112,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "replace", replace)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UsageError, match="disk full"):
         write_atomically(path, "new")
 
     assert path.read_text() == "old"

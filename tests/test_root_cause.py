@@ -7,6 +7,8 @@ import pytest
 from keras import layers
 
 import gradscope
+from gradscope import flow
+from gradscope.records import Profile
 from tests.byhand import normal
 from tests.healthy import sequential
 
@@ -83,3 +85,27 @@ def test_the_parts_add_up_to_the_whole(seeded):
 
     assert sum(parts.values()) == pytest.approx(total, abs=0.1)
     assert finding.treatments[0] == "he-initialization"
+
+
+# ---- a normalisation and what it normalises
+
+
+def normalised(gain, depth=6):
+    """Orthogonal kernels times `gain`, each in front of a normalisation that hides it."""
+    hidden = []
+    for _ in range(depth):
+        kernel = keras.initializers.Orthogonal(gain)
+        hidden += [
+            layers.Dense(64, kernel_initializer=kernel, use_bias=False),
+            layers.LayerNormalization(epsilon=1e-12),
+        ]
+    return sequential(*hidden, layers.Dense(1), shape=(64,), optimizer="sgd")
+
+
+@pytest.mark.parametrize("gain", [1e-4, 1.0, 1e4])
+def test_what_a_normalisation_hides_is_no_loss_and_no_growth(gain, seeded):
+    report = gradscope.analyze(normalised(gain), normal(128, 64), normal(128, 1, seed=1))
+    profile = Profile(report.model, report.data, report.loss, report.layers)
+
+    assert not {f.symptom for f in report.findings} & {"vanishing-gradient", "exploding-gradient"}
+    assert max(abs(step.lost) for step in flow.steps(profile)[1:-1]) < 0.1

@@ -47,8 +47,8 @@ def test_a_reused_trace_gives_what_a_fresh_model_gives(make):
 
 def test_one_trace_serves_all_seeds(monkeypatch):
     traced = []
-    original = training._traced
-    monkeypatch.setattr(training, "_traced", lambda *a: traced.append(1) or original(*a))
+    original = training.traced
+    monkeypatch.setattr(training, "traced", lambda *a: traced.append(1) or original(*a))
     runs(noisy, blobs(), seeds=(0, 1, 2), **PLAN)
 
     assert len(traced) == 1

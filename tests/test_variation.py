@@ -61,6 +61,50 @@ def test_nothing_to_say(values):
     assert variation.squares(values) is None
 
 
+# ---- positions
+
+
+def positions_by_definition(batches: list[np.ndarray]) -> float:
+    """rms(output - mean over the sample's positions) / rms(output), all batches together."""
+    apart = [(b - b.mean(axis=1, keepdims=True)).astype("float64") for b in batches]
+    return float(
+        np.sqrt(
+            sum((a**2).sum() for a in apart)
+            / sum((b.astype("float64") ** 2).sum() for b in batches)
+        )
+    )
+
+
+def share_of_positions(values: np.ndarray) -> float:
+    around_mean, around_zero = variation.position_squares(values)
+    return float(np.sqrt(around_mean / around_zero))
+
+
+@pytest.mark.parametrize("shape", [(1, 2, 3), (4, 8, 31), (3, 31, 5)])
+@pytest.mark.parametrize("offset", [0.0, 3.0, -1e3])
+def test_few_positions_by_definition(shape, offset):
+    values = normal(*shape) + np.float32(offset)
+
+    assert share_of_positions(values) == pytest.approx(positions_by_definition([values]), rel=1e-4)
+
+
+def test_a_sample_of_many_positions_is_close_to_all():
+    values = normal(8, 400, 96) + np.arange(96, dtype="float32") / 32
+
+    assert share_of_positions(values) == pytest.approx(positions_by_definition([values]), rel=0.05)
+
+
+def test_tokens_that_are_one():
+    assert share_of_positions(np.repeat(normal(5, 1, 9), 7, axis=1)) == pytest.approx(0, abs=1e-8)
+
+
+@pytest.mark.parametrize(
+    "values", [normal(4, 8), normal(4, 1, 8), normal(2, 3, 4, 5), np.full((2, 3, 4), np.inf)]
+)
+def test_no_positions_to_compare(values):
+    assert variation.position_squares(values) is None
+
+
 # ---- in a model
 
 
@@ -114,3 +158,25 @@ def test_an_output_without_samples_on_its_first_axis_is_left_out(seeded):
 
     assert found["dense"] is not None
     assert found["transpose"] is None
+
+
+def test_positions_in_every_layer_of_a_model_over_all_batches(seeded):
+    model = keras.Sequential(
+        [
+            keras.Input((7, 5)),
+            layers.Dense(6, "tanh", name="first"),
+            layers.Dense(4, "sigmoid", name="second"),
+            layers.Flatten(name="flatten"),
+            layers.Dense(1),
+        ]
+    )
+    model.compile("sgd", "mse")
+    x = normal(64, 7, 5)
+    report = gradscope.analyze(model, x, np.zeros((64, 1), "float32"), batch_size=16)
+    found = {row.path: row.position_variation for row in report.layers}
+
+    outputs = x
+    for name in ("first", "second"):
+        outputs = np.asarray(model.get_layer(name)(outputs))
+        assert found[name] == pytest.approx(positions_by_definition([outputs]), rel=1e-5)
+    assert found["flatten"] is None

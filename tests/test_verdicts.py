@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
+from gradscope import verdicts
 from gradscope.records import Arm, Checkpoint, Run
 from gradscope.verdicts import Scores, judge, scores, tail
 
@@ -125,3 +126,40 @@ def test_without_a_held_out_loss_the_end_of_the_training_loss_counts():
     arm = Arm((run(start=None, losses=[4.0] * 18 + [1.0, 3.0]),))
 
     assert scores(arm, arm, None, 500).before == pytest.approx((-np.log(2.0),))
+
+
+# ---- putting runs in order
+
+
+def ended(metric, loss, diverged=False):
+    points = (Checkpoint(0, 2.0, 0.1), Checkpoint(5, 1.5, 0.3), Checkpoint(10, loss, metric))
+    return Run(0, 10, (1.0,) * 10, points, diverged, 0.1)
+
+
+def test_standing_is_the_mean_of_the_measure_then_of_the_loss():
+    pair = [ended(0.8, 0.5), ended(0.6, 0.7)]
+
+    assert verdicts.standing(pair, "accuracy") == pytest.approx((0.7, -0.6))
+    assert verdicts.standing(pair, None) == pytest.approx((-0.6, 0.0))
+
+
+def test_a_diverged_run_stands_last():
+    lost = verdicts.standing([ended(None, None, diverged=True)], "explained")
+
+    assert lost[0] == -1.0
+    assert lost < verdicts.standing([ended(-0.9, 9.0)], "explained")
+
+
+def test_standing_at_a_step_is_that_of_the_last_look():
+    assert verdicts.standing_at(ended(0.8, 0.5), 9, "accuracy") == 0.3
+    assert verdicts.standing_at(ended(0.8, 0.5), 9, None) == -1.5
+    assert verdicts.standing_at(ended(None, None), 10, "accuracy") == 0.0
+
+
+def test_the_margin_is_the_standard_error_of_a_difference_of_two_accuracies():
+    rng = np.random.default_rng(0)
+    pairs = rng.binomial(100, 0.9, (20_000, 2)) / 100
+    naive = float(np.std(pairs[:, 0] - pairs[:, 1]))
+
+    assert verdicts.margin(0.9, "accuracy", 100) == pytest.approx(naive, rel=0.02)
+    assert verdicts.margin(1.0, "accuracy", 100) == 0.01

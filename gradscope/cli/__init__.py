@@ -9,10 +9,16 @@ from __future__ import annotations
 import click
 
 from gradscope._version import __version__
-from gradscope.cli import inspect, reference, report
+from gradscope.cli import demo, inspect, reference, report, treat
 from gradscope.console import OneLineErrors
 
-COMMANDS = (*inspect.COMMANDS, *report.COMMANDS, *reference.COMMANDS)
+COMMANDS = (
+    *inspect.COMMANDS,
+    *treat.COMMANDS,
+    *report.COMMANDS,
+    *reference.COMMANDS,
+    *demo.COMMANDS,
+)
 
 
 @click.group(cls=OneLineErrors, invoke_without_command=True)

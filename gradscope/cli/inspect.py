@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradscope.cli.options import symptom_ids, writable
+from gradscope import limits
+from gradscope.cli.options import (
+    max_memory_option,
+    require_distinct,
+    symptom_ids,
+    timeout_option,
+    writable,
+)
 from gradscope.cli.showing import FORMATS, show_report
 from gradscope.config import FAIL_ON, Config, find_config
-from gradscope.console import import_tensorflow, say, status
+from gradscope.console import say, status
+from gradscope.plain import from_plain
 
 if TYPE_CHECKING:
     from gradscope.datasets import Data
@@ -61,6 +67,8 @@ if TYPE_CHECKING:
 )
 @click.option("--custom-objects", metavar="FILE.py", help="Run this file for custom layers.")
 @click.option("--unsafe", is_flag=True, help="Run Python code stored in the model file.")
+@max_memory_option
+@timeout_option
 @click.option("--debug", is_flag=True, help="Show tracebacks and warnings.")
 def inspect(**options: Any) -> int:
     """Examine MODEL: a .keras or .h5 file, or module:factory.
@@ -69,13 +77,13 @@ def inspect(**options: Any) -> int:
 
     Exit codes: 0 examined, 1 findings, 2 usage, 3 model or data unreadable, 4 not examined.
     """
+    require_distinct({"--html": options["html"], "--json": options["json"]})
+    if options["target"] and options["data"] is None:
+        raise click.UsageError("--target names a column of --data: pass both.")
     options = settled(options, find_config(Path.cwd()))
-    report = examine(**options)
-    if options["json"]:
-        report.to_json(options["json"])
-    if options["html"]:
-        report.to_html(options["html"])
+    report = examined(options)
     show_report(report, options["form"], options["fail_on"])
+    write_reports(report, html=options["html"], json=options["json"])
     return exit_code(report, options["fail_on"])
 
 
@@ -98,53 +106,67 @@ def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
-def examine(*, model: str, data: str | None, **options: Any) -> Report:
-    """Load, read, check and analyse as asked on the command line."""
-    from gradscope.loading import load_model, require_tensorflow_backend
+def examined(options: dict[str, Any]) -> Report:
+    """The report of `examine`, which runs in a process of its own: files can be hostile."""
+    from gradscope.report import Report
 
-    require_tensorflow_backend()
-    # stdout carries the report only: a factory, a custom object or a model may print.
-    with contextlib.redirect_stdout(sys.stderr):
-        import_tensorflow(quietly=not options["debug"])
-        with status("Loading the model"):
-            loaded = load_model(
-                model,
-                custom_objects=options["custom_objects"],
-                safe_mode=not options["unsafe"],
-            )
-        if loaded.note:
-            say("note", loaded.note)
-        return _analyze(loaded.model, model, data, options)
+    names = ("model", "data", "target", "batches", "batch_size", "loss", "seed", "select", "ignore")
+    arguments = {name: options[name] for name in (*names, "thresholds", "custom_objects", "unsafe")}
+    arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
+    plain = limits.limited(
+        "gradscope.cli.inspect:examine",
+        arguments,
+        limits.limits_of(options["max_memory"], options["timeout"]),
+        what=f"Examining {options['model']!r}",
+        debug=options["debug"],
+    )
+    return from_plain(Report, plain)
 
 
-def _analyze(model: Any, source: str, data: str | None, options: dict[str, Any]) -> Report:
+def examine(*, model: str, custom_objects: str | None, unsafe: bool, **options: Any) -> Any:
+    """Load, read, check and analyse as asked on the command line; the report as plain data."""
+    from gradscope.loading import load_model
+
+    with status("Loading the model"):
+        loaded = load_model(model, custom_objects=custom_objects, safe_mode=not unsafe)
+    if loaded.note:
+        say("note", loaded.note)
+    return _analyze(loaded.model, model, **options).to_plain()
+
+
+def _analyze(
+    model: Any,
+    source: str,
+    *,
+    data: str | None,
+    target: str | None,
+    batches: int,
+    batch_size: int,
+    loss: str | None,
+    seed: int,
+    **options: Any,
+) -> Report:
     from gradscope.analysis import analyze
     from gradscope.datasets import Data, check_data, load_data
 
-    batch_size, loss, seed = (options[name] for name in ("batch_size", "loss", "seed"))
     found = Data(None)
     if data is not None:
         with status("Reading the data"):
             found = load_data(
-                data, model, target=options["target"], loss=loss, batch_size=batch_size, seed=seed
+                data, model, target=target, loss=loss, batch_size=batch_size, seed=seed
             )
             check_data(model, found, loss=loss)
-    elif options["target"]:
-        raise click.UsageError("--target names a column of --data: pass both.")
     with status("Examining"):
         report = analyze(
             model,
             found.x,
             found.y,
             batch_size=batch_size,
-            num_batches=options["batches"],
+            num_batches=batches,
             loss=loss,
-            select=options["select"],
-            ignore=options["ignore"],
-            thresholds=options["thresholds"],
             seed=seed,
             source=source,
-            command=shlex.join(["gradscope", *click.get_current_context().find_root().obj]),
+            **options,
         )
     return report if data is None else with_origin(report, found)
 
@@ -159,6 +181,14 @@ def with_origin(report: Report, data: Data) -> Report:
 def exit_code(report: Report, fail_on: str) -> int:
     """1 where a finding is at or above the severity `fail_on`, else 0."""
     return int(any(finding.severity in FAIL_ON[fail_on] for finding in report.findings))
+
+
+def write_reports(report: Report, *, html: str | None, json: str | None) -> None:
+    """Write the report to the files that were named, each all or nothing."""
+    if json:
+        report.to_json(json)
+    if html:
+        report.to_html(html)
 
 
 COMMANDS = (inspect,)

@@ -1,13 +1,50 @@
-"""Checks of options that several commands have."""
+"""Options that several commands have, and their checks."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
 
 from gradscope.suggestions import unknown
+
+max_memory_option = click.option(
+    "--max-memory",
+    metavar="GB",
+    type=click.FloatRange(min=0, min_open=True),
+    show_default="80 % of what is free",
+    help="End when the work takes more memory, TensorFlow's own not counted.",
+)
+timeout_option = click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True, max=1e9),
+    default=3600,
+    show_default=True,
+    help="End when the work takes longer.",
+)
+
+
+def require_distinct(places: Mapping[str, str | None]) -> None:
+    """Refuse options that name the same file.
+
+    Args:
+        places: the path each option holds, None where it is not given.
+
+    Raises:
+        click.UsageError: naming the options and the file.
+    """
+    taken: dict[str, str] = {}
+    for option, path in places.items():
+        if path is None:
+            continue
+        other = taken.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise click.UsageError(
+                f"{other} and {option} both name {path!r}: choose different files."
+            )
 
 
 def writable(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

@@ -86,6 +86,8 @@ class History:
         learning_rate: the optimizer's, at every step.
         snapshots: those of the sampled steps; of a long run, the first and last ones and some
             between.
+        constant_loss: what the best prediction that does not look at the inputs would reach, on the
+            labels seen (`gradscope.baselines`); None where that is not known.
     """
 
     num_steps: int
@@ -98,3 +100,4 @@ class History:
     snapshots: tuple[Snapshot, ...] = ()
     deaths: tuple[Death, ...] = ()
     events: tuple[Event, ...] = ()
+    constant_loss: float | None = None

@@ -31,6 +31,8 @@ class LayerProfile:
         update_ratio: ||update|| / ||kernel|| of one step of the model's own optimizer.
         sample_variation: rms of (output - its mean over a batch's samples) / rms of the output: 0
             where every sample gives the same output; None where samples are not on axis 0.
+        position_variation: of a sequence's (samples, positions, features), the same over the
+            positions of each sample: 0 where all positions hold the same; None for other outputs.
         features: scales of what arrives at the first layers with trainable weights; None for all
             other layers, and where what arrives are integers or looked up in a table.
         underflow_fraction: share of the entries of the gradient at the output that float16 rounds
@@ -67,6 +69,7 @@ class LayerProfile:
     update_ratio: float | None = None
     timesteps: Timesteps | None = None
     sample_variation: float | None = None
+    position_variation: float | None = None
     underflow_fraction: float | None = None
     features: FeatureScales | None = None
     weights: tuple[WeightProfile, ...] = ()

@@ -86,6 +86,7 @@ class WeightProfile:
         reached: False where the loss has no path to it (GradientTape returns None).
         fan_in, fan_out: as Keras's VarianceScaling counts them; None for vectors.
         num_distinct_units: how many different columns a kernel has; None for vectors.
+        num_zero_units: how many columns of a kernel are zero throughout.
         update_ratio: ||dW|| / ||W|| of one step of the model's own optimizer; None where unknown.
     """
 
@@ -101,3 +102,4 @@ class WeightProfile:
     gradient: TensorStats | None
     update: TensorStats | None
     update_ratio: float | None
+    num_zero_units: int = 0

@@ -89,8 +89,13 @@ def _strength(layer: LayerProfile) -> float:
     return layer.output.rms * varies
 
 
+def last_kernel(path: Sequence[LayerProfile]) -> int:
+    """The index of the last layer with a kernel: the signal matters as far as there."""
+    return max((i for i, row in enumerate(path) if row.kernel and not normalizes(row)), default=0)
+
+
 def _stretch(path: Sequence[LayerProfile], change: Change) -> Stretch | None:
-    last = max((i for i, row in enumerate(path) if row.kernel and not normalizes(row)), default=0)
+    last = last_kernel(path)
     total, start = 0.0, 0
     changes = []
     for i, layer in enumerate(path[:last]):

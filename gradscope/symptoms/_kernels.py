@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Literal
 
+from gradscope.flow import normalizes
 from gradscope.records import LayerProfile, Profile, WeightProfile
 from gradscope.symptoms._common import consumers
 
 # Which scale is asked for: He et al. 2015, eq. 10; Klambauer et al. 2017; else Glorot.
 _RECTIFIERS = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "hard_silu", "mish")
 _SELF_NORMALIZING = ("selu",)
+_MAX_HOPS = 5
+Place = Literal["multiplies", "hidden", "added"]
 
 
 def scaled_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
-    """Hidden layers with their kernel's scale over the one asked for, where scale matters."""
-    found = []
+    """Hidden layers with their kernel's scale over the one asked for, where scale multiplies."""
+    return [(layer, ratio) for layer, ratio, place in _kernels(profile) if place == "multiplies"]
+
+
+def hidden_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
+    """The same for kernels whose scale a normalisation behind them takes out again."""
+    return [(layer, ratio) for layer, ratio, place in _kernels(profile) if place == "hidden"]
+
+
+def _kernels(profile: Profile) -> Iterator[tuple[LayerProfile, float, Place]]:
     takers = consumers(profile)
     for layer in profile.layers:
         kernel = _kernel(layer)
         if kernel is None or layer.call or not takers[layer.id]:
             continue
-        activation, normalized = _follows(layer, takers)
+        activation, place = _follows(layer, takers)
         spread = kernel.value.rms
-        if not normalized and spread > 0 and kernel.value.finite_fraction == 1.0:
-            found.append((layer, spread / _asked(kernel, activation)))
-    return found
+        if spread > 0 and kernel.value.finite_fraction == 1.0:
+            yield layer, spread / _asked(kernel, activation), place
 
 
 def _kernel(layer: LayerProfile) -> WeightProfile | None:
@@ -35,23 +47,26 @@ def _kernel(layer: LayerProfile) -> WeightProfile | None:
     return next((w for w in layer.weights if w.fan_in is not None), None)
 
 
-def _follows(layer: LayerProfile, takers: dict[str, list[LayerProfile]]) -> tuple[str | None, bool]:
-    """The activation behind a kernel, and whether its scale does not multiply over the depth.
+def _follows(
+    layer: LayerProfile, takers: dict[str, list[LayerProfile]]
+) -> tuple[str | None, Place]:
+    """The activation behind a kernel, and what becomes of the kernel's scale.
 
-    It does not in front of a normalisation, nor at the end of a residual branch, which is added.
+    It multiplies over the depth, but not in front of a normalisation, nor at the end of a residual
+    branch, which is added.
     """
     activation, here = layer.activation, layer
-    for _ in range(4):
+    for _ in range(_MAX_HOPS):
         after = takers[here.id]
-        if len(after) != 1:
-            return activation, False
+        if after and all(normalizes(row) for row in after):
+            return activation, "added" if here.saturates else "hidden"
+        if here.class_ == "Add":
+            return activation, "added"
+        if len(after) != 1 or (after[0].kernel is not None and after[0].class_ != "Add"):
+            return activation, "multiplies"
         here = after[0]
-        if "Normalization" in here.class_ or here.class_ == "Add":
-            return activation, True
-        if here.kernel is not None:
-            return activation, False
         activation = activation or here.activation
-    return activation, False
+    return activation, "multiplies"
 
 
 def _asked(kernel: WeightProfile, activation: str | None) -> float:

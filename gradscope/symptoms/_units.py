@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradscope.records import LayerProfile, Profile
+from gradscope.records import LayerProfile, Profile, WeightProfile
 from gradscope.symptoms._common import consumers
 
 HALF = 0.5
@@ -21,10 +21,23 @@ def repeated(profile: Profile, at_least: float = HALF) -> list[tuple[LayerProfil
             continue
         for weight in layer.weights:
             distinct, units = weight.num_distinct_units, weight.shape[-1] if weight.shape else 0
-            if distinct is None or units < 2 or not (weight.trainable and weight.reached):
+            if distinct is None or not (weight.trainable and weight.reached):
+                continue
+            if pruned := num_pruned(weight):
+                distinct, units = distinct - 1, units - pruned
+            if units < 2:
                 continue
             share = (units - distinct) / (units - 1)
             if share >= at_least:
                 found.append((layer, share, f"{distinct} of {units} units"))
                 break
     return found
+
+
+def num_pruned(weight: WeightProfile) -> int:
+    """Units whose weights are all zero beside others that work: removed, neither copies nor dead.
+
+    Where all units are zero, none was removed: the kernel starts so.
+    """
+    units = weight.shape[-1] if weight.shape else 0
+    return weight.num_zero_units if weight.num_zero_units < units else 0

@@ -7,6 +7,7 @@ import dataclasses
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
 from gradscope.symptoms._common import confidence, consumers, example_chain, names, num
+from gradscope.symptoms._units import num_pruned
 from gradscope.thresholds import Threshold
 
 _ID = "dead-relu"
@@ -78,15 +79,12 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     takers = consumers(profile)
-    dead = [
-        layer
-        for layer in profile.layers
-        if (layer.dead_fraction or 0.0) > limits["warning_fraction"] and takers[layer.id]
-    ]
+    shares = {layer.id: _dead_share(layer) for layer in profile.layers if takers[layer.id]}
+    dead = [row for row in profile.layers if shares.get(row.id, 0.0) > limits["warning_fraction"]]
     if not dead:
         return []
-    worst = max(dead, key=lambda layer: layer.dead_fraction or 0.0)
-    is_error = (worst.dead_fraction or 0.0) >= limits["error_fraction"]
+    worst = max(dead, key=lambda layer: shares[layer.id])
+    is_error = shares[worst.id] >= limits["error_fraction"]
     enough = profile.data.num_samples >= _FEW_SAMPLES
     return [
         Finding(
@@ -97,17 +95,22 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             culprits=_culprits(dead),
             evidence=tuple(
                 Evidence(
-                    "dead_fraction",
-                    layer.dead_fraction or 0.0,
-                    limits["warning_fraction"],
-                    "fraction",
-                    layer.id,
+                    "dead_fraction", shares[row.id], limits["warning_fraction"], "fraction", row.id
                 )
-                for layer in dead
+                for row in dead
             ),
             message=_message(worst, dead, profile),
         )
     ]
+
+
+def _dead_share(layer: LayerProfile) -> float:
+    """The share of dead units, of those that were not removed by pruning."""
+    if not layer.num_dead or not layer.num_units:
+        return 0.0
+    kernels = (w for w in layer.weights if w.shape and w.shape[-1] == layer.num_units)
+    pruned = max((num_pruned(w) for w in kernels), default=0)
+    return max(0, layer.num_dead - pruned) / (layer.num_units - pruned)
 
 
 def _culprits(dead: list[LayerProfile]) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ def _example(*, reached: bool, trainable: bool = True) -> Profile:
     ),
     measured="Trainable weights whose gradient is None.",
     silent="Frozen weights (trainable=False), and weights whose gradient is zero but exists.",
-    treatments=(),
+    treatments=("straight-through",),
     sources=("TensorFlow guide, Introduction to gradients: getting a gradient of None",),
     sick=lambda: _example(reached=False),
     healthy=lambda: _example(reached=False, trainable=False),

@@ -41,8 +41,8 @@ def _example(*decades: float) -> Profile:
     ),
     silent=(
         "Converged models, in which all kernels are slow alike; biases and scales; embeddings, of "
-        "which a batch touches a few rows; kernels behind a weight that starts at zero, until it "
-        "has moved."
+        "which a batch touches a few rows; what a weight above takes away that starts small and "
+        "grows at once."
     ),
     thresholds=(
         Threshold(
@@ -70,6 +70,7 @@ def _example(*decades: float) -> Profile:
         "glorot-initialization",
         "batch-normalization",
         "residual-connection",
+        "layerwise-rates",
         "learning-rate",
     ),
     sources=(
@@ -85,12 +86,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     if len(levels) < 2:
         return []
     usual = statistics.median_high(levels.values())
-    hindered = _hindered(profile)
-    slow = {
-        id: usual - level
-        for id, level in levels.items()
-        if usual - level >= limits["warning_decades"] and id not in hindered
-    }
+    hidden = _hidden(profile)
+    behind = {id: usual - level - hidden[id] for id, level in levels.items()}
+    slow = {id: decades for id, decades in behind.items() if decades >= limits["warning_decades"]}
     if not slow:
         return []
     ids = tuple(sorted(slow, key=lambda id: -slow[id]))
@@ -129,13 +127,12 @@ def _speeds(profile: Profile) -> dict[str, float]:
     return found
 
 
-def _hindered(profile: Profile) -> set[str]:
-    """Layers whose every way to an output leads through a weight that is not settled yet."""
+def _hidden(profile: Profile) -> dict[str, float]:
+    """By layer: decades that weights which are not settled take on the best way to an output."""
     takers = consumers(profile)
     rows: dict[str, LayerProfile] = {layer.id: layer for layer in profile.layers}
-    found: set[str] = set()
+    found = dict.fromkeys(rows, 0.0)
     for id in reversed(rows):
-        above = takers[id]
-        if above and all(t.id in found or not flow.is_settled(t) for t in above):
-            found.add(id)
+        ways = [found[t.id] + flow.hidden_decades(t) for t in takers[id]]
+        found[id] = min(ways, default=0.0)
     return found

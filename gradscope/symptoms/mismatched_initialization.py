@@ -7,6 +7,7 @@ import math
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
 from gradscope.symptoms._common import example_chain, names
+from gradscope.symptoms._hidden import hidden_finding
 from gradscope.symptoms._kernels import scaled_kernels
 from gradscope.thresholds import Threshold
 
@@ -32,11 +33,13 @@ def _sick() -> Profile:
     measured=(
         "Standard deviation of each kernel over the one its activation asks for (He for ReLU's "
         "kin, LeCun for SELU, else Glorot); the product over depth, in decades, where the measured "
-        "signal, forward or backward, confirms it."
+        "signal, forward or backward, confirms it. Where a normalisation takes the scale out, how "
+        "much more slowly a kernel that is too large learns, confirmed by its update ratio."
     ),
     silent=(
-        "Kernels in front of a normalisation, output kernels, embeddings, residual branches that "
-        "leave the signal alone, single layers that are a little off (Glorot with ReLU)."
+        "Small kernels in front of a normalisation, output kernels, embeddings, residual branches "
+        "that leave the signal alone, one small kernel alone, which grows at once, layers that are "
+        "a little off (Glorot with ReLU)."
     ),
     thresholds=(
         Threshold(
@@ -68,15 +71,23 @@ def _sick() -> Profile:
         "He et al. 2015, arXiv:1502.01852, eq. 9 and 10",
         "Glorot and Bengio 2010, eq. 12",
         "Klambauer et al. 2017, Self-normalizing neural networks, arXiv:1706.02515",
+        "van Laarhoven 2017, L2 regularization versus batch and weight normalization, "
+        "arXiv:1706.05350, section 2: effective learning rate lr / |w|^2",
     ),
     sick=_sick,
     healthy=lambda: example_chain([1e-2] * 12, weight_std=math.sqrt(1 / 64)),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    return _multiplied(profile, limits) or hidden_finding(_ID, profile, limits)
+
+
+def _multiplied(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     kernels = scaled_kernels(profile)
     if len(kernels) < 2:
         return []
-    product = sum(math.log10(ratio) for _, ratio in kernels)
+    logs = [math.log10(ratio) for _, ratio in kernels]
+    # A kernel's gradient is scaled by all others: one that is small alone grows at once.
+    product = sum(logs) if sum(logs) > 0 else sum(logs) - min(logs)
     drift = _drift(profile, kernels)
     if abs(product) < limits["warning_decades"] or drift * product <= 0:
         return []
@@ -98,7 +109,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
                 Evidence("signal_drift_decades", drift, product / 2, "decades"),
                 *(Evidence("scale_ratio", r, 1.0, "ratio", layer.id) for layer, r in off),
             ),
-            message=_message(off, product),
+            message=_message(off, sum(logs)),
         )
     ]
 

@@ -33,7 +33,16 @@ def _sick() -> Profile:
         "culprit is where finite values go in and others come out."
     ),
     silent="Never: a healthy model has none. (A loss scale that overflows is halved, as in fit.)",
-    treatments=("gradient-clipping", "learning-rate", "input-normalization", "loss-scaling"),
+    treatments=(
+        "finite-weights",
+        "guarded-operation",
+        "he-initialization",
+        "glorot-initialization",
+        "input-normalization",
+        "gradient-clipping",
+        "learning-rate",
+        "loss-scaling",
+    ),
     sources=("IEEE 754: comparisons with NaN are false",),
     sick=_sick,
     healthy=lambda: example_chain([1e38, 1e38, 1e38]),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope import flow
-from gradscope.flow import normalizes
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.records import Finding, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence_in_weights, example_chain, names
-from gradscope.symptoms._forward import RESET, Stretch, counted_in_layers, level, worst
+from gradscope.symptoms._collapse import finding, scale_lost, tokens, variation_lost
+from gradscope.symptoms._common import example_chain
+from gradscope.symptoms._forward import worst
 from gradscope.thresholds import Threshold
 
 _ID = "signal-collapse"
@@ -27,16 +26,18 @@ def _example(shrinks: float, forgets: float) -> Profile:
 
 @symptom(
     id=_ID,
-    summary="the signal fades on its way forward, or becomes the same for every sample",
+    summary="the signal fades on its way forward, or becomes the same for every sample or position",
     why=(
         "What does not reach the last layers cannot be learned from. Where a deep layer answers "
         "almost the same to every sample, or next to nothing, biases learn the mean answer at once "
-        "and all that depends on the input follows slowly or never."
+        "and all that depends on the input follows slowly or never. Where all tokens have become "
+        "one, attention has nothing left to choose from and its queries get no gradient."
     ),
     measured=(
         "Rms of the outputs, and the share of it that differs from sample to sample, along the "
         "strongest way from the inputs to the output layer: the decades that each loses and has "
-        "not got back there."
+        "not got back there. Of sequences, also the share that differs from position to position, "
+        "from the first layer to what the last attention gets."
     ),
     silent=(
         "What a normalisation or a skip connection restores; outputs; pooling, merging, rescaling "
@@ -78,6 +79,22 @@ def _example(shrinks: float, forgets: float) -> Profile:
             "the same: 8 sigmoid layers lose more than 4 decades and stay at chance",
             "To the last layers all samples are one.",
         ),
+        Threshold(
+            f"{_ID}.warning_position_decades",
+            2.5,
+            "decades",
+            "convention",
+            "as warning_variation_decades, with positions for samples",
+            "Tokens differ in the third digit only.",
+        ),
+        Threshold(
+            f"{_ID}.error_position_decades",
+            4.0,
+            "decades",
+            "convention",
+            "as error_variation_decades, with positions for samples",
+            "To the last layers all tokens are one.",
+        ),
     ),
     treatments=(
         "he-initialization",
@@ -96,54 +113,14 @@ def _example(shrinks: float, forgets: float) -> Profile:
     healthy=lambda: _example(0.9, 0.93),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    losses = (
+        ("position_decades", tokens(profile)),
+        ("variation_decades", worst(profile, variation_lost)),
+        ("decades", worst(profile, scale_lost)),
+    )
     found = [
-        _finding(profile, stretch, statistic, limits[f"warning_{kind}"], limits[f"error_{kind}"])
-        for statistic, kind, change in (
-            ("variation_decades", "variation_decades", _variation_lost),
-            ("scale_decades", "decades", _scale_lost),
-        )
-        if (stretch := worst(profile, change)) and stretch.total >= limits[f"warning_{kind}"]
+        finding(_ID, profile, stretch, kind, limits[f"warning_{kind}"], limits[f"error_{kind}"])
+        for kind, stretch in losses
+        if stretch and stretch.total >= limits[f"warning_{kind}"]
     ]
     return sorted(found, key=lambda f: f.severity)[:1]
-
-
-def _scale_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
-    before = below.output if below else layer.input
-    if normalizes(layer):
-        return RESET
-    if not before or not layer.output or not flow.is_settled(layer):
-        return 0.0
-    # Scales above one are the inputs' own: coming down to one is no loss.
-    lost = min(0.0, level(before.rms)) - min(0.0, level(layer.output.rms))
-    return counted_in_layers(layer, lost)
-
-
-def _variation_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
-    before = below.sample_variation if below else None
-    if before is None or layer.sample_variation is None or not flow.is_settled(layer):
-        return 0.0
-    return counted_in_layers(layer, level(before) - level(layer.sample_variation))
-
-
-def _finding(
-    profile: Profile, stretch: Stretch, statistic: str, warning: float, error: float
-) -> Finding:
-    last, total = stretch.layers[-1], stretch.total
-    way = f"from {names([stretch.layers[0].id])} to {names([last.id])}"
-    if statistic == "scale_decades":
-        rms = last.output.rms if last.output else 0.0
-        message = f"The signal shrinks by {total:.1f} decades {way}, to an rms of {rms:.1e}."
-    else:
-        message = (
-            f"What differs between samples shrinks by {total:.1f} decades {way}: only "
-            f"{last.sample_variation:.1e} of its output depends on the input."
-        )
-    return Finding(
-        symptom=_ID,
-        severity="error" if total >= error else "warning",
-        confidence=confidence_in_weights(profile),
-        layers=stretch.affected,
-        culprits=stretch.culprits,
-        evidence=(Evidence(statistic, total, warning, "decades", last.id),),
-        message=message,
-    )

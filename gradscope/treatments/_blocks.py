@@ -65,11 +65,14 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     named = {layer.path for layer in named_kernels(profile, findings)}
     found = [_within(stretch, named) for stretch in _stretches(profile)]
     blocks = [block for stretch in found for block in _blocks(stretch)]
-    if not blocks:
+    attention = _attention(profile, named)
+    if not blocks and not attention:
         return Declined(
             _ID, "no two affected hidden Dense or Conv layers follow one another without a branch"
         )
-    layers = [segment.layer for block in blocks for segment in block]
+    layers = [segment.layer for block in blocks for segment in block] + list(attention.values())
+    parameters = [_parameters(block, profile) for block in blocks]
+    parameters += [_around(path) for path in attention]
     return prescribed(
         _ID,
         layers,
@@ -77,13 +80,43 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         safety="unsafe",
         rationale=(
             f"{measured(findings)}: {names([n.id for n in layers])} follow one another without a "
-            f"way around them; with {num(len(blocks), 'residual block')} the gradient gets one "
+            f"way around them; with {num(len(parameters), 'residual block')} the gradient gets one "
             "that multiplies it by 1."
         ),
-        snippet=_snippet(blocks[0], _parameters(blocks[0], profile)["normalization"]),
-        parameters={"blocks": [_parameters(block, profile) for block in blocks]},
+        snippet=_snippet(blocks[0] if blocks else list(attention), parameters[0]["normalization"]),
+        parameters={"blocks": parameters},
         sources=SOURCES,
     )
+
+
+def _attention(profile: Profile, named: set[str]) -> dict[str, LayerProfile]:
+    """Attention layers without a way around them, and the rows of what they give."""
+    takers = consumers(profile)
+    rows = {layer.id: layer for layer in profile.layers}
+    inner = hidden_ids(profile, takers)
+    parts: dict[str, dict[str, LayerProfile]] = {}
+    for layer in profile.layers:
+        parts.setdefault(_level(layer), {})[layer.path.rpartition("/")[2]] = layer
+    found = {}
+    for path, inside in parts.items():
+        asking, giving = inside.get("query"), inside.get("attention_output")
+        if asking is None or giving is None or not {p.path for p in inside.values()} & named:
+            continue
+        source = rows.get(asking.inputs[0]) if asking.inputs else None
+        same = source is not None and source.output_shape == giving.output_shape
+        if same and giving.id in inner and is_trained(giving) and not feeds_sum(giving, takers):
+            found[path] = giving
+    return found
+
+
+def _around(path: str) -> dict[str, Any]:
+    return {
+        "first": path,
+        "last": path,
+        "normalization": "LayerNormalization",
+        "normalize_input": False,
+        "projection": {},
+    }
 
 
 def _stretches(profile: Profile) -> list[list[Segment]]:
@@ -200,10 +233,13 @@ def _parameters(block: list[Segment], profile: Profile) -> dict[str, Any]:
     }
 
 
-def _snippet(block: list[Segment], normalization: str) -> str:
+def _snippet(block: Sequence[Segment | str], normalization: str) -> str:
     lines = ["# around each block, here with the layers of the first one", "shortcut = x"]
     lines.append(f"x = keras.layers.{normalization}()(x)")
-    lines += [f"x = {segment.layer.path.rpartition('/')[2]}(x)" for segment in block]
+    for part in block[:1] if isinstance(block[0], str) else block:
+        path = part if isinstance(part, str) else part.layer.path
+        called = "(x, x)" if isinstance(part, str) else "(x)"
+        lines.append(f"x = {path.rpartition('/')[2]}{called}")
     lines.append(f'x = keras.layers.{normalization}(gamma_initializer="zeros")(x)')
     lines.append("x = keras.layers.Add()([shortcut, x])")
     return "\n".join(lines)

@@ -42,6 +42,10 @@ _TOO_FAST = {
     "dead-relu",
     "exploding-gradient",
     "exploding-through-time",
+    "gradient-spike",
+    "learning-rate-too-high",
+    "loss-divergence",
+    "loss-oscillation",
     "non-finite-values",
     "signal-explosion",
 }

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradscope.cli import main
+from gradscope.limits import work
 
 
 @dataclass(frozen=True)
@@ -35,12 +38,21 @@ class Outcome:
 def gradscope(tmp_path, monkeypatch):
     """Run `gradscope ARGUMENTS...` in a folder of its own."""
     monkeypatch.chdir(tmp_path)
+    # Commands do their work in a process of its own; loading TensorFlow once more there is what
+    # tests/test_limits.py pays for, not every test.
+    monkeypatch.setattr("gradscope.limits.limited", work_here)
 
     def run(*arguments: str | Path) -> Outcome:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])
         return Outcome(result.exit_code, result.stdout, result.stderr)
 
     return run
+
+
+def work_here(function: str, arguments: dict[str, Any], *_: Any, **options: Any) -> Any:
+    """`gradscope.limits.limited` in this process: plain data in and out, as there."""
+    answer = work(function, json.loads(json.dumps(arguments)))
+    return json.loads(json.dumps(answer))
 
 
 def mlp(activation: str, depth: int, initializer: str) -> keras.Model:

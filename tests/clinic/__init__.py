@@ -25,6 +25,7 @@ KINDS = (
     "subclassed",
 )  # fmt: skip
 HALVES = ("calibration", "held-out")
+FRESH = "fresh"
 TRUTH = Path(__file__).with_name("truth.json")
 
 
@@ -47,6 +48,7 @@ class Case:
         cure: makes the twin that differs by one textbook remedy; sick cases only.
         cured_data: the remedied data, where the illness is in the data.
         note: why it is sick, or why it is not.
+        fresh: whether it was written after the thresholds were set, and is in neither half.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Case:
     cure: Callable[[], keras.Model] | None = None
     cured_data: Callable[[], Data] | None = None
     note: str = ""
+    fresh: bool = False
 
     @property
     def sick(self) -> bool:
@@ -85,33 +88,38 @@ def _seeded(make: Callable[[], keras.Model], seed: int) -> keras.Model:
 
 
 def cases() -> tuple[Case, ...]:
-    """All cases, by kind."""
-    modules = (importlib.import_module(f"tests.clinic.{kind}") for kind in KINDS)
+    """All cases, by kind; the fresh ones of all kinds come last."""
+    modules = (importlib.import_module(f"tests.clinic.{name}") for name in (*KINDS, FRESH))
     return tuple(case for module in modules for case in module.CASES)
 
 
 def chosen(names: Sequence[str]) -> tuple[Case, ...]:
-    """The cases of these names, or kinds, in the order of `cases`; all of them for none.
+    """The cases of these names or kinds, "fresh" for those, in the order of `cases`; else all.
 
     Raises:
         SystemExit: a name that no case and no kind has; near ones are told.
     """
     everyone = cases()
-    known = {c.name for c in everyone} | set(KINDS)
+    known = {c.name for c in everyone} | {*KINDS, FRESH}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=5, cutoff=0.3)
             raise SystemExit(f"No case or kind is named {name!r}. Near: {', '.join(near)}.")
-    return tuple(c for c in everyone if not names or {c.name, c.kind} & set(names))
+    return tuple(c for c in everyone if not names or _labels(c) & set(names))
+
+
+def _labels(case: Case) -> set[str]:
+    return {case.name, case.kind} | ({FRESH} if case.fresh else set())
 
 
 def halves(everyone: tuple[Case, ...]) -> dict[str, str]:
-    """The half of the split that each case's name belongs to.
+    """The half of the split that each case's name belongs to, or "fresh".
 
     Sick and healthy cases of a kind take turns in alphabetical order, so that nobody chooses.
     """
-    ordered = sorted(everyone, key=lambda c: (c.kind, c.sick, c.name))
-    return {case.name: HALVES[n % 2] for n, case in enumerate(ordered)}
+    ordered = sorted((c for c in everyone if not c.fresh), key=lambda c: (c.kind, c.sick, c.name))
+    split = {case.name: HALVES[n % 2] for n, case in enumerate(ordered)}
+    return split | {case.name: FRESH for case in everyone if case.fresh}
 
 
 def truth() -> dict[str, dict[str, Any]]:

@@ -86,6 +86,13 @@ def test_behind_a_weight_that_is_still_zero_nothing_is_slow():
     assert found(changed(speeds(-40, -40, -2, -2, -2), 0, kernel=zero))
 
 
+def test_behind_a_fast_weight_that_takes_little_slow_is_slow():
+    """An output kernel of its usual size may change by a fifth a step; it hides nothing."""
+    fast = changed(speeds(-8, -2, -2, -2, -0.7), 4, update_ratio=0.2)
+
+    assert [f.culprits for f in found(fast)] == [("dense_0:0",)]
+
+
 # ---- models
 
 

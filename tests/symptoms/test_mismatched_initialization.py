@@ -9,7 +9,7 @@ import pytest
 
 from gradscope.diagnosis import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain
+from gradscope.symptoms._common import example_chain, example_stats
 
 ID = "mismatched-initialization"
 ASKED = {"relu": math.sqrt(2 / 64), "selu": math.sqrt(1 / 64), "tanh": math.sqrt(2 / 128)}
@@ -43,12 +43,28 @@ def test_the_scale_asked_for_is_clean(activation):
 
 @pytest.mark.parametrize(("decades", "severity"), [(2.1, "warning"), (4.1, "error")])
 def test_severity_by_the_product_over_depth(decades, severity):
-    """Ten hidden kernels: the output's scale is not judged."""
-    assert [f.severity for f in found(scaled(10 ** (-decades / 10)))] == [severity]
+    """Ten hidden kernels: the output's scale is not judged, nor is one that is small."""
+    assert [f.severity for f in found(scaled(10 ** (-decades / 9)))] == [severity]
+    assert [f.severity for f in found(scaled(10 ** (decades / 10)))] == [severity]
 
 
 def test_silent_below_a_hundredfold():
-    assert found(scaled(10 ** (-1.9 / 10))) == []
+    assert found(scaled(10 ** (-1.9 / 9))) == []
+    assert found(scaled(10 ** (1.9 / 10))) == []
+
+
+def test_silent_on_one_small_kernel_alone():
+    """All others are as asked for, so it gets a full gradient and grows at once."""
+    profile = scaled(1.0)
+    weight = dataclasses.replace(profile.layers[4].weights[0], value=example_stats(1e-5, 4096))
+    small = dataclasses.replace(profile.layers[4], weights=(weight,))
+    layers = (*profile.layers[:4], small, *profile.layers[5:])
+    faded = [
+        dataclasses.replace(row, output=example_stats(1e-4 if n >= 4 else 1.0))
+        for n, row in enumerate(layers)
+    ]
+
+    assert found(dataclasses.replace(profile, layers=tuple(faded))) == []
 
 
 def test_silent_where_the_signal_does_not_follow():
@@ -63,6 +79,40 @@ def test_silent_in_front_of_a_normalisation():
     ]
 
     assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+
+
+def hidden(ratio: float, update_ratio: float, optimizer: str = "SGD") -> Profile:
+    """Every second layer normalises what a kernel of `ratio` times the scale asked for makes."""
+    profile = scaled(ratio)
+    layers = [
+        dataclasses.replace(row, update_ratio=update_ratio)
+        if n % 2 == 0
+        else dataclasses.replace(row, class_="LayerNormalization", weights=(), kernel=None)
+        for n, row in enumerate(profile.layers)
+    ]
+    model = dataclasses.replace(profile.model, optimizer=optimizer)
+    return dataclasses.replace(profile, layers=tuple(layers), model=model)
+
+
+@pytest.mark.parametrize(
+    ("ratio", "optimizer", "severity"),
+    [(11, "SGD", "warning"), (110, "SGD", "error"), (110, "Adam", "warning")],
+)
+def test_large_kernels_that_a_normalisation_hides_learn_slowly(ratio, optimizer, severity):
+    (finding,) = found(hidden(ratio, 1e-6, optimizer))
+
+    assert finding.severity == severity
+    assert finding.evidence[0].statistic == "slowed_decades"
+    assert len(finding.culprits) == 5
+
+
+@pytest.mark.parametrize(
+    ("ratio", "update_ratio", "optimizer"),
+    [(9, 1e-6, "SGD"), (110, 1e-3, "SGD"), (11, 1e-6, "Adam"), (0.01, 1e-6, "SGD")],
+    ids=["a little large", "steps as usual", "steps rescaled", "small"],
+)
+def test_silent_where_a_normalisation_hides_it_and_no_harm_is_done(ratio, update_ratio, optimizer):
+    assert found(hidden(ratio, update_ratio, optimizer)) == []
 
 
 def test_silent_at_the_end_of_a_residual_branch():

@@ -112,6 +112,50 @@ def test_a_skip_connection_carries_the_signal_past_a_branch():
     assert found(example_profile([stem, branch, add, head, last])) == []
 
 
+def sequence(*levels: float) -> Profile:
+    """A chain over 8 positions with these log10 of position variation, read by attention."""
+    profile = chain(*[0.0] * len(levels))
+    layers = [
+        dataclasses.replace(row, position_variation=10**v, output_shape=(None, 8, 64))
+        for row, v in zip(profile.layers, levels, strict=False)
+    ]
+    attention = dataclasses.replace(profile.layers[-1], class_="MultiHeadAttention")
+    return dataclasses.replace(profile, layers=(*layers, attention))
+
+
+def test_tokens_that_become_one_behind_the_last_attention_are_pooled():
+    profile = sequence(0, -1, -4)
+    pooled = dataclasses.replace(profile.layers[-1], class_="Dense")
+    assert found(dataclasses.replace(profile, layers=(*profile.layers[:-1], pooled))) == []
+
+
+@pytest.mark.parametrize(("decades", "severity"), [(2.6, "warning"), (4.1, "error")])
+def test_severity_by_what_differs_between_positions(decades, severity):
+    (finding,) = found(sequence(*evenly(decades)))
+
+    assert finding.severity == severity
+    assert finding.evidence[0].statistic == "position_decades"
+    assert finding.evidence[0].observed == pytest.approx(decades)
+    assert finding.treatments[0] == "residual-connection"
+
+
+def test_positions_that_are_alike_at_the_start_lose_nothing():
+    assert found(sequence(-5, -5, -5.1, -5)) == []
+
+
+def test_positions_that_differ_again_lost_nothing():
+    assert found(sequence(0, -4, -4, -0.1)) == []
+
+
+def test_another_number_of_positions_is_another_sequence():
+    profile = sequence(0, 0, -3, -3)
+    layers = [
+        dataclasses.replace(row, output_shape=(None, 4, 64)) if n in (2, 3) else row
+        for n, row in enumerate(profile.layers)
+    ]
+    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+
+
 # ---- models
 
 
@@ -135,6 +179,25 @@ def test_small_kernels_below_relu(seeded):
     assert finding.culprits[0] in ("hidden_0:0", "hidden_1:0")
 
 
+def attending(blocks: int, *, skips: bool) -> keras.Model:
+    x = keras.Input((20,))
+    h = layers.Embedding(50, 16)(x)
+    for _ in range(blocks):
+        a = layers.MultiHeadAttention(2, 8)(h, h)
+        h = layers.LayerNormalization()(layers.Add()([h, a]) if skips else a)
+    h = layers.GlobalAveragePooling1D()(h)
+    model = keras.Model(x, layers.Dense(3, "softmax")(h))
+    model.compile("adam", "sparse_categorical_crossentropy")
+    return model
+
+
+def test_attention_alone_makes_all_tokens_one(seeded):
+    (finding,) = findings(ID, attending(6, skips=False), tokens(), classes(128, 3))
+
+    assert finding.evidence[0].statistic == "position_decades"
+    assert "attention" in finding.culprits[0]
+
+
 def stacked_lstm() -> keras.Model:
     return sequential(
         layers.Embedding(50, 16),
@@ -153,6 +216,8 @@ HEALTHY = {
     "sigmoid 2": lambda: (plain(2, "sigmoid"), normal(128, 8), classes(128, 3)),
     "large inputs": lambda: (plain(3, "tanh"), 1e5 * normal(128, 8), classes(128, 3)),
     "zero residual": lambda: (residual(10, "zeros"), normal(128, 8), classes(128, 3)),
+    "attention": lambda: (attending(1, skips=False), tokens(), classes(128, 3)),
+    "attention with skips": lambda: (attending(6, skips=True), tokens(), classes(128, 3)),
     "stacked lstm": lambda: (stacked_lstm(), tokens(), classes(128, 3)),
 }
 

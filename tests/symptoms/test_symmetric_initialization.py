@@ -156,6 +156,27 @@ def test_silent_on_layers_whose_units_do_other_work(make, x, seeded):
     assert findings(ID, make(), x, classes(128, 3)) == []
 
 
+def pruned(share: float) -> keras.Model:
+    """Two hidden layers, in the first of which a share of the units has been set to zero."""
+    model = plain(2, "relu", "he_normal", bias=keras.initializers.Constant(0.1))
+    first = model.get_layer("hidden_0")
+    gone = np.arange(32) < 32 * share
+    first.kernel.assign(np.where(gone, 0.0, first.kernel))
+    first.bias.assign(np.where(gone, 0.0, first.bias))
+    return model
+
+
+@pytest.mark.parametrize("id", [ID, "dead-relu"])
+def test_silent_on_units_that_were_pruned(id, seeded):
+    assert findings(id, pruned(0.75)) == []
+
+
+def test_a_kernel_of_zeros_was_not_pruned(seeded):
+    model = plain(3, "relu", kernel="zeros")
+
+    assert [f.symptom for f in findings(ID, model)] == [ID]
+
+
 # ---- how many units differ
 
 

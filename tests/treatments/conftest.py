@@ -162,10 +162,31 @@ def mixed():
     return compiled(model), normal(48, 5), normal(48, 2, seed=1)
 
 
-ZOO: dict[str, Callable] = {
-    make.__name__: make
-    for make in (mlp, cnn, residual, lstm, simple_rnn, multi, nested, shared, subclassed, mixed)
-}
+def cut():
+    """Operations without a gradient, and a root and a logarithm."""
+    x = keras.Input((6,), name="x")
+    h = keras.ops.round(layers.Dense(8, name="code")(x))
+    left = keras.ops.one_hot(keras.ops.argmax(layers.Dense(5, name="choice")(h), axis=-1), 5)
+    right = keras.ops.stop_gradient(layers.Dense(5, "sigmoid", name="gate")(h))
+    h = keras.ops.log(keras.ops.sqrt(keras.ops.square(left + right) + 1.0))
+    return compiled(keras.Model(x, layers.Dense(2, name="out")(h))), normal(48, 6), normal(48, 2)
+
+
+def damaged():
+    """An infinite moving variance: its feature is lost, while outputs stay finite."""
+    norm = layers.BatchNormalization(name="norm")
+    stack = [keras.Input((6,)), layers.Dense(8, "relu", name="dense"), norm]
+    model = keras.Sequential([*stack, layers.Dense(2, name="out")])
+    variance = np.ones(8, "float32")
+    variance[3] = np.inf
+    norm.moving_variance.assign(variance)
+    return compiled(model), normal(48, 6), normal(48, 2)
+
+
+KINDS = (
+    mlp, cnn, residual, lstm, simple_rnn, multi, nested, shared, subclassed, mixed, cut, damaged,
+)  # fmt: skip
+ZOO: dict[str, Callable] = {make.__name__: make for make in KINDS}
 
 
 @dataclass(frozen=True)

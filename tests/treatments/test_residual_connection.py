@@ -156,3 +156,24 @@ def test_layers_inside_a_nested_model_are_bridged_there():
     surgery = treated(ID, model, normal(32, 6), normal(32, 1), symptom=SYMPTOM)
 
     assert "inner/in_2_add" in surgery.added
+
+
+def test_attention_without_a_way_around_it_gets_one():
+    keras.utils.set_random_seed(0)
+    x = keras.Input((5, 8))
+    h = layers.Dense(8, name="stem")(x)
+    for n in range(2):
+        h = layers.MultiHeadAttention(2, 4, name=f"attention_{n}")(h, h)
+    h = layers.Dense(8, name="mix")(h)
+    skipped = layers.Add()([h, layers.MultiHeadAttention(2, 4, name="skipped")(h, h)])
+    model = keras.Model(x, layers.Dense(1, name="out")(layers.GlobalAveragePooling1D()(skipped)))
+    model.compile("adam", "mse")
+    data = normal(32, 5, 8), normal(32, 1, seed=1)
+
+    assert blocks(model, *data) == [("attention_0",) * 2, ("attention_1",) * 2]
+    surgery = treated(ID, model, *data, symptom=SYMPTOM)
+    mixed = model.get_layer("mix")(model.get_layer("stem")(data[0]))
+    whole = np.asarray(mixed + model.get_layer("skipped")(mixed, mixed))
+    np.testing.assert_allclose(
+        surgery.model(data[0]), model.layers[-1](np.mean(whole, 1)), rtol=1e-4, atol=1e-5
+    )

@@ -1,0 +1,40 @@
+"""A model's health as an assertion, for a user's own tests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from gradscope.analysis import analyze
+
+_SICK = ("error", "warning")
+
+
+def assert_healthy(
+    model: Any, x: Any = None, y: Any = None, *, ignore: Collection[str] = (), seed: int = 0
+) -> None:
+    """Fail where `analyze` finds something of severity "error" or "warning"; notes do not count.
+
+    Warnings count because a test is the place to decide on them: `ignore` names those that were
+    looked at and found to be meant.
+
+    Example:
+        >>> def test_my_model_can_learn():
+        ...     gradscope.assert_healthy(build_model(), x_train, y_train)
+
+    Args:
+        model: as `analyze` takes it; it is left as it was.
+        x, y: as `analyze` takes them. Without data symptoms that need them are not examined.
+        ignore: ids of symptoms that are not examined.
+        seed: of the sampling, so that a test says the same at every run.
+
+    Raises:
+        AssertionError: with the findings in one line each, then the report's summary.
+        GradscopeError: the model could not be examined, as from `analyze`.
+    """
+    __tracebackhide__ = True  # pytest then shows the line of the test
+    report = analyze(model, x, y, ignore=ignore, seed=seed)
+    sick = [f for f in report.findings if f.severity in _SICK]
+    if sick:
+        told = "\n".join(f"{f.severity} {f.symptom}: {f.message}" for f in sick)
+        raise AssertionError(f"{report.model.name} is not healthy.\n{told}\n\n{report.summary()}")

@@ -1,0 +1,393 @@
+"""A model's own training step, with numbers of the step handed out beside its logs.
+
+The plain step hands out the loss, the gradient norm and the learning rate, the tapped one also
+statistics of all layers. Both are compiled as Keras compiles the
+model's own, from the model's own `train_step`; loss and gradients are those that its
+`GradientTape.gradient` calls give, so they are the step's own, before any clipping.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradscope import activations, profiling, statistics, traced
+from gradscope.capture import Captured
+from gradscope.isolation import patched, value_of
+from gradscope.ownstep import optimizers
+from gradscope.records import LayerProfile
+from gradscope.recurrence import recurrent_patches
+from gradscope.rows import Rows
+from gradscope.structure import Site, sites
+from gradscope.taps import patches
+from gradscope.weights import rescaled, weight_profile
+
+_local = threading.local()  # replicas of a distributed model are traced by a thread each
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """What is known of every step. `scale` is what the loss was multiplied by."""
+
+    loss: float
+    gradient_norm: float
+    scale: float
+    learning_rate: float
+
+    @property
+    def is_skipped(self) -> bool:
+        """Whether a loss scale proved too large, so that the optimizer leaves the step out."""
+        return self.scale > 1.0 and not np.isfinite(self.gradient_norm)
+
+
+class Functions:
+    """The two compiled train functions of one model; the model itself is not changed."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.sites = sites(model)
+        self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
+        self._trainable = {id(_inner(v)) for v in model.trainable_weights}
+        self._plans: dict[Any, tuple[int, traced.Plan, list[bool]]] = {}
+        self._captured: Captured | None = None
+        self._fault: Exception | None = None
+        self.num_traces = 0
+        _warm_up(self.sites)
+        # Of a call that takes several steps only the last one's outputs come out of the function.
+        size = int(model.steps_per_execution)
+        self._ring: tuple[Any, Any] | None = None
+        if size > 1 and model.distribute_strategy.num_replicas_in_sync == 1:
+            self._ring = (
+                tf.Variable(tf.zeros([size, 4]), trainable=False),
+                tf.Variable(0, trainable=False),
+            )
+        self._plain = model._make_function(self._plain_step)
+        self._tapped = model._make_function(self._tapped_step)
+        self._patches = patches(self.sites, _Current(), recurrent_patches)  # type: ignore[arg-type]
+
+    def run(self, iterator: Any, tapped: bool) -> dict[str, Any]:
+        """One call of the train function; what it handed out is for `numbers_of` and `snap_of`."""
+        self._captured = None
+        if not tapped:
+            with _tapes_watched():
+                return dict(self._plain(iterator))
+        with _tapes_watched(), patched(self._patches):
+            return dict(self._tapped(iterator))
+
+    def numbers_of(self, found: dict[str, Any]) -> list[Any]:
+        """The numbers of each step of a call, as tensors that are read later."""
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+        if self._ring is None:
+            return [found["numbers"]]
+        ring, count = self._ring
+        size = int(count)
+        count.assign(0)
+        return list(tf.unstack(ring[-size:])) if size else []
+
+    def snap_of(self, found: dict[str, Any]) -> Snap | None:
+        """All layers at the last step of a tapped call."""
+        return Snap(self, found["watched"], self._captured) if "watched" in found else None
+
+    def _noted(self, numbers: Any) -> Any:
+        if self._ring is not None:
+            ring, count = self._ring
+            ring.assign(tf.concat([ring[1:], numbers[None]], axis=0))
+            count.assign_add(1)
+        return numbers
+
+    def _plain_step(self, data: Any) -> dict[str, Any]:
+        rate, scale = self._settings()
+        logs, calls = self._stepped(data)
+        losses, gradients = self._read(calls)
+        self.num_traces += 1
+        return {
+            "logs": logs,
+            "numbers": self._noted(_numbers(losses, gradients.values(), scale, rate)),
+        }
+
+    def _tapped_step(self, data: Any) -> dict[str, Any]:
+        if tf.executing_eagerly():
+            return self._eager_step(data)
+        rows = traced.TracedRows(tf.compat.v1.get_default_graph())
+        before = [tf.identity(value_of(v)) for v in self.weights]
+        rate, scale = self._settings()
+        logs, calls = self._stepped(data, rows)
+        losses, gradients = self._read(calls)
+        reached = self._note_weights(rows, before, gradients)
+        watched = self._handed_out(rows, reached)
+        labels = self._labels(data)
+        if labels is not None:
+            watched["labels"] = labels
+        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate))
+        self.num_traces += 1
+        return {"logs": logs, "numbers": numbers, "watched": watched}
+
+    def _eager_step(self, data: Any) -> dict[str, Any]:
+        """A step that is run as it is read: a fault of ours must not lose it."""
+        rows = Rows()
+        rows.begin_pass(_num_samples(data))
+        before = [tf.identity(value_of(v)) for v in self.weights]
+        rate, scale = self._settings()
+        try:
+            logs, calls = self._stepped(data, rows)
+        except Exception as error:
+            logs, calls = self._stepped(data)
+            self._fault = error
+        self.num_traces += 1
+        try:
+            losses, gradients = self._read(calls)
+            reached = self._note_weights(rows, before, gradients)
+            self._captured = Captured(rows, (), [r or None for r in reached], float(scale))
+            numbers = self._noted(_numbers(losses, gradients.values(), scale, rate))
+            return {"logs": logs, "numbers": numbers, "watched": {}}
+        except Exception as error:
+            self._fault = error
+            return {"logs": logs}
+
+    def _note_weights(self, rows: Rows, before: list[Any], gradients: dict[int, Any]) -> list[bool]:
+        """Note values before the step, gradients and changes; which weights have a gradient."""
+        ids = [id(_inner(v)) for v in self.weights]
+        for number, (variable, old) in enumerate(zip(self.weights, before, strict=True)):
+            rows.add(("value", number), old)
+            if ids[number] in self._trainable:
+                rows.add(("update", number), value_of(variable) - old)
+            if ids[number] in gradients:
+                rows.add(("gradient", number), tf.convert_to_tensor(gradients[ids[number]]))
+        return [id in gradients for id in ids]
+
+    def _labels(self, data: Any) -> Any:
+        """The labels where a constant prediction's loss follows from them alone, else None."""
+        plain = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], tf.Tensor)
+        return data[1] if plain and _num_replicas() == 1 and not self.model.losses else None
+
+    def _handed_out(self, rows: traced.TracedRows, reached: list[bool]) -> dict[str, Any]:
+        single = _num_replicas() == 1
+        plan, found = traced.outputs(rows, traced.alone if single else _summed)
+        number = self._plans[rows.graph][0] if rows.graph in self._plans else len(self._plans)
+        self._plans[rows.graph] = number, plan, reached
+        if not single:
+            context = tf.distribute.get_replica_context()
+            found = {name: context.all_gather(x[None], axis=0) for name, x in found.items()}
+        return {**found, "plan": tf.constant(number)}
+
+    def _stepped(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
+        """The model's own step, and the gradients that were asked of tapes meanwhile."""
+        calls: list[Any] = []
+        _local.calls, _local.rows = calls, rows
+        try:
+            return self.model.train_step(data), calls
+        finally:
+            _local.calls = _local.rows = None
+
+    def _settings(self) -> tuple[Any, Any]:
+        """The learning rate and the loss scale that the step is about to be taken with."""
+        optimizer = next(iter(optimizers(self.model)), None)
+        if optimizer is None:
+            return tf.constant(np.nan), tf.constant(1.0)
+        rate = tf.cast(tf.convert_to_tensor(optimizer.learning_rate), tf.float32)
+        scale: Any = optimizer.loss_scale_factor or 1.0
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
+        return rate, tf.cast(tf.convert_to_tensor(scale), tf.float32)
+
+    def _read(self, calls: list[Any]) -> tuple[list[Any], dict[int, Any]]:
+        """The losses that were differentiated, and gradients by the id of the variable."""
+        losses: list[Any] = []
+        gradients: dict[int, Any] = {}
+        for target, sources, found in calls:
+            pairs = zip(keras.tree.flatten(sources), keras.tree.flatten(found), strict=True)
+            own = {id(_inner(s)): g for s, g in pairs if id(_inner(s)) in self._trainable}
+            if own:
+                losses += keras.tree.flatten(target)
+                gradients.update({k: g for k, g in own.items() if g is not None})
+        if _num_replicas() > 1 and gradients:
+            gradients = dict(zip(gradients, _summed(list(gradients.values())), strict=True))
+            losses = _summed([tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in losses])
+        return losses, gradients
+
+
+class Snap:
+    """What a tapped step handed out; made into records when they are asked for."""
+
+    def __init__(self, functions: Functions, watched: dict[str, Any], captured: Captured | None):
+        self._functions = functions
+        self._captured = captured
+        self._found = {name: tensor.numpy() for name, tensor in watched.items()}
+        self.scale = 1.0
+
+    @property
+    def _plan(self) -> traced.Plan:
+        number = int(self._found["plan"])
+        return next(plan for n, plan, _ in self._functions._plans.values() if n == number)
+
+    def labels(self) -> np.ndarray | None:
+        """Those of the batch, where `Functions` hands them out."""
+        return self._found.get("labels")
+
+    def dead(self) -> tuple[tuple[tuple[str, int], ...], np.ndarray]:
+        """(row, number of units) of every rectifier, and which of all their units are dead."""
+        if self._captured is not None:
+            rows = [r for r in self._captured.rows.rows.values() if r.dead is not None]
+            parts = [r.dead for r in rows if r.dead is not None]
+            units = tuple((r.id, int(r.dead.size)) for r in rows if r.dead is not None)
+            return units, np.concatenate(parts) if parts else np.zeros(0, bool)
+        flat = self._found["dead"]
+        dead = flat > 0.5 if flat.ndim == 1 else (flat > 0.5).all(axis=0)
+        return self._plan.units, dead
+
+    def layers(self) -> tuple[LayerProfile, ...]:
+        """The records of all layer calls, in forward order."""
+        functions = self._functions
+        captured = self._captured or self._filled()
+        stats = captured.rows.reducer.stats
+        profiles = {}
+        for number, variable in enumerate(functions.weights):
+            gradient = rescaled(stats(("gradient", number)), captured.loss_scale)
+            profiles[id(variable)] = weight_profile(
+                variable,
+                stats(("value", number)) or statistics.stats(np.zeros(0)),
+                gradient,
+                stats(("update", number)),
+                trainable=id(_inner(variable)) in functions._trainable,
+                reached=captured.gradients[number] is not None,
+            )
+        return tuple(profiling.layer_profiles(functions.sites, captured, profiles))
+
+    def _filled(self) -> Captured:
+        number = int(self._found["plan"])
+        _, plan, reached = next(p for p in self._functions._plans.values() if p[0] == number)
+        found = {k: v for k, v in self._found.items() if k not in ("plan", "labels")}
+        gathered = found["counts"].ndim > 1
+        replicas = (
+            [{k: v[r] for k, v in found.items()} for r in range(len(found["counts"]))]
+            if gathered
+            else [found]
+        )
+        if gathered:  # weights are the same on every replica: those of one are enough
+            for other in replicas[1:]:
+                own = [n for n, key in enumerate(plan.keys) if key[0] in _OF_WEIGHTS]
+                other["counts"] = other["counts"].copy()
+                other["counts"][own] = 0
+        rows = traced.filled(plan, replicas)
+        self._captured = Captured(rows, (), [True if r else None for r in reached], self.scale)
+        self._found = {"dead": self._found["dead"], "plan": self._found["plan"]}
+        return self._captured
+
+
+_OF_WEIGHTS = ("value", "gradient", "update")
+
+
+class _NoRows:
+    """Where no step is being tapped: taps let everything pass."""
+
+    active = ()
+
+    @staticmethod
+    def sees(value: Any) -> bool:
+        return False
+
+    @staticmethod
+    def enter(site: Any, origins: Any) -> None:
+        pass
+
+    @staticmethod
+    def leave() -> None:
+        pass
+
+
+class _Current:
+    """Stands for the rows of the thread that is tracing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(_local, "rows", None) or _NoRows, name)
+
+
+def _inner(variable: Any) -> Any:
+    return getattr(variable, "_value", variable)
+
+
+def _num_samples(data: Any) -> int:
+    shapes = [x.shape for x in keras.tree.flatten(data) if x is not None and len(x.shape)]
+    return int(shapes[0][0]) if shapes else 0
+
+
+def _num_replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def _summed(tensors: list[Any]) -> list[Any]:
+    """The sums over all replicas."""
+    dense = [tf.convert_to_tensor(t) for t in tensors]
+    context = tf.distribute.get_replica_context()
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, dense)) if dense else []
+
+
+def _numbers(losses: list[Any], gradients: Any, scale: Any, rate: Any) -> Any:
+    """Loss, squared gradient norm (both still scaled), scale and learning rate, float32 (4,)."""
+    loss = sum((tf.reduce_sum(tf.cast(t, tf.float32)) for t in losses), tf.constant(0.0))
+    squares = [2.0 * tf.nn.l2_loss(_summable(g)) for g in gradients]
+    return tf.stack(
+        [loss if losses else tf.constant(np.nan), tf.add_n(squares or [0.0]), scale, rate]
+    )
+
+
+def _summable(gradient: Any) -> Any:
+    """A tensor with the gradient's squares; rows of a table that were looked up twice are added."""
+    if isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    return tf.cast(gradient, tf.float32)
+
+
+def numbers(row: np.ndarray) -> Numbers:
+    """What `Functions` handed out of one step, unscaled."""
+    loss, squares, scale, rate = row.astype(np.float64).tolist()
+    return Numbers(loss / scale, float(np.sqrt(squares)) / scale, scale, rate)
+
+
+@contextmanager
+def _tapes_watched() -> Iterator[None]:
+    original = tf.GradientTape.gradient
+
+    def gradient(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
+        found = original(self, target, sources, *args, **kwargs)
+        calls = getattr(_local, "calls", None)
+        if calls is not None:
+            calls.append((target, sources, found))
+        return found
+
+    tf.GradientTape.gradient = gradient
+    try:
+        yield
+    finally:
+        tf.GradientTape.gradient = original
+
+
+def _warm_up(places: tuple[Site, ...]) -> None:
+    """Look at every activation's derivative now: while a graph is traced it cannot be."""
+    for site in places:
+        cell = getattr(site.layer, "cell", None)
+        parts = [site.layer, cell, *getattr(cell, "cells", ())]
+        functions = [activations.activation_of(p) for p in parts if p is not None]
+        functions += [vars(p).get("recurrent_activation") for p in parts if p is not None]
+        for function in functions:
+            if callable(function):
+                activations.derivative(function)
+
+
+def replayed(iterator: Any, num_steps: int) -> Callable[[], Any]:
+    """Makes equal iterators over the next batches, where the given one can be read only once."""
+    if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+        return lambda: iterator
+    held = list(itertools.islice(iterator, num_steps))
+    return lambda: iter(held)

@@ -1,0 +1,300 @@
+"""Following one model's training: which function runs a step, and what is kept of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from gradscope import compiled, profiling, runs
+from gradscope.baselines import constant_loss
+from gradscope.compiled import Functions, Snap
+from gradscope.objectives import loss_name
+from gradscope.ownstep import optimizers
+from gradscope.records import DataCard, Event, LossCard
+from gradscope.report import Report
+from gradscope.runs import RunFile, Subject
+from gradscope.schedules import Schedule
+from gradscope.structure import sites
+from gradscope.timeline import Sampled, Timeline
+from gradscope.watch import Watch
+
+Guard = Callable[..., AbstractContextManager[None]]
+TrainFunction = Callable[[Any], Any]
+
+_MAX_PENDING = 64  # steps whose numbers were not read yet
+_LOOK_EVERY = (8, 64)  # steps between looks: at the start, and in a long run
+_MAX_LABELS = 4096  # enough for the frequencies of classes
+
+
+class Follower:
+    """The part of a Monitor that knows one run; reports of it stay after the run."""
+
+    def __init__(
+        self, is_due: Schedule, watch: Watch, guarded: Guard, *, path: Any, board: Any
+    ) -> None:
+        self.watch = watch
+        self.timeline = Timeline()
+        self.subject: Subject | None = None
+        self.own: TrainFunction | None = None  # the model's train function
+        self.is_on = False
+        self._is_due = is_due
+        self._guarded = guarded
+        self._path: str | os.PathLike[str] | None = path
+        self._board = board
+        self._file: RunFile | None = None
+        self._model: Any = None
+        self._functions: Functions | None = None
+        self._has_run: set[bool] = set()  # plain, tapped
+        self._pending: list[tuple[int, Any]] = []
+        self._events: list[Event] = []
+        self._labels: list[np.ndarray] = []
+        self._num_samples = 0
+        self._begins_epoch = True
+        self._wants_sample = False
+        self._next_look = _LOOK_EVERY[0]
+        self._epoch_start = 0
+
+    # What fit does
+
+    def begin(self, model: keras.Model, num_planned_steps: int | None) -> None:
+        """A `fit`, or a loop, starts; steps count on from those before."""
+        if model is not self._model or model.train_function is not self.own:
+            self._model, self.own = model, model.train_function
+            self._functions, self._has_run = None, set()
+        self.is_on = True
+        timeline = self.timeline
+        if num_planned_steps is not None:
+            num_planned_steps += timeline.num_steps
+        timeline.num_planned_steps = num_planned_steps
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.timeline.epoch = epoch
+        self._begins_epoch = True
+        self._epoch_start = self.timeline.num_steps
+
+    def step(self, own: TrainFunction, iterator: Any) -> Any:
+        """Run one call of the train function, watched if that can be."""
+        size = int(self._model.steps_per_execution)
+        functions = self._prepared() if self.is_on else None
+        first = self.timeline.num_steps + 1
+        due = any(
+            self._is_due(n, self._begins_epoch and n == first) for n in range(first, first + size)
+        )
+        self._begins_epoch = False
+        self._wants_sample = self._wants_sample or due
+        again = compiled.replayed(iterator, size)
+        found = None
+        if functions is not None:
+            tapped = self._wants_sample and _will_update(self._model)
+            found = self._attempted(functions, again, tapped)
+        if functions is None or found is None:
+            self.timeline.num_steps += size
+            return own(again())
+        with self._guarded("reading a step"):
+            self._take(functions, found)
+            self._look(self._next_look)
+        return found["logs"]
+
+    def end_epoch(self, epoch: int, validation: float | None) -> None:
+        self._read()
+        self.timeline.end_epoch(epoch, validation)
+        self._append(lambda file: file.epoch(self.timeline.num_steps, epoch, validation))
+        self._look(0)
+
+    def end(self) -> None:
+        self._read()
+        self.is_on = False
+
+    # What a user asks for
+
+    def aggregates(self) -> dict[str, float]:
+        """What goes into the logs of an epoch: three numbers at most."""
+        found = {
+            "gradient_norm": self.timeline.gradient_norm.mean_since(self._epoch_start),
+            "dead_fraction": self.timeline.deaths.fraction(),
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+    def new_events(self) -> list[Event]:
+        """Events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def report(
+        self,
+        select: Collection[str] | None,
+        ignore: Collection[str] | None,
+        limits: Mapping[str, float],
+    ) -> Report:
+        self._read()
+        return runs.report(self._seen(), self.timeline, select, ignore, limits)
+
+    # How it is done
+
+    def _prepared(self) -> Functions | None:
+        """The functions for this model; None where it gets its weights in its first step only."""
+        if self._functions is not None:
+            return self._functions
+        layers = [s.layer for s in sites(self._model) if s.kind in ("leaf", "recurrent")]
+        if not all(layer.built for layer in layers if isinstance(layer, keras.Layer)):
+            return None
+        with self._guarded("watching this model", fatal=True):
+            self._functions = Functions(self._model)
+            self.subject = self.subject or _subject(self._model)
+        if self._path is not None and self._file is None and self.subject is not None:
+            with self._guarded(f"writing {os.fspath(self._path)!r}"):
+                self._file = RunFile(self._path, self.subject)
+        return self._functions
+
+    def _attempted(
+        self, functions: Functions, again: Callable[[], Any], tapped: bool
+    ) -> dict[str, Any] | None:
+        """A watched call of the train function; None, and nothing done, where it cannot be traced.
+
+        A fault while tracing has run nothing. Later ones are the user's own and are raised.
+        """
+        traces = functions.num_traces
+        try:
+            return functions.run(again(), tapped)
+        except Exception as error:
+            if functions.num_traces > traces or tapped in self._has_run:
+                raise
+            failure = error
+        finally:
+            if functions.num_traces > traces:
+                self._has_run.add(tapped)
+        if tapped:
+            self._is_due, self._wants_sample = (lambda step, begins: False), False
+            with self._guarded("measuring layers, which are left out from now on"):
+                raise failure
+            return self._attempted(functions, again, False)
+        with self._guarded("watching this model", fatal=True):
+            raise failure
+        return None
+
+    def _take(self, functions: Functions, found: dict[str, Any]) -> None:
+        """Take over what a call handed out."""
+        numbers = functions.numbers_of(found)
+        for row in numbers:
+            self.timeline.num_steps += 1
+            self._pending.append((self.timeline.num_steps, row))
+        snap = functions.snap_of(found)
+        if snap is not None and numbers:
+            self._keep(snap, compiled.numbers(numbers[-1].numpy()))
+        if snap is not None or len(self._pending) >= _MAX_PENDING:
+            self._read()
+
+    def _keep(self, snap: Snap, known: compiled.Numbers) -> None:
+        """Keep a snapshot; one of a step that the optimizer left out is taken anew."""
+        if known.is_skipped:
+            return
+        self._wants_sample = False
+        snap.scale = known.scale
+        timeline = self.timeline
+        timeline.deaths.add(timeline.num_steps, *snap.dead())
+        self._note_labels(snap.labels())
+        loss = known.loss if np.isfinite(known.loss) else None
+        norm = known.gradient_norm if np.isfinite(known.gradient_norm) else None
+        sampled = Sampled(timeline.num_steps, timeline.epoch, loss, norm, snap.layers)
+        timeline.add_snapshot(sampled)
+        self._append(lambda file: file.snapshot(sampled, timeline.deaths.found()))
+        if self._board is not None:
+            with self._guarded("writing for TensorBoard"):
+                self._board.write(sampled.snapshot())
+
+    def _note_labels(self, labels: np.ndarray | None) -> None:
+        """What a constant prediction would reach, from the labels seen so far."""
+        if labels is None or sum(len(part) for part in self._labels) >= _MAX_LABELS:
+            return
+        self._labels.append(labels)
+        name = self.subject.loss.name if self.subject else ""
+        known = constant_loss(_FULL_NAMES.get(name, name), np.concatenate(self._labels))
+        self.timeline.constant_loss = known
+        if known is not None:
+            self._append(lambda file: file.constant_loss(known))
+
+    def _read(self) -> None:
+        """Take over the numbers of the steps since the last time."""
+        pending, self._pending = self._pending, []
+        rows: list[tuple[float | None, ...]] = []
+        for step, tensor in pending:
+            known = compiled.numbers(tensor.numpy())
+            norm = None if known.is_skipped else known.gradient_norm
+            rate = known.learning_rate if np.isfinite(known.learning_rate) else None
+            rows.append((known.loss, norm, rate))
+            for name, value in zip(runs.CURVES, rows[-1], strict=True):
+                if value is not None:
+                    getattr(self.timeline, name).add(step, value)
+            if not np.isfinite(known.loss):
+                self._next_look = min(self._next_look, step)
+        if rows:
+            last, planned = pending[-1][0], self.timeline.num_planned_steps
+            self._append(lambda file: file.steps(last, rows, planned))
+
+    def _look(self, at: int) -> None:
+        """Let the watch look, now and then: often at the start, later every 64 steps."""
+        step = self.timeline.num_steps
+        if step < max(at, 1) or self.subject is None:
+            return
+        least, most = _LOOK_EVERY
+        self._next_look = step + max(least, min(most, step // 8))
+        self._read()
+        for event in self.watch.look(runs.profile(self._seen(), self.timeline)):
+            self.timeline.add_event(event)
+            self._events.append(event)
+            self._append(lambda file, event=event: file.event(event))  # type: ignore[misc]
+
+    def _append(self, write: Callable[[RunFile], None]) -> None:
+        """Write to the run's file, if there is one; after a fault there is none any more."""
+        file, self._file = self._file, None
+        if file is not None:
+            with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
+                write(file)
+                self._file = file
+
+    def _seen(self) -> Subject:
+        assert self.subject is not None
+        num_batches = self.timeline.num_steps
+        return replace(self.subject, data=replace(self.subject.data, num_batches=num_batches))
+
+
+def _subject(model: keras.Model) -> Subject:
+    return Subject(
+        profiling.model_card(model, sites(model), optimizers(model), None),
+        DataCard("fit", 0, 0, "the batches that the model was trained on"),
+        LossCard(_loss_name(model), None),
+        profiling.versions(),
+    )
+
+
+# As a user may write them in compile(loss=...).
+_FULL_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
+
+
+def _loss_name(model: keras.Model) -> str:
+    """The compiled loss by name; another name where it is not the plain mean of that loss."""
+    found = getattr(model, "_compile_loss", None)
+    if found is None:
+        return f"{type(model).__name__}.train_step"
+    given = found._user_loss
+    name = loss_name(given)
+    settings = given.get_config() if isinstance(given, keras.losses.Loss) else {}
+    if settings.get("label_smoothing") or settings.get("reduction", "mean") not in _MEANS:
+        return f"{type(given).__name__}({name})"
+    return name
+
+
+_MEANS = ("mean", "sum_over_batch_size", "mean_with_sample_weight")
+
+
+def _will_update(model: Any) -> bool:
+    """Whether the next step changes the weights: of accumulated gradients the last one does."""
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    every = getattr(optimizer, "gradient_accumulation_steps", None)
+    return not every or (int(optimizer._iterations) + 1) % every == 0

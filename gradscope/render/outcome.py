@@ -1,0 +1,125 @@
+"""What treating a model came to, as text: verdict, evidence, what was rejected, the code."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from gradscope.render.values import clean, items, named, number, plural
+
+_WORDS = {
+    "healthy": ("HEALTHY", "bold green"),
+    "improved": ("IMPROVED", "bold green"),
+    "not improved": ("NOT IMPROVED", "bold red"),
+    "nothing to prescribe": ("NOT TREATED", "bold red"),
+}
+
+
+def render_outcome(report: dict[str, Any]) -> str:
+    """Plain text, 100 columns wide, from the plain data of the report of a treatment."""
+    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        print_outcome(report, console)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def print_outcome(report: dict[str, Any], console: Console) -> None:
+    """Print it: in colour on a terminal, as plain text in a pipe."""
+    for renderable in _renderables(clean(report, keep="\n")):
+        console.print(renderable, highlight=False, emoji=False)
+
+
+def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
+    word, style = _WORDS.get(report.get("outcome") or "", ("NOT TREATED", "bold"))
+    yield Text.assemble((word, style), "  ", (_sentence(report), "bold"))
+    kept = items(report, "kept")
+    rows = items(report, "layers")
+    for number_, prescription in enumerate(kept, 1):
+        title = f"{number_}. {prescription.get('treatment')}"
+        layers = items(prescription, "layers")
+        yield Padding(Text(f"{title} on {named(layers, rows)}" if layers else title), (1, 0, 0, 0))
+        yield Padding(Text(prescription.get("rationale") or ""), (0, 0, 0, 3))
+    trial = next((t for t in items(report, "trials") if _is_proof(t, kept)), None)
+    if trial is not None:
+        yield from _section("Evidence", _evidence(report, trial))
+    rejected = items(report, "rejected")
+    if rejected:
+        yield from _section("Rejected", _rejected(rejected))
+    if kept:
+        code = "\n\n".join(p.get("snippet") or "" for p in kept)
+        yield from _section("The same in your own code", Text(code))
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    found = [f for f in items(report, "findings") if f.get("severity") != "info"]
+    symptoms = ", ".join(dict.fromkeys(str(f.get("symptom")) for f in found))
+    kept = " + ".join(str(p.get("treatment")) for p in items(report, "kept"))
+    outcome = report.get("outcome")
+    if outcome == "healthy":
+        return "Nothing was found at warning or above, so nothing is prescribed."
+    if outcome == "improved":
+        return f"{kept} against {symptoms}: proven in {_num_trials(report)}."
+    if outcome == "not improved":
+        return f"No treatment helped against {symptoms}, in {_num_trials(report)}."
+    return f"No treatment applies to {symptoms}."
+
+
+def _num_trials(report: dict[str, Any]) -> str:
+    trials = items(report, "trials")
+    seeds = len(items(trials[0], "seeds")) if trials else 0
+    return f"{plural(len(trials), 'paired trial')} of {plural(seeds, 'seed')}"
+
+
+def _is_proof(trial: dict[str, Any], kept: list[dict[str, Any]]) -> bool:
+    return trial.get("treatments") == [p.get("treatment") for p in kept]
+
+
+def _section(title: str, body: RenderableType) -> Iterator[RenderableType]:
+    yield Padding(Text(title, style="bold"), (1, 0, 0, 0))
+    yield Padding(body, (0, 0, 0, 2))
+
+
+def _evidence(report: dict[str, Any], trial: dict[str, Any]) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in ("", "before", "after"):
+        table.add_column(heading, justify="left" if not heading else "right")
+    before, after = trial.get("before") or {}, trial.get("after") or {}
+    for n, seed in enumerate(items(trial, "seeds")):
+        ends = [_end(arm, n, trial.get("measure")) for arm in (before, after)]
+        table.add_row(f"held-out {trial.get('measure')}, seed {seed}", *ends)
+    table.add_row("symptoms found", *(_count(arm) for arm in (before, after)))
+    shell = Table.grid()
+    shell.add_row(Text(f"{trial.get('verdict')}: {trial.get('reason')}"))
+    shell.add_row(Text(f"{number(trial.get('steps'))} steps each; {trial.get('note') or ''}"))
+    shell.add_row(table)
+    return shell
+
+
+def _end(arm: dict[str, Any], place: int, measure: str | None) -> str:
+    runs = items(arm, "runs")
+    if place >= len(runs):
+        return "–"
+    if runs[place].get("diverged"):
+        return "diverged"
+    points = items(runs[place], "checkpoints")
+    last = points[-1] if points else {}
+    return number(last.get("loss" if measure == "loss" else "metric"))
+
+
+def _count(arm: dict[str, Any]) -> str:
+    return str(sum(f.get("severity") != "info" for f in items(arm, "findings")))
+
+
+def _rejected(rejected: list[dict[str, Any]]) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold", max_width=40)
+    table.add_column(overflow="fold")
+    for entry in rejected:
+        table.add_row(Text(str(entry.get("what"))), Text(str(entry.get("reason"))))
+    return table

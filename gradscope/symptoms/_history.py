@@ -1,0 +1,159 @@
+"""What the symptoms of a training run share: curves as arrays, levels, made-up runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from gradscope.records import Confidence, Curve, History, LayerProfile, Profile, Snapshot
+from gradscope.symptoms._common import example_chain
+from gradscope.symptoms._losses import BINARY, CATEGORICAL, SPARSE, num_units
+
+
+class Track(NamedTuple):
+    """The bins of a curve that hold a finite value."""
+
+    steps: np.ndarray
+    mean: np.ndarray
+    high: np.ndarray
+
+    def after(self, step: float) -> Track:
+        return Track(*(part[self.steps > step] for part in self))
+
+    def until(self, step: float) -> Track:
+        return Track(*(part[self.steps <= step] for part in self))
+
+
+def track(curve: Curve) -> Track:
+    steps, mean, high = (np.array(c, float) for c in (curve.steps, curve.mean, curve.maximum))
+    held = ~np.isnan(mean)  # None became NaN
+    return Track(steps[held], mean[held], high[held])
+
+
+def history_of(profile: Profile) -> History:
+    """The diagnosis asks symptoms that need a history only where there is one."""
+    assert profile.history is not None
+    return profile.history
+
+
+def num_budget(history: History) -> int | None:
+    """Steps that were planned; None where that is not known or fewer than were taken."""
+    planned = history.num_planned_steps
+    return planned if planned is not None and planned >= history.num_steps else None
+
+
+def enough(history: History, steps: float, share: float) -> bool:
+    """Whether so many steps, and such a share of those planned, have been taken."""
+    return history.num_steps >= max(steps, share * (num_budget(history) or 0))
+
+
+def constant_level(profile: Profile) -> float | None:
+    """The loss of the best constant prediction: measured, or log K of a crossentropy."""
+    history = history_of(profile)
+    if history.constant_loss is not None:
+        return history.constant_loss
+    if len(profile.loss.terms) != 1:
+        return None
+    (term,) = profile.loss.terms
+    if term.loss in BINARY[:1]:
+        return math.log(2.0)
+    if term.loss in (*CATEGORICAL[:1], *SPARSE) and num_units(term) > 1:
+        return math.log(num_units(term))
+    return None
+
+
+def reference_level(profile: Profile) -> float | None:
+    """The constant's level where it is known, else the loss of the first bin."""
+    constant = constant_level(profile)
+    losses = track(history_of(profile).loss)
+    if constant is None and len(losses.mean):
+        constant = float(losses.mean[0])
+    return constant if constant is not None and constant > 0 else None
+
+
+def error_of_mean(values: np.ndarray) -> float:
+    """Standard error, as if neighbours were independent; infinite for fewer than two values."""
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.inf
+
+
+def is_rising(curve: Curve) -> bool:
+    """Whether the last of it is still above what it was shortly before: a warm-up."""
+    rates = track(curve)
+    if len(rates.mean) < 2:
+        return False
+    before = rates.until(0.9 * rates.steps[-1]).mean
+    return bool(len(before) and rates.mean[-1] > 1.02 * before[-1])
+
+
+def kernel_ratios(snapshot: Snapshot) -> list[float]:
+    """Update ratios of the trainable kernels; of an embedding a batch touches a few rows only."""
+    by_path: dict[str, LayerProfile] = {}
+    for layer in snapshot.layers:
+        by_path.setdefault(layer.path, layer)
+    return [
+        layer.update_ratio
+        for layer in by_path.values()
+        if layer.trainable and layer.update_ratio is not None and layer.class_ != "Embedding"
+    ]
+
+
+def usual_ratio(snapshot: Snapshot) -> float | None:
+    ratios = kernel_ratios(snapshot)
+    return statistics.median(ratios) if ratios else None
+
+
+def certainty(history: History, wanted: int) -> Confidence:
+    """High where the evidence reaches over so many steps and more."""
+    return "high" if history.num_steps >= wanted else "medium"
+
+
+# ---- made-up runs for the examples
+
+
+def example_run(
+    losses: Sequence[float],
+    *,
+    norms: Sequence[float] | None = None,
+    rates: Sequence[float] | None = None,
+    ratio: float = 1e-3,
+    planned: int | None = None,
+    constant: float | None = 1.0,
+) -> Profile:
+    """A run with these losses; its snapshots, one every tenth of it, have one update ratio."""
+    chain = example_chain([1e-2] * 4)
+    layers = tuple(dataclasses.replace(layer, update_ratio=ratio) for layer in chain.layers)
+    count = len(losses)
+    norms = norms or [1.0] * count
+    taken = range(1, count + 1, max(count // 10, 1))
+    history = History(
+        num_steps=count,
+        num_planned_steps=planned,
+        loss=example_curve(losses),
+        gradient_norm=example_curve(norms),
+        learning_rate=example_curve(rates or [0.01] * count),
+        snapshots=tuple(
+            Snapshot(s, 0, _finite(losses[s - 1]), _finite(norms[s - 1]), layers) for s in taken
+        ),
+        constant_loss=constant,
+    )
+    return dataclasses.replace(chain, layers=layers, history=history)
+
+
+def example_curve(values: Sequence[float]) -> Curve:
+    held = tuple(_finite(v) for v in values)
+    missing = tuple(int(v is None) for v in held)
+    return Curve(tuple(range(1, len(held) + 1)), held, held, held, missing)
+
+
+def example_noise(count: int, scale: float = 0.05) -> list[float]:
+    """The same deviates at every call."""
+    return [float(v) for v in scale * np.random.default_rng(0).standard_normal(count)]
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

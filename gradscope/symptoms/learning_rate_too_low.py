@@ -1,0 +1,129 @@
+"""learning-rate-too-low: the steps of the whole run together cannot move the weights."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gradscope.records import Evidence, Finding, History, Profile
+from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
+from gradscope.thresholds import Threshold
+
+_ID = "learning-rate-too-low"
+_SHARE = 0.15  # of the planned steps, before anything is said
+_FEWEST = 32
+_EVEN = 1e4  # a kernel so many times slower than another gets no gradient; that is no rate
+
+
+def _run(ratio: float, level: float) -> Profile:
+    losses = [level * (1 - 1e-4 * n) for n in range(100)]
+    return runs.example_run(losses, ratio=ratio, planned=300, constant=1.0)
+
+
+@symptom(
+    id=_ID,
+    summary="at this rate the steps of the whole run cannot change the weights enough to learn",
+    why=(
+        "The rate decides how much of a kernel one step changes. Where all steps of the run taken "
+        "together change it by a few hundredths, the model ends close to where it began."
+    ),
+    measured=(
+        "Update ratio of the fastest kernel (norm of a step over norm of the kernel) summed over "
+        "the steps taken and those still planned, as if all went the same way: how many runs of "
+        "this length it would take at least to move a kernel by its own norm; where the loss, "
+        "going on as straight as it went, ends no lower than nine tenths of what a constant "
+        "prediction reaches, or of what it was at the start where that is not known."
+    ),
+    silent=(
+        "Fine-tuning and converged models, whose loss is far below a constant prediction's; a rate "
+        "that is still warming up; kernels that get no gradient, which no rate would move; runs of "
+        "unknown length."
+    ),
+    needs=("history",),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_runs",
+            10.0,
+            "runs",
+            "calibrated",
+            "python -m benchmarks.watching",
+            "In the whole run no kernel can move by more than a tenth of its norm.",
+        ),
+        Threshold(
+            f"{_ID}.error_runs",
+            200.0,
+            "runs",
+            "convention",
+            "ten times the warning",
+            "The model will end where it began.",
+        ),
+        Threshold(
+            f"{_ID}.warning_level",
+            0.9,
+            "ratio",
+            "calibrated",
+            "python -m benchmarks.watching",
+            "At its present pace the run ends where it knows a tenth at most.",
+        ),
+    ),
+    treatments=("learning-rate",),
+    sources=(
+        "Karpathy, CS231n lecture notes, Neural networks part 3: ratio of weights to updates",
+        "Goodfellow, Bengio, Courville 2016, Deep learning, section 11.4.1",
+    ),
+    sick=lambda: _run(1e-5, 1.1),
+    healthy=lambda: _run(1e-5, 0.2),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    history = runs.history_of(profile)
+    budget, losses = runs.num_budget(history), runs.track(history.loss)
+    if budget is None or not runs.enough(history, _FEWEST, _SHARE) or not len(losses.mean):
+        return []
+    path = _path(history, budget)
+    if path is None or runs.is_rising(history.learning_rate):
+        return []
+    level, at_end = runs.reference_level(profile), _at_end(losses, budget)
+    runs_needed, bound = 1.0 / path, limits["warning_runs"]
+    if level is None or at_end < limits["warning_level"] * level or runs_needed < bound:
+        return []
+    return [
+        Finding(
+            symptom=_ID,
+            severity="error" if runs_needed >= limits["error_runs"] else "warning",
+            confidence="medium",
+            layers=(),
+            culprits=(),
+            evidence=(
+                Evidence("runs_needed", runs_needed, bound, "runs"),
+                Evidence("loss_at_end", at_end / level, limits["warning_level"], "ratio"),
+            ),
+            message=(
+                f"All {budget:,} planned steps together can move the fastest kernel by {path:.2g} "
+                f"of its norm at most; at its present pace the loss ends at {at_end / level:.3g} "
+                "times that of knowing nothing."
+            ),
+        )
+    ]
+
+
+def _path(history: History, budget: int) -> float | None:
+    """How far the fastest kernel can get in the whole run; None where that is no matter of rate."""
+    known = [(s.step, runs.kernel_ratios(s)) for s in history.snapshots]
+    known = [(step, ratios) for step, ratios in known if ratios]
+    if len(known) < 2:
+        return None
+    last = known[-1][1]
+    if min(last) <= 0 or max(last) > _EVEN * min(last):
+        return None
+    fastest = [max(ratios) for _, ratios in known]
+    ends = [step for step, _ in known[1:]] + [budget]
+    lengths = np.diff([0, *ends])
+    return float(np.dot(fastest, lengths)) or None
+
+
+def _at_end(losses: runs.Track, budget: int) -> float:
+    """Where the loss ends if it goes on in a straight line, which a rate too low makes it do."""
+    if len(losses.mean) < 2:
+        return float(losses.mean[-1])
+    line = np.polynomial.Polynomial.fit(losses.steps, losses.mean, 1)
+    return float(line(budget))

@@ -1,0 +1,159 @@
+"""loss-plateau: the loss stays where a prediction that does not look at the inputs gets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from gradscope.records import Evidence, Finding, History, LayerProfile, Profile, Skipped
+from gradscope.symptoms import _history as runs
+from gradscope.symptoms import symptom
+from gradscope.thresholds import Threshold
+
+_ID = "loss-plateau"
+_FEWEST, _SHARE = 64, 0.2  # steps, and share of those planned, before anything is said
+_BINS = 16
+_BLIND, _SEEING = 1e-3, 0.5  # outputs that differ between samples by less, by more
+
+
+def _healthy() -> Profile:
+    """Converged: as flat, a twentieth of what a constant prediction gets."""
+    return runs.example_run([1.0] * 5 + [0.05 + v for v in runs.example_noise(200, 0.002)])
+
+
+@symptom(
+    id=_ID,
+    summary="the loss is flat, no lower than a constant prediction gets it",
+    why=(
+        "The output's bias learns in a few steps what can be known without the inputs. A model "
+        "whose loss stays there has learned nothing else: its gradient vanishes, its units are "
+        "dead, its start is symmetric, or the inputs say nothing about the labels."
+    ),
+    measured=(
+        "Mean loss over the last half of the steps, less two standard errors, over that of the "
+        "best constant prediction on the labels; how much of it the second half of these steps "
+        "took away, at most; growth of the gradient, and of the output's variation, in them."
+    ),
+    silent=(
+        "Converged models, which are far below a constant prediction; a first plateau that is "
+        "being left, where the signal grows; noisy losses, as long as they may hide that "
+        "something is learned."
+    ),
+    needs=("history",),
+    thresholds=(
+        Threshold(
+            f"{_ID}.warning_level",
+            0.97,
+            "ratio",
+            "calibrated",
+            "python -m benchmarks.watching",
+            "At most a thirtieth of the loss of knowing nothing can have been learned.",
+        ),
+        Threshold(
+            f"{_ID}.warning_fall",
+            0.02,
+            "ratio",
+            "calibrated",
+            "python -m benchmarks.watching",
+            "A loss that may be falling by more than this is given time.",
+        ),
+        Threshold(
+            f"{_ID}.leaving_growth",
+            1.4,
+            "ratio",
+            "calibrated",
+            "python -m benchmarks.watching",
+            "On the way out of a saddle the signal grows exponentially (Saxe et al. 2014, eq. 6).",
+        ),
+    ),
+    treatments=(
+        "swap-activation",
+        "batch-normalization",
+        "he-initialization",
+        "learning-rate",
+        "residual-connection",
+        "gated-recurrence",
+    ),
+    sources=(
+        "Glorot and Bengio 2010, section 3: plateaus of sigmoid networks",
+        "Saxe, McClelland, Ganguli 2014, arXiv:1312.6120: plateaus that end by themselves",
+        "Hastie, Tibshirani, Friedman 2009, The elements of statistical learning, section 2.4",
+    ),
+    sick=lambda: runs.example_run([1.2] * 5 + [1.0 + v for v in runs.example_noise(200, 0.002)]),
+    healthy=_healthy,
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    history = runs.history_of(profile)
+    level = runs.constant_level(profile)
+    if level is None or level <= 0:
+        return Skipped(_ID, "it is not known what a constant prediction reaches with this loss")
+    if not runs.enough(history, _FEWEST, _SHARE):
+        return []
+    losses = runs.track(history.loss).after(history.num_steps / 2).mean
+    if len(losses) < _BINS or runs.is_rising(history.learning_rate):
+        return []
+    earlier, later = np.array_split(losses, 2)
+    # Noise may hide that something is learned, unless the output says nothing of the inputs.
+    doubt = -2.0 if _variation(profile) >= _BLIND else 2.0
+    error = np.hypot(runs.error_of_mean(earlier), runs.error_of_mean(later))
+    reached = float(losses.mean() + doubt * runs.error_of_mean(losses)) / level
+    fall = float(earlier.mean() - later.mean() - doubt * error) / level
+    if reached < limits["warning_level"] or fall > limits["warning_fall"]:
+        return []
+    if _is_leaving(history, limits):
+        return []
+    return [_finding(profile, history, reached, fall, limits)]
+
+
+def _is_leaving(history: History, limits: dict[str, float]) -> bool:
+    """Whether the gradient grows, or how far the output depends on the inputs."""
+    seen = [v for s in history.snapshots[1:][-3:] if (v := _of_output(s.layers)) is not None]
+    if len(seen) > 1 and _BLIND <= seen[-1] < _SEEING:
+        if seen[-1] > limits["leaving_growth"] * min(seen[:-1]):
+            return True
+    norms = runs.track(history.gradient_norm).after(history.num_steps / 2).mean
+    if len(norms) < _BINS:
+        return False
+    parts = np.array_split(norms, 4)
+    before, now = float(np.median(parts[0])), float(np.median(parts[-1]))
+    return now > limits["leaving_growth"] * before
+
+
+def _variation(profile: Profile) -> float:
+    """How far the output depends on the inputs, in the latest snapshot."""
+    snapshots = runs.history_of(profile).snapshots
+    known = _of_output(snapshots[-1].layers if snapshots else profile.layers)
+    return math.inf if known is None else known
+
+
+def _of_output(layers: Sequence[LayerProfile]) -> float | None:
+    return layers[-1].sample_variation if layers else None
+
+
+def _finding(
+    profile: Profile, history: History, reached: float, fall: float, limits: dict[str, float]
+) -> Finding:
+    variation = _variation(profile)
+    blind = variation < _BLIND
+    evidence = [
+        Evidence("level", reached, limits["warning_level"], "ratio"),
+        Evidence("fall", fall, limits["warning_fall"], "ratio"),
+    ]
+    text = (
+        f"After {history.num_steps:,} steps the loss is flat at {reached:.3g} times what a "
+        "constant prediction reaches"
+    )
+    if blind:
+        evidence.append(Evidence("sample_variation", variation, _BLIND, "ratio"))
+        text += f"; of the output only {variation:.1e} depends on the input"
+    return Finding(
+        symptom=_ID,
+        severity="error" if blind else "warning",
+        confidence="high" if blind else "medium",
+        layers=(),
+        culprits=(),
+        evidence=tuple(evidence),
+        message=f"{text}.",
+    )

@@ -1,0 +1,95 @@
+"""layerwise-rates: an optimizer that changes every kernel by the same part of its size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Finding, Prescription, Profile
+from gradscope.treatments import treatment
+from gradscope.treatments._compiling import (
+    NOT_COMPILED,
+    compiled_copy,
+    edited,
+    inner,
+    recompiled,
+)
+from gradscope.treatments._plans import prescribed
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "layerwise-rates"
+_SOURCES = (
+    "You et al. 2020, Large batch optimization for deep learning (LAMB), arXiv:1904.00962, "
+    "algorithm 2",
+    "You, Gitman, Ginsburg 2017, Large batch training of convolutional networks (LARS), "
+    "arXiv:1708.03888, equation 6",
+)
+_RATE = 0.01  # LAMB's rate is the part of a kernel that a step changes; a hundred steps replace it
+
+
+def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
+    """LAMB in the place of any optimizer that does not look at the size of the weights."""
+    if profile.model.optimizer is None:
+        return Declined(_ID, NOT_COMPILED)
+    if profile.model.optimizer == "Lamb":
+        return Declined(_ID, "LAMB changes every kernel by the same part of its size already")
+    ratios = sorted(
+        weight.update_ratio
+        for layer in {layer.path: layer for layer in profile.layers}.values()
+        for weight in layer.weights
+        if weight.trainable and len(weight.shape) >= 2 and weight.update_ratio
+    )
+    if len(ratios) < 2:
+        return Declined(_ID, "fewer than two kernels whose updates could be measured")
+    return prescribed(
+        _ID,
+        (),
+        findings,
+        safety="safe",
+        parameters={"learning_rate": _RATE},
+        rationale=(
+            f"A step changes one kernel by {ratios[0]:.2g} of its norm and another by "
+            f"{ratios[-1]:.2g}, so no single rate suits both; LAMB changes each by {_RATE:g} of "
+            "its own norm."
+        ),
+        snippet=f"model.compile(keras.optimizers.Lamb({_RATE!r}), loss=model.loss)",
+        sources=_SOURCES,
+    )
+
+
+@treatment(
+    id=_ID,
+    summary="LAMB, whose steps change every kernel by the same part of its norm",
+    why=(
+        "Where some kernels change a thousand times less a step than others, for their size, a "
+        "rate that suits one leaves another where it is or throws it about. LAMB divides each "
+        "update by its own norm and multiplies it by that of the weights."
+    ),
+    caution=(
+        "Takes the place of the optimizer, with its momentum, schedule and weight decay; clipping "
+        "is not needed. The cause, such as kernels of very uneven sizes, stays."
+    ),
+    rank=36,
+    sources=_SOURCES,
+    plan=plan,
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    import keras
+
+    from gradscope.isolation import isolated
+
+    copy = compiled_copy(model)
+    if isinstance(copy, Declined):
+        return copy
+    if isinstance(inner(copy.optimizer), keras.optimizers.Lamb):
+        return Declined(_ID, "the optimizer is LAMB already")
+    with isolated(model):
+        optimizer = keras.optimizers.Lamb(float(prescription.parameters["learning_rate"]))
+        if inner(copy.optimizer) is not copy.optimizer:
+            optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        recompiled(copy, optimizer=optimizer)
+    return edited(copy)

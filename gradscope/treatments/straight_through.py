@@ -1,0 +1,143 @@
+"""straight-through: a gradient for operations that have none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
+from gradscope.symptoms._common import consumers, names
+from gradscope.treatments import treatment
+from gradscope.treatments._neighbours import Takers
+from gradscope.treatments._plans import affected, prescribed
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "straight-through"
+_SOURCES = (
+    "Bengio, Leonard, Courville 2013, Estimating or propagating gradients through stochastic "
+    "neurons, arXiv:1308.3432, section 4 (straight-through estimator)",
+    "Jang, Gu, Poole 2017, Categorical reparameterization with Gumbel-softmax, arXiv:1611.01144, "
+    "section 2.2",
+)
+_STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc")
+_CODE = {
+    "step": "y = x + keras.ops.stop_gradient(keras.ops.{name}(x) - x)",
+    "choice": "y = keras.ops.softmax(keras.layers.LayerNormalization()(x))  # for one_hot",
+    "stop": "y = x  # without keras.ops.stop_gradient",
+}
+
+
+def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
+    """The operations right behind the layers that the loss does not reach."""
+    takers = consumers(profile)
+    found = list(dict.fromkeys(_cuts(profile, findings, takers)))
+    if not found:
+        return Declined(
+            _ID,
+            "behind the layers without gradient there is no round, sign, floor, ceil, "
+            "stop_gradient, or argmax that one_hot follows, in the model's graph",
+        )
+    blocks = [{"first": first, "last": last, "kind": kind} for first, last, kind in found]
+    rows = {layer.path: layer for layer in profile.layers}
+    code = [
+        f"# around {first}\n" + _CODE[kind].format(name=rows[first].class_.lower())
+        for first, _, kind in found
+    ]
+    chosen = list(dict.fromkeys(path for block in found for path in block[:2]))
+    return prescribed(
+        _ID,
+        [rows[path] for path in chosen],
+        findings,
+        safety="unsafe",
+        parameters={"blocks": blocks},
+        rationale=(
+            f"{names([rows[path].id for path in chosen])} has no derivative, so nothing below it "
+            "learns. Steps stay as they are and the gradient goes past them; a choice of one "
+            "becomes a weighting of all, the softmax of normalised scores."
+        ),
+        snippet="\n".join(code),
+        sources=_SOURCES,
+    )
+
+
+def _cuts(
+    profile: Profile, findings: Sequence[Finding], takers: Takers
+) -> Iterator[tuple[str, str, str]]:
+    """(first operation, last operation, kind) of each place where the gradient ends."""
+    waiting = [layer for layer in affected(profile, findings) if layer.weights]
+    seen = {layer.id for layer in waiting}
+    while waiting:
+        for taker in takers[waiting.pop().id]:
+            place = _cut(taker, takers)
+            if place is not None:
+                yield place
+            elif taker.id not in seen and not taker.weights:
+                waiting.append(taker)
+            seen.add(taker.id)
+
+
+def _cut(row: LayerProfile, takers: Takers) -> tuple[str, str, str] | None:
+    if row.class_ in _STEPS:
+        return row.path, row.path, "step"
+    if row.class_ == "StopGradient":
+        return row.path, row.path, "stop"
+    following = takers[row.id]
+    if row.class_ == "Argmax" and len(following) == 1 and following[0].class_ == "OneHot":
+        return row.path, following[0].path, "choice"
+    return None
+
+
+@treatment(
+    id=_ID,
+    summary="lets the gradient pass rounding and stop_gradient, and makes a softmax of argmax",
+    why=(
+        "Rounding and choosing are flat wherever they are not broken: their derivative is zero or "
+        "missing, and every layer below stays as it started. The straight-through estimator "
+        "computes the same steps, and hands the gradient on as if they were a straight line. A "
+        "softmax in the place of argmax chooses a little of everything, and can be learnt."
+    ),
+    caution=(
+        "The gradient is an estimate with a bias, and a softmax computes something else than "
+        "argmax. A stop_gradient is dropped, which may have been there on purpose. Needs a "
+        "functional model: of other ones the code has to be changed."
+    ),
+    rank=6,
+    sources=_SOURCES,
+    plan=plan,
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    from gradscope.graph import Bridge, rebuilt
+    from gradscope.isolation import isolated
+    from gradscope.structure import sites
+
+    paths = {site.path for site in sites(model)}
+    blocks = prescription.parameters["blocks"]
+    if any(block[end] not in paths for block in blocks for end in ("first", "last")):
+        return Declined(_ID, "the model has no such operation: it was treated already")
+    with isolated(model):
+        bridges = [Bridge(b["first"], b["last"], _PASSING[b["kind"]]) for b in blocks]
+        return rebuilt(model, bridges=bridges)
+
+
+def _past_step(x: Any, rounded: Any) -> Any:
+    import keras
+
+    return x + keras.ops.stop_gradient(rounded - x)
+
+
+def _past_choice(x: Any, chosen: Any) -> Any:
+    import keras
+
+    # Normalised, the scores are far enough apart to choose; gamma learns how hard to.
+    return keras.ops.softmax(keras.layers.LayerNormalization()(x))
+
+
+def _past_stop(x: Any, stopped: Any) -> Any:
+    return x + 0.0
+
+
+_PASSING = {"step": _past_step, "choice": _past_choice, "stop": _past_stop}

@@ -1,0 +1,89 @@
+"""The gallery in the documentation, written from what runs of the samples left.
+
+gradscope demo $(gradscope demo --list | cut -d " " -f 1)
+python -m gradscope.samples.gallery gradscope-demo docs
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from gradscope.report import write_atomically
+from gradscope.samples import registry
+from gradscope.samples._page import held, load_stories, title, worded
+
+_PICTURES = Path("images") / "samples"
+_HEAD = """# Gallery
+
+Each story builds a sick network, examines it, treats it and trains both: `gradscope demo NAME`
+runs one, `gradscope demo --list` names them. Every number and picture on this page was measured
+by such a run, on the CPU, from fixed seeds; `make gallery` writes the page anew.
+"""
+
+
+def write(runs: Path, docs: Path) -> Path:
+    """Write `docs`/gallery.md and its pictures from what `gradscope demo` left in `runs`.
+
+    Raises:
+        SystemExit: a sample was not run there.
+    """
+    stories = load_stories(runs, registry())
+    missing = set(registry()) - {story["name"] for story in stories}
+    if missing:
+        sys.exit(f"Not run in {runs}: gradscope demo {' '.join(sorted(missing))}")
+    (docs / _PICTURES).mkdir(parents=True, exist_ok=True)
+    for old in (docs / _PICTURES).glob("*.svg"):
+        old.unlink()
+    for story in stories:
+        for path, figure in _pictures(story):
+            write_atomically(docs / path, figure["svg"])
+    page = docs / "gallery.md"
+    write_atomically(page, "\n".join([_HEAD, *(_chapter(story) for story in stories)]))
+    return page
+
+
+def _pictures(story: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    figures = [figure for section in story["sections"] for figure in section["figures"]]
+    for number, figure in enumerate(figures, 1):
+        yield _PICTURES / f"{story['name']}-{number}.svg", figure
+
+
+def _chapter(story: dict[str, Any]) -> str:
+    formulas = [formula for section in story["sections"] for formula in section["formulas"]]
+    claims = [worded(claim) for section in story["sections"] for claim in section["claims"]]
+    count, total = held(story)
+    lines = [
+        f"## {title(story['name'])}",
+        "",
+        f"{_sentence(story['summary'])} `gradscope demo {story['name']}`: {count} of {total} "
+        f"claims held, {story['seconds']:.0f} s.",
+        "",
+        *(f"- `{formula['text']}` ({formula['source']})" for formula in formulas),
+        *([""] if formulas else []),
+        *(f"![{figure['alt']}]({path.as_posix()})" for path, figure in _pictures(story)),
+        "",
+        "| Claim | Expected | Measured | |",
+        "|---|---|---|---|",
+        *(_row(claim) for claim in claims),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+def _row(claim: dict[str, Any]) -> str:
+    state = "held" if claim["holds"] else "**not held**"
+    cells = (claim["statement"], claim["expected"], claim["shown"], state)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("Usage: python -m gradscope.samples.gallery RUNS DOCS")
+    print(write(Path(sys.argv[1]), Path(sys.argv[2])))

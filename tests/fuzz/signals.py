@@ -1,0 +1,143 @@
+"""Stop commands at random moments: python -m tests.fuzz.signals --number 200 --seed 0.
+
+Whatever the moment and the signal, each output is afterwards the old file or the whole new one, no
+temporary file is left (SIGKILL apart), nothing still runs, and nobody sees a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+OLD = "old"
+PROGRAM = [sys.executable, "-c", "from gradscope.cli import main; main()"]
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
+
+
+def commands(folder: Path) -> dict[str, list[str]]:
+    """Each command that writes, with inputs made in `folder`; outputs are r.html and r.json."""
+    import keras
+
+    from tests.factories import sick_sigmoid_report
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "tanh")])
+    model.compile("sgd", "mse")
+    model.save(folder / "m.keras")
+    sick_sigmoid_report().to_json(folder / "run.json")
+    inspect = ["inspect", "m.keras", "--html", "r.html", "--json", "r.json"]
+    return {"inspect": inspect, "report": ["report", "run.json", "-o", "r.html"]}
+
+
+def duration(command: Sequence[str], folder: Path) -> float:
+    """Seconds of an undisturbed run."""
+    start = time.perf_counter()
+    subprocess.run([*PROGRAM, *command], cwd=folder, capture_output=True, check=False)
+    return time.perf_counter() - start
+
+
+def faults(command: Sequence[str], folder: Path, number: signal.Signals, after: float) -> list[str]:
+    """What is wrong once the command was sent the signal `after` seconds from its start."""
+    for name in ("r.html", "r.json"):
+        (folder / name).write_text(OLD)
+    before = set(folder.iterdir())
+    mark = f"try-{os.getpid()}-{time.monotonic_ns()}"
+    process = subprocess.Popen(
+        [*PROGRAM, *command],
+        cwd=folder,
+        env={**os.environ, "GRADSCOPE_TRY": mark},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    found = [f"{name} is half" for name in ("r.html", "r.json") if not _whole(folder / name)]
+    left = {path.name for path in set(folder.iterdir()) - before}
+    if left and number != signal.SIGKILL:
+        found.append(f"left {left}")
+    for name in left:
+        (folder / name).unlink()
+    if "Traceback" in stderr:
+        found.append(f"traceback {stderr[-300:]!r}")
+    if _runs(mark):
+        found.append("something still runs")
+    return found
+
+
+def _whole(path: Path) -> bool:
+    text = path.read_text(encoding="utf-8")
+    if text == OLD:
+        return True
+    if path.suffix == ".html":
+        return text.rstrip().endswith("</html>")
+    return bool(json.loads(text)["schema"])
+
+
+def _runs(mark: str, seconds: float = 10) -> bool:
+    """Whether a process of this try is there; the last ones get some time to end."""
+    deadline = time.monotonic() + seconds
+    while _processes(mark):
+        if time.monotonic() > deadline:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def _processes(mark: str) -> list[str]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                environment = (entry / "environ").read_bytes()
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except OSError:
+                continue
+            if mark.encode() in environment and state != "Z":
+                found.append(entry.name)
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--number", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    counts: collections.Counter[str] = collections.Counter()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        known = commands(folder)
+        lasting = {key: duration(command, folder) for key, command in known.items()}
+        for i in range(options.number):
+            # The longer a command takes, the fewer tries it gets: an analysis loads TensorFlow.
+            weights = [lasting[key] ** -0.5 for key in known]
+            key = rng.choices(list(known), weights)[0]
+            number = rng.choice(SIGNALS)
+            # Half of the tries near the end, where files are written.
+            share = rng.uniform(0, 1.1) if rng.random() < 0.5 else rng.uniform(0.85, 1.05)
+            found = faults(known[key], folder, number, share * lasting[key])
+            counts[f"{key} {number.name}"] += 1
+            counts["faults"] += bool(found)
+            if found:
+                print(
+                    f"try {i}: {key} {number.name} at {share:.0%}: {'; '.join(found)}", flush=True
+                )
+    print(f"{options.number} tries of seed {options.seed}: {dict(sorted(counts.items()))}")
+    return int(counts["faults"] > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

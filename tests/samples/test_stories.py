@@ -1,0 +1,25 @@
+"""Every sample at its reduced budget: what it claims is what it measures."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("sklearn", reason="needs the extra `samples`")
+pytest.importorskip("mlxtend", reason="needs the extra `samples`")
+pytest.importorskip("matplotlib", reason="needs the extra `samples`")
+
+from gradscope.samples import registry
+
+# The longest by far: a recurrent network over time, and a thousand layers.
+SLOW = ("gates", "transformer")
+
+
+@pytest.mark.parametrize(
+    "id", [pytest.param(id, marks=pytest.mark.slow if id in SLOW else ()) for id in registry()]
+)
+def test_every_claim_holds(id):
+    sample = registry()[id]
+    story = sample.run(sample.reduced)
+
+    assert len(story.claims) >= 3
+    assert [claim for claim in story.claims if not claim.holds] == []

@@ -1,0 +1,58 @@
+"""guarded-operation: finite values and slopes at zero, and nothing else changed."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers, ops
+
+from gradscope.records import Declined
+from tests.byhand import normal
+from tests.treatments.treated import planned, treated
+
+ID = "guarded-operation"
+X = np.abs(normal(64, 4)).astype("float32") + 0.1
+X[::8] = 0.0
+Y = normal(64, 1, seed=1)
+
+
+def of(operation) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    x = keras.Input((4,))
+    scale = layers.Dense(4, use_bias=False, kernel_initializer="identity", name="scale")(x)
+    model = keras.Model(x, layers.Dense(1, name="out")(operation(scale)))
+    model.compile("sgd", "mse")
+    return model
+
+
+def gradient(model: keras.Model, x):
+    with tf.GradientTape() as tape:
+        loss = ops.mean(model(x))
+    return np.concatenate(
+        [np.ravel(g) for g in tape.gradient(loss, [v.value for v in model.trainable_variables])]
+    )
+
+
+@pytest.mark.parametrize("operation", [ops.sqrt, ops.log, ops.rsqrt, ops.reciprocal])
+def test_gradients_at_zero_become_finite(operation):
+    model = of(operation)
+    surgery = treated(ID, model, X, Y, symptom="non-finite-values")
+
+    assert not np.isfinite(gradient(model, X)).all()
+    assert np.isfinite(gradient(surgery.model, X)).all()
+
+
+@pytest.mark.parametrize("operation", [ops.sqrt, ops.log])
+def test_away_from_zero_nothing_changes(operation):
+    model = of(operation)
+    surgery = treated(ID, model, X, Y, symptom="non-finite-values")
+    x = X[X.min(-1) > 0.0]
+
+    np.testing.assert_array_equal(surgery.model(x), model(x))
+    np.testing.assert_array_equal(gradient(surgery.model, x), gradient(model, x))
+
+
+def test_it_declines_where_there_is_none():
+    assert isinstance(planned(ID, of(ops.exp), X, Y, symptom="non-finite-values"), Declined)
