@@ -10,14 +10,16 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from gradscope import compiled, profiling, runs
 from gradscope.baselines import constant_loss
 from gradscope.compiled import Functions, Snap
+from gradscope.errors import UsageError
 from gradscope.objectives import loss_name
 from gradscope.ownstep import optimizers
 from gradscope.records import DataCard, Event, LossCard
-from gradscope.report import Report
+from gradscope.report import Report, is_chief
 from gradscope.runs import RunFile, Subject
 from gradscope.schedules import Schedule
 from gradscope.structure import sites
@@ -63,7 +65,16 @@ class Follower:
     # What fit does
 
     def begin(self, model: keras.Model, num_planned_steps: int | None) -> None:
-        """A `fit`, or a loop, starts; steps count on from those before."""
+        """A `fit`, or a loop, starts; steps count on from those before.
+
+        Raises:
+            UsageError: the model is spread over several workers.
+        """
+        if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise UsageError(
+                "Keras 3 does not fit models under MultiWorkerMirroredStrategy, and Monitor cannot "
+                "see into a loop of your own: examine the model with gradscope.analyze instead."
+            )
         if model is not self._model or model.train_function is not self.own:
             self._model, self.own = model, model.train_function
             self._functions, self._has_run = None, set()
@@ -147,9 +158,10 @@ class Follower:
         with self._guarded("watching this model", fatal=True):
             self._functions = Functions(self._model)
             self.subject = self.subject or _subject(self._model)
-        if self._path is not None and self._file is None and self.subject is not None:
-            with self._guarded(f"writing {os.fspath(self._path)!r}"):
-                self._file = RunFile(self._path, self.subject)
+        wanted = self._path is not None and self._file is None and is_chief()
+        if wanted and self.subject is not None:
+            with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
+                self._file = RunFile(self._path or "", self.subject)
         return self._functions
 
     def _attempted(

@@ -73,6 +73,10 @@ def lines(
         for name, line in (bounds or {}).items():
             axes.plot(*_points(line, scale), ":", color="#1b1f24", linewidth=1.4, label=name)
         axes.set_yscale(scale)
+        low, high = axes.get_ylim()
+        if scale == "log" and high < 10 * low:  # less would blow noise up to a trend
+            axes.set_ylim(low / 3, high * 3)
+        axes.xaxis.get_major_locator().set_params(integer=all(_whole(s) for s in series.values()))
         _named(axes, x_label, y_label, len(series) + len(bounds or {}))
 
     return _drawn(title, alt, draw)
@@ -132,6 +136,10 @@ def _points(line: Line, scale: str) -> tuple[np.ndarray, np.ndarray]:
     y = np.array([math.nan if v is None else float(v) for v in values])
     x = np.asarray(line.x) if isinstance(line, XY) else np.arange(1, len(y) + 1)
     return x, np.where(y > 0, y, math.nan) if scale == "log" else y
+
+
+def _whole(line: Line) -> bool:
+    return not isinstance(line, XY) or bool((np.asarray(line.x) % 1 == 0).all())
 
 
 def _named(axes: Any, x_label: str, y_label: str, num_series: int) -> None:

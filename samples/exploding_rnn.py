@@ -47,10 +47,10 @@ def run(budget: Budget) -> Story:
             _sick(report, cured),
             Section(
                 "The cure",
-                f"gradscope prescribes a start of gain 1: {cure[0].rationale} A recurrent kernel of "
-                "gain 1 still adds up what comes in, so that the first steps are long; the second "
-                f"prescription shortens them: {cure[1].rationale} gradient-clipping tells more of "
-                "it.",
+                f"gradscope prescribes a start of gain 1: {cure[0].rationale} A recurrent kernel "
+                "of gain 1 still adds up what comes in, so that the first steps are long; the "
+                f"second prescription shortens them: {cure[1].rationale} "
+                "gradient-clipping tells more of it.",
                 report="cured",
             ),
             proof({"gain 1, clipped": trial}, f"gain {SICK_GAIN:g}", at_least=0.3),

@@ -18,7 +18,7 @@ from gradscope.samples._page import held, load_stories, title, worded
 _PICTURES = Path("images") / "samples"
 _HEAD = """# Gallery
 
-Each story builds a sick network, examines it, treats it and trains both: `gradscope demo NAME`
+Each sample builds a sick network, examines it, treats it and trains both: `gradscope demo NAME`
 runs one, `gradscope demo --list` names them. Every number and picture on this page was measured
 by such a run, on the CPU, from fixed seeds; `make gallery` writes the page anew.
 """

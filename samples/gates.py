@@ -29,8 +29,8 @@ CHRONO = "chrono LSTM"
 @sample(
     id="gates",
     summary="the adding problem over 100 steps: SimpleRNN against GRU and LSTM, gradient by lag",
-    full=Budget(steps=375, seeds=2, size=100),
-    reduced=Budget(steps=250, seeds=2, size=40),
+    full=Budget(steps=250, seeds=2, size=100),
+    reduced=Budget(steps=200, seeds=2, size=80),
 )
 def run(budget: Budget) -> Story:
     x, y = adding(budget.size)
@@ -42,10 +42,7 @@ def run(budget: Budget) -> Story:
     # Either cell answers the finding; this task takes a GRU fewer steps than an LSTM.
     chosen = dataclasses.replace(prescription, parameters={"cell": "GRU"})
     treated = gradscope.apply(simple, [chosen], x)
-    trials = {
-        name: gradscope.trial(simple, model, x, y, steps=budget.steps, seeds=budget.seeds)
-        for name, model in (("GRU", treated.model), (CHRONO, models[CHRONO]))
-    }
+    trial = gradscope.trial(simple, treated.model, x, y, steps=budget.steps, seeds=budget.seeds)
     treated.model.fit(x, y, batch_size=32, epochs=budget.steps // (len(x) // 32), verbose=0)
     learnt = gradscope.analyze(treated.model, x, y)
     return Story(
@@ -53,7 +50,7 @@ def run(budget: Budget) -> Story:
             _task(budget.size, reports["SimpleRNN"]),
             _start(budget.size, reports),
             Section("The cure", prescription.rationale, report="simple"),
-            proof(trials, "SimpleRNN", at_least=0.3),
+            proof({"GRU": trial}, "SimpleRNN", at_least=0.3),
             _learnt(reports["GRU"], learnt),
         ),
         reports={"simple": reports["SimpleRNN"], "gru": reports["GRU"], "trained-gru": learnt},
@@ -76,7 +73,7 @@ def recurrent(name: str, steps: int) -> keras.Model:
     )
     if bias is not None:
         layer.cell.bias.assign(bias)
-    model.compile(keras.optimizers.Adam(0.01, global_clipnorm=1.0), "mse")
+    model.compile(keras.optimizers.Adam(0.02, global_clipnorm=1.0), "mse")
     return model
 
 

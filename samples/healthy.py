@@ -23,8 +23,8 @@ NUM_TRAINING = 4000
 @sample(
     id="healthy",
     summary="a residual network with batch normalisation on MNIST: all clean, and it learns",
-    full=Budget(steps=375, seeds=1, size=8),
-    reduced=Budget(steps=250, seeds=1, size=4),
+    full=Budget(steps=500, seeds=1, size=8),
+    reduced=Budget(steps=375, seeds=1, size=4),
 )
 def run(budget: Budget) -> Story:
     x, y = shuffled()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -122,16 +123,19 @@ def _spread(count: int) -> list[float]:
 
 
 def _very_deep(blocks: int, x: np.ndarray, y: np.ndarray) -> tuple[Section, Report]:
+    start = time.perf_counter()
     with deep_recursion():
         model = very_deep(blocks)
         report = gradscope.analyze(model, x, y, num_batches=1)
         losses = descend(model, x[:SAMPLES], y[:SAMPLES], rate=1 / blocks)
+    seconds = time.perf_counter() - start
     norms = signal([*rows(report, "stem"), *_sums(report)])
     section = Section(
         f"{blocks:,} layers",
         f"{blocks:,} blocks x + tanh(W x), W of variance 1/n over {blocks:,}, so that all branches "
         "together add about as much as there was. The gradient is looked at from the last block to "
-        f"the first layer; then the network takes {STEPS} steps of gradient descent on {SAMPLES} digits.",
+        f"the first layer; then the network takes {STEPS} steps of gradient descent on {SAMPLES} "
+        f"digits. Building it, examining it and training it took {seconds:.0f} s.",
         figures=(
             _figures.lines(
                 f"The gradient over {blocks:,} blocks",

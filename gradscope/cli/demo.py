@@ -28,10 +28,10 @@ _FOLDER = Path("gradscope-demo")
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks and warnings.")
 def demo(names: tuple[str, ...], listed: bool, html: str | None, debug: bool) -> int:
-    """Run the sample NAME (sigmoid-depth): a sick network, its report, the cure, the proof.
+    """Show a network that does not train, and its cure.
 
-    Pages go to the folder gradscope-demo, where index.html links all that were run. A sample takes
-    about a minute.
+    The sample NAME, sigmoid-depth by default, is run: its report, the cure, the proof. Pages go to
+    the folder gradscope-demo, where index.html links all that were run. It takes about a minute.
 
     Exit codes: 0 every claim held, 1 one did not, 2 usage.
     """
