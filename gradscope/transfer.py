@@ -75,12 +75,12 @@ def twin(layer: Any) -> Any:
 
 
 def _from_config(layer: Any) -> Any:
-    config = layer.get_config()
-    for name in config:
-        value = vars(layer).get(name)
-        if getattr(value, "__name__", "") == "<lambda>" and "class_name" not in config[name]:
-            config[name] = value  # written by Keras in a form that it cannot read
     try:
+        config = layer.get_config()
+        for name in config:
+            value = vars(layer).get(name)
+            if getattr(value, "__name__", "") == "<lambda>" and "class_name" not in config[name]:
+                config[name] = value  # written by Keras in a form that it cannot read
         return type(layer).from_config(config)
     except Exception:
         # Keras notes the plain arguments of a constructor that takes no name, dtype and such.
