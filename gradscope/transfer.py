@@ -75,54 +75,21 @@ def twin(layer: Any) -> Any:
 
 
 def _from_config(layer: Any) -> Any:
+    config = layer.get_config()
+    for name in config:
+        value = vars(layer).get(name)
+        if getattr(value, "__name__", "") == "<lambda>" and "class_name" not in config[name]:
+            config[name] = value  # written by Keras in a form that it cannot read
     try:
-        config = layer.get_config()
-        for name in config:
-            value = vars(layer).get(name)
-            if getattr(value, "__name__", "") == "<lambda>" and "class_name" not in config[name]:
-                config[name] = value  # written by Keras in a form that it cannot read
         return type(layer).from_config(config)
     except Exception:
         # Keras notes the plain arguments of a constructor that takes no name, dtype and such.
         arguments = getattr(layer, "_auto_config", None)
         if arguments is None:
-            if isinstance(layer, keras.Model):
-                return _by_attributes(layer)
             raise
         new = type(layer)(**arguments.config)
         new.dtype_policy = layer.dtype_policy
         return new
-
-
-def _by_attributes(model: Any) -> Any:
-    """A model whose constructor took what no config holds (functions), from what it set.
-
-    Layers in its attributes, also in lists, tuples and dicts, are made anew; all else is shared.
-    """
-    if model._trainable_variables or model._non_trainable_variables:
-        raise ValueError("it has weights of its own beside its layers, and no get_config")
-    kind: Any = type(model)
-    new = kind.__new__(kind)
-    keras.Model.__init__(new, name=model.name, dtype=model.dtype_policy)
-    known = vars(keras.Model())
-    made: dict[int, Any] = {}
-    for name, value in list(vars(model).items()):
-        if name not in known and name not in vars(new):
-            setattr(new, name, _renewed(value, made))
-    return new
-
-
-def _renewed(value: Any, made: dict[int, Any]) -> Any:
-    if isinstance(value, keras.Layer):
-        if id(value) not in made:
-            made[id(value)] = twin(value)
-        return made[id(value)]
-    if isinstance(value, dict):
-        return {key: _renewed(item, made) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        kind = tuple if isinstance(value, tuple) else list
-        return kind(_renewed(item, made) for item in value)
-    return value
 
 
 def _share_functions(old: Any, new: Any) -> None:

@@ -379,28 +379,3 @@ def test_the_loss_is_scaled_where_the_patients_is(scaled, built):
 
     assert type(copy.optimizer) is type(model.optimizer)
     assert isinstance(copy.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
-
-
-def test_a_model_made_with_functions_is_copied_by_its_attributes():
-    class Chain(keras.Model):
-        def __init__(self, join):
-            super().__init__(name="chain")
-            self.join = join
-            self.blocks = [keras.layers.Dense(4, "tanh", name=f"block_{n}") for n in range(3)]
-            self.heads = {"out": keras.layers.Dense(2, name="out")}
-
-        def call(self, x):
-            for block in self.blocks:
-                x = self.join(x, block(x))
-            return self.heads["out"](x)
-
-    model = Chain(lambda before, after: before + 0.5 * after)
-    model.build((None, 4))
-    model.compile("adam", "mse")
-    copy = copied(model)
-    x = np.ones((3, 4), "float32")
-
-    assert isinstance(copy, Chain)
-    np.testing.assert_array_equal(copy(x), model(x))
-    assert {id(v) for v in copy.variables}.isdisjoint(id(v) for v in model.variables)
-    assert [layer.name for layer in copy.blocks] == ["block_0", "block_1", "block_2"]
