@@ -97,6 +97,8 @@ def treat(**options: Any) -> int:
     Exit codes: 0 improved, or healthy and nothing to do; 1 no treatment helped; 2 usage,
     3 model or data unreadable, 4 cannot be examined or trained.
     """
+    from gradscope.report import Report
+
     require_distinct(
         {"-o": options["output"], "--html": options["html"], "--json": options["json"]}
     )
