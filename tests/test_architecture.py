@@ -35,8 +35,8 @@ LEVELS = (
     },
     {
         "context", "report", "runs", "schedules", "subjects", "following", "differences",
-        "reference", "trials", "comparison", "analysis", "assertions", "operating", "therapy", "candidates", "ward",
-        "search",
+        "reference", "trials", "comparison", "analysis", "assertions", "operating", "therapy",
+        "candidates", "ward", "search",
     },
     {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip
