@@ -180,7 +180,8 @@ def concluded(
     )
     if result.winner is None:
         best = max(result.trials, key=lambda trial: trial.difference, default=None)
-        return dataclasses.replace(_ended(case, report, "not improved"), trial=best)
+        status: Status = "not improved" if result.trials else "nothing to prescribe"
+        return dataclasses.replace(_ended(case, report, status), trial=best)
     kept = result.winner.prescriptions
     done = treated(case.model, kept, case.data.training.x, seed=0)
     assert isinstance(done, Treated), done  # it was carried out for every run

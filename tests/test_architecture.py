@@ -25,7 +25,7 @@ LEVELS = (
     },
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
-        "reductions", "traced", "recurrence", "compiled", "boards",
+        "reductions", "traced", "filling", "handed", "recurrence", "compiled", "boards",
         "ownstep", "probe", "capture", "features", "dataprofile", "outputs", "lossterms",
         "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
@@ -34,9 +34,9 @@ LEVELS = (
         "loops", "training", "transport",
     },
     {
-        "context", "report", "runs", "schedules", "following", "differences", "reference", "trials",
-        "comparison", "analysis", "assertions", "operating", "therapy", "candidates", "ward",
-        "search",
+        "context", "report", "runs", "schedules", "subjects", "following", "differences",
+        "reference", "trials", "comparison", "analysis", "assertions", "operating", "therapy",
+        "candidates", "ward", "search",
     },
     {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip

@@ -19,7 +19,7 @@ from keras import layers
 from tensorflow.python.framework.config import disable_op_determinism
 
 import gradscope
-from gradscope import compiled, runs
+from gradscope import following, runs
 from gradscope.errors import UsageError
 from gradscope.reductions import reduced
 from tests.byhand import classes, normal
@@ -326,7 +326,7 @@ def test_a_loop_of_train_on_batch():
 def test_a_second_fit_counts_on_and_compiles_nothing_anew(monkeypatch):
     monitor, model = gradscope.Monitor(2), mlp()
     model.fit(X, Y, batch_size=32, verbose=0, callbacks=[monitor])
-    monkeypatch.setattr(compiled, "Functions", None)
+    monkeypatch.setattr(following, "Functions", None)
     model.fit(X, Y, batch_size=32, verbose=0, callbacks=[monitor])
 
     assert monitor.report().history.num_steps == 8
