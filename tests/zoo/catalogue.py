@@ -28,7 +28,7 @@ FALSE_ALARMS = {
     # True of the bare backbone: its table of logits is for the head, which is not there.
     "Llama": ("disconnected-layer",),
     "Mixtral": ("disconnected-layer",),
-    # Its smallest and largest branches side by side look like one way; not looked into.
+    # Not looked into: may be a false alarm.
     "DeBERTaV3": ("exploding-gradient", "vanishing-gradient"),
     # B starts at zero, so that A has no gradient before the first step.
     "LoRA: Conv2D": ("learning-speed-imbalance",),
