@@ -113,7 +113,7 @@ def resnet_config(**changes: Any) -> dict[str, Any]:
     return {
         "input_conv_filters": [8],
         "input_conv_kernel_sizes": [7],
-        "stackwise_num_filters": [8, 16],
+        "stackwise_num_filters": [64, 64],
         "stackwise_num_blocks": [2, 2],
         "stackwise_num_strides": [1, 2],
         "block_type": "basic_block",
@@ -162,7 +162,7 @@ def segformer() -> Exam:
 def deeplab() -> Exam:
     from keras_hub import models
 
-    config = resnet_config(stackwise_num_filters=[8, 16, 16], stackwise_num_blocks=[1] * 3)
+    config = resnet_config(stackwise_num_filters=[64, 64, 64], stackwise_num_blocks=[1] * 3)
     encoder = models.ResNetBackbone(**config | {"stackwise_num_strides": [1, 2, 2]})
     return backbone(
         "DeepLabV3Backbone",
