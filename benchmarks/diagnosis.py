@@ -18,8 +18,8 @@ A case has one group of names for each of its illnesses, equally right ones. Pri
 - which were missed, and which healthy models were alarmed about;
 - one line of JSON with all of it, also written to the file of `--json`.
 
-Thresholds may be chosen by looking at "calibration"; only "held-out" tells how good they are, and
-"fresh": cases of other shapes, written after all thresholds were set.
+Thresholds may be chosen by looking at "calibration"; only "held-out" tells how good they are.
+"fresh" are cases of other shapes that were written later and are in neither half.
 """
 
 from __future__ import annotations

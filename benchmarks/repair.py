@@ -80,15 +80,17 @@ def measured(case: Case, first: int, by_chance: bool) -> dict[str, Any]:
         line["before"] = _before(case, data, seeds)
     elif case.sick:
         line["before"] = line["after"] = _before(case, data, seeds)
-    line["steps"] = _steps(outcome)
-    line["plain_seconds"], line["plain_cpu_seconds"] = _plain(case, data, first, line["steps"])
+    line["steps"] = _steps(data)
+    if case.sick:
+        line["plain_seconds"], line["plain_cpu_seconds"] = _plain(case, data, first, line["steps"])
     return line
 
 
-def _steps(outcome: Any) -> int:
-    """Of one whole run."""
-    trials = outcome.report.trials
-    return trials[0].steps if trials else 300
+def _steps(data: Data) -> int:
+    """Of a whole run of `treat`, by default."""
+    from gradscope import examples, therapy
+
+    return therapy.default_steps(examples.split(data.x, data.y), 32)
 
 
 def _rows(data: Data, rows: np.ndarray) -> Data:
@@ -255,6 +257,7 @@ def main() -> None:
     parser.add_argument("--part", default="1/1", metavar="K/N")
     parser.add_argument("--random", action="store_true")
     parser.add_argument("--sick", action="store_true", help="leave the healthy ones out")
+    parser.add_argument("--healthy", action="store_true", help="leave the sick ones out")
     parser.add_argument("--json", type=Path, metavar="FILE", default=DEFAULT_FILE)
     options = parser.parse_args()
     part, parts = map(int, options.part.split("/"))
@@ -262,7 +265,11 @@ def main() -> None:
     text = options.json.read_text() if options.json.exists() else ""
     lines = [json.loads(line) for line in text.splitlines()]
     known = {(n["case"], n["first_seed"], n["random"]) for n in lines}
-    cases = [c for c in clinic.chosen(options.cases) if c.sick or not options.sick]
+    cases = [
+        c
+        for c in clinic.chosen(options.cases)
+        if not (options.sick and not c.sick) and not (options.healthy and c.sick)
+    ]
     for case in cases[part - 1 :: parts]:
         if (case.name, options.first_seed, options.random) not in known:
             line = measured(case, options.first_seed, options.random)

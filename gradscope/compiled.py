@@ -12,40 +12,23 @@ import itertools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope import activations, profiling, statistics, traced
+from gradscope import activations, traced
 from gradscope.capture import Captured
+from gradscope.handed import Snap, inner
 from gradscope.isolation import patched, value_of
 from gradscope.ownstep import optimizers
-from gradscope.records import LayerProfile
 from gradscope.recurrence import recurrent_patches
 from gradscope.rows import Rows
 from gradscope.structure import Site, sites
 from gradscope.taps import patches
-from gradscope.weights import rescaled, weight_profile
 
 _local = threading.local()  # replicas of a distributed model are traced by a thread each
-
-
-@dataclass(frozen=True, slots=True)
-class Numbers:
-    """What is known of every step. `scale` is what the loss was multiplied by."""
-
-    loss: float
-    gradient_norm: float
-    scale: float
-    learning_rate: float
-
-    @property
-    def is_skipped(self) -> bool:
-        """Whether a loss scale proved too large, so that the optimizer leaves the step out."""
-        return self.scale > 1.0 and not np.isfinite(self.gradient_norm)
 
 
 class Functions:
@@ -55,8 +38,8 @@ class Functions:
         self.model = model
         self.sites = sites(model)
         self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
-        self._trainable = {id(_inner(v)) for v in model.trainable_weights}
-        self._plans: dict[Any, tuple[int, traced.Plan, list[bool]]] = {}
+        self.trainable = {id(inner(v)) for v in model.trainable_weights}
+        self.plans: dict[Any, tuple[int, traced.Plan, list[bool]]] = {}
         self._captured: Captured | None = None
         self._fault: Exception | None = None
         self.num_traces = 0
@@ -156,10 +139,10 @@ class Functions:
 
     def _note_weights(self, rows: Rows, before: list[Any], gradients: dict[int, Any]) -> list[bool]:
         """Note values before the step, gradients and changes; which weights have a gradient."""
-        ids = [id(_inner(v)) for v in self.weights]
+        ids = [id(inner(v)) for v in self.weights]
         for number, (variable, old) in enumerate(zip(self.weights, before, strict=True)):
             rows.add(("value", number), old)
-            if ids[number] in self._trainable:
+            if ids[number] in self.trainable:
                 rows.add(("update", number), value_of(variable) - old)
             if ids[number] in gradients:
                 rows.add(("gradient", number), tf.convert_to_tensor(gradients[ids[number]]))
@@ -173,8 +156,8 @@ class Functions:
     def _handed_out(self, rows: traced.TracedRows, reached: list[bool]) -> dict[str, Any]:
         single = _num_replicas() == 1
         plan, found = traced.outputs(rows, traced.alone if single else _summed)
-        number = self._plans[rows.graph][0] if rows.graph in self._plans else len(self._plans)
-        self._plans[rows.graph] = number, plan, reached
+        number = self.plans[rows.graph][0] if rows.graph in self.plans else len(self.plans)
+        self.plans[rows.graph] = number, plan, reached
         if not single:
             context = tf.distribute.get_replica_context()
             found = {name: context.all_gather(x[None], axis=0) for name, x in found.items()}
@@ -206,7 +189,7 @@ class Functions:
         gradients: dict[int, Any] = {}
         for target, sources, found in calls:
             pairs = zip(keras.tree.flatten(sources), keras.tree.flatten(found), strict=True)
-            own = {id(_inner(s)): g for s, g in pairs if id(_inner(s)) in self._trainable}
+            own = {id(inner(s)): g for s, g in pairs if id(inner(s)) in self.trainable}
             if own:
                 losses += keras.tree.flatten(target)
                 gradients.update({k: g for k, g in own.items() if g is not None})
@@ -214,77 +197,6 @@ class Functions:
             gradients = dict(zip(gradients, _summed(list(gradients.values())), strict=True))
             losses = _summed([tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in losses])
         return losses, gradients
-
-
-class Snap:
-    """What a tapped step handed out; made into records when they are asked for."""
-
-    def __init__(self, functions: Functions, watched: dict[str, Any], captured: Captured | None):
-        self._functions = functions
-        self._captured = captured
-        self._found = {name: tensor.numpy() for name, tensor in watched.items()}
-        self.scale = 1.0
-
-    @property
-    def _plan(self) -> traced.Plan:
-        number = int(self._found["plan"])
-        return next(plan for n, plan, _ in self._functions._plans.values() if n == number)
-
-    def labels(self) -> np.ndarray | None:
-        """Those of the batch, where `Functions` hands them out."""
-        return self._found.get("labels")
-
-    def dead(self) -> tuple[tuple[tuple[str, int], ...], np.ndarray]:
-        """(row, number of units) of every rectifier, and which of all their units are dead."""
-        if self._captured is not None:
-            rows = [r for r in self._captured.rows.rows.values() if r.dead is not None]
-            parts = [r.dead for r in rows if r.dead is not None]
-            units = tuple((r.id, int(r.dead.size)) for r in rows if r.dead is not None)
-            return units, np.concatenate(parts) if parts else np.zeros(0, bool)
-        flat = self._found["dead"]
-        dead = flat > 0.5 if flat.ndim == 1 else (flat > 0.5).all(axis=0)
-        return self._plan.units, dead
-
-    def layers(self) -> tuple[LayerProfile, ...]:
-        """The records of all layer calls, in forward order."""
-        functions = self._functions
-        captured = self._captured or self._filled()
-        stats = captured.rows.reducer.stats
-        profiles = {}
-        for number, variable in enumerate(functions.weights):
-            gradient = rescaled(stats(("gradient", number)), captured.loss_scale)
-            profiles[id(variable)] = weight_profile(
-                variable,
-                stats(("value", number)) or statistics.stats(np.zeros(0)),
-                gradient,
-                stats(("update", number)),
-                trainable=id(_inner(variable)) in functions._trainable,
-                reached=captured.gradients[number] is not None,
-            )
-        return tuple(profiling.layer_profiles(functions.sites, captured, profiles))
-
-    def _filled(self) -> Captured:
-        number = int(self._found["plan"])
-        _, plan, reached = next(p for p in self._functions._plans.values() if p[0] == number)
-        found = {k: v for k, v in self._found.items() if k not in ("plan", "labels")}
-        gathered = found["counts"].ndim > 1
-        replicas = (
-            [{k: v[r] for k, v in found.items()} for r in range(len(found["counts"]))]
-            if gathered
-            else [found]
-        )
-        if gathered:  # weights are the same on every replica: those of one are enough
-            for other in replicas[1:]:
-                own = [n for n, key in enumerate(plan.keys) if key[0] in _OF_WEIGHTS]
-                other["counts"] = other["counts"].copy()
-                other["counts"][own] = 0
-        rows = traced.filled(plan, replicas)
-        self._captured = Captured(rows, (), [True if r else None for r in reached], self.scale)
-        self._found = {"dead": self._found["dead"], "plan": self._found["plan"]}
-        return self._captured
-
-
-_OF_WEIGHTS = ("value", "gradient", "update")
 
 
 class _NoRows:
@@ -310,10 +222,6 @@ class _Current:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(getattr(_local, "rows", None) or _NoRows, name)
-
-
-def _inner(variable: Any) -> Any:
-    return getattr(variable, "_value", variable)
 
 
 def _num_samples(data: Any) -> int:
@@ -347,12 +255,6 @@ def _summable(gradient: Any) -> Any:
     if isinstance(gradient, tf.IndexedSlices):
         gradient = tf.convert_to_tensor(gradient)
     return tf.cast(gradient, tf.float32)
-
-
-def numbers(row: np.ndarray) -> Numbers:
-    """What `Functions` handed out of one step, unscaled."""
-    loss, squares, scale, rate = row.astype(np.float64).tolist()
-    return Numbers(loss / scale, float(np.sqrt(squares)) / scale, scale, rate)
 
 
 @contextmanager

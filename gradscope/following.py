@@ -10,17 +10,19 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
-from gradscope import compiled, profiling, runs
+from gradscope import runs
 from gradscope.baselines import constant_loss
-from gradscope.compiled import Functions, Snap
-from gradscope.objectives import loss_name
-from gradscope.ownstep import optimizers
-from gradscope.records import DataCard, Event, LossCard
-from gradscope.report import Report
+from gradscope.compiled import Functions, replayed
+from gradscope.errors import UsageError
+from gradscope.handed import Numbers, Snap, numbers_in
+from gradscope.records import Event
+from gradscope.report import Report, is_chief
 from gradscope.runs import RunFile, Subject
 from gradscope.schedules import Schedule
 from gradscope.structure import sites
+from gradscope.subjects import FULL_NAMES, subject_of, will_update
 from gradscope.timeline import Sampled, Timeline
 from gradscope.watch import Watch
 
@@ -63,7 +65,16 @@ class Follower:
     # What fit does
 
     def begin(self, model: keras.Model, num_planned_steps: int | None) -> None:
-        """A `fit`, or a loop, starts; steps count on from those before."""
+        """A `fit`, or a loop, starts; steps count on from those before.
+
+        Raises:
+            UsageError: the model is spread over several workers.
+        """
+        if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise UsageError(
+                "Keras 3 does not fit models under MultiWorkerMirroredStrategy, and Monitor cannot "
+                "see into a loop of your own: examine the model with gradscope.analyze instead."
+            )
         if model is not self._model or model.train_function is not self.own:
             self._model, self.own = model, model.train_function
             self._functions, self._has_run = None, set()
@@ -88,16 +99,19 @@ class Follower:
         )
         self._begins_epoch = False
         self._wants_sample = self._wants_sample or due
-        again = compiled.replayed(iterator, size)
+        again = replayed(iterator, size)
         found = None
         if functions is not None:
-            tapped = self._wants_sample and _will_update(self._model)
+            tapped = self._wants_sample and will_update(self._model)
             found = self._attempted(functions, again, tapped)
         if functions is None or found is None:
             self.timeline.num_steps += size
             return own(again())
-        with self._guarded("reading a step"):
+        was_due, self._is_due = self._is_due, _never
+        with self._guarded("reading a step, so no further ones are sampled"):
             self._take(functions, found)
+            self._is_due = was_due
+        with self._guarded("looking for symptoms"):
             self._look(self._next_look)
         return found["logs"]
 
@@ -146,10 +160,11 @@ class Follower:
             return None
         with self._guarded("watching this model", fatal=True):
             self._functions = Functions(self._model)
-            self.subject = self.subject or _subject(self._model)
-        if self._path is not None and self._file is None and self.subject is not None:
-            with self._guarded(f"writing {os.fspath(self._path)!r}"):
-                self._file = RunFile(self._path, self.subject)
+            self.subject = self.subject or subject_of(self._model)
+        wanted = self._path is not None and self._file is None and is_chief()
+        if wanted and self.subject is not None:
+            with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
+                self._file = RunFile(self._path or "", self.subject)
         return self._functions
 
     def _attempted(
@@ -170,7 +185,7 @@ class Follower:
             if functions.num_traces > traces:
                 self._has_run.add(tapped)
         if tapped:
-            self._is_due, self._wants_sample = (lambda step, begins: False), False
+            self._is_due, self._wants_sample = _never, False
             with self._guarded("measuring layers, which are left out from now on"):
                 raise failure
             return self._attempted(functions, again, False)
@@ -180,21 +195,24 @@ class Follower:
 
     def _take(self, functions: Functions, found: dict[str, Any]) -> None:
         """Take over what a call handed out."""
+        sampled, self._wants_sample = self._wants_sample, False
         numbers = functions.numbers_of(found)
+        self._wants_sample = sampled
         for row in numbers:
             self.timeline.num_steps += 1
             self._pending.append((self.timeline.num_steps, row))
         snap = functions.snap_of(found)
+        self._wants_sample = self._wants_sample and snap is None
         if snap is not None and numbers:
-            self._keep(snap, compiled.numbers(numbers[-1].numpy()))
+            self._keep(snap, numbers_in(numbers[-1].numpy()))
         if snap is not None or len(self._pending) >= _MAX_PENDING:
             self._read()
 
-    def _keep(self, snap: Snap, known: compiled.Numbers) -> None:
+    def _keep(self, snap: Snap, known: Numbers) -> None:
         """Keep a snapshot; one of a step that the optimizer left out is taken anew."""
         if known.is_skipped:
+            self._wants_sample = True
             return
-        self._wants_sample = False
         snap.scale = known.scale
         timeline = self.timeline
         timeline.deaths.add(timeline.num_steps, *snap.dead())
@@ -214,7 +232,7 @@ class Follower:
             return
         self._labels.append(labels)
         name = self.subject.loss.name if self.subject else ""
-        known = constant_loss(_FULL_NAMES.get(name, name), np.concatenate(self._labels))
+        known = constant_loss(FULL_NAMES.get(name, name), np.concatenate(self._labels))
         self.timeline.constant_loss = known
         if known is not None:
             self._append(lambda file: file.constant_loss(known))
@@ -224,7 +242,7 @@ class Follower:
         pending, self._pending = self._pending, []
         rows: list[tuple[float | None, ...]] = []
         for step, tensor in pending:
-            known = compiled.numbers(tensor.numpy())
+            known = numbers_in(tensor.numpy())
             norm = None if known.is_skipped else known.gradient_norm
             rate = known.learning_rate if np.isfinite(known.learning_rate) else None
             rows.append((known.loss, norm, rate))
@@ -264,37 +282,5 @@ class Follower:
         return replace(self.subject, data=replace(self.subject.data, num_batches=num_batches))
 
 
-def _subject(model: keras.Model) -> Subject:
-    return Subject(
-        profiling.model_card(model, sites(model), optimizers(model), None),
-        DataCard("fit", 0, 0, "the batches that the model was trained on"),
-        LossCard(_loss_name(model), None),
-        profiling.versions(),
-    )
-
-
-# As a user may write them in compile(loss=...).
-_FULL_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
-
-
-def _loss_name(model: keras.Model) -> str:
-    """The compiled loss by name; another name where it is not the plain mean of that loss."""
-    found = getattr(model, "_compile_loss", None)
-    if found is None:
-        return f"{type(model).__name__}.train_step"
-    given = found._user_loss
-    name = loss_name(given)
-    settings = given.get_config() if isinstance(given, keras.losses.Loss) else {}
-    if settings.get("label_smoothing") or settings.get("reduction", "mean") not in _MEANS:
-        return f"{type(given).__name__}({name})"
-    return name
-
-
-_MEANS = ("mean", "sum_over_batch_size", "mean_with_sample_weight")
-
-
-def _will_update(model: Any) -> bool:
-    """Whether the next step changes the weights: of accumulated gradients the last one does."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    every = getattr(optimizer, "gradient_accumulation_steps", None)
-    return not every or (int(optimizer._iterations) + 1) % every == 0
+def _never(step: int, begins_epoch: bool) -> bool:
+    return False

@@ -94,7 +94,10 @@ def limited(
                 f"{what} took longer than {limits.seconds:g} s: pass --timeout SECONDS if it is "
                 "worth more."
             )
-        code = process.wait(_GRACE)
+        # An answer is whole once its pipe is closed; how long the rest takes to go is no matter.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        code = process.poll()
     return _understood(answer, code, what, limits)
 
 
@@ -143,7 +146,7 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number) if hasattr(os, "killpg") else process.terminate()
 
 
-def _understood(answer: bytes, code: int, what: str, limits: Limits) -> Any:
+def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> Any:
     try:
         reply = json.loads(answer)
     except ValueError as error:
@@ -160,8 +163,8 @@ def _understood(answer: bytes, code: int, what: str, limits: Limits) -> Any:
     raise failure
 
 
-def _ending(code: int) -> str:
-    if code >= 0:
+def _ending(code: int | None) -> str:
+    if code is None or code >= 0:
         return "ended its process without a result"
     try:
         name = signal.Signals(-code).name

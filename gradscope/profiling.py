@@ -98,7 +98,7 @@ def model_card(
     model: keras.Model, places: tuple[Site, ...], optimizers: Sequence[Any], source: str | None
 ) -> ModelCard:
     """What a reader wants to know of the model first."""
-    rates = {float(optimizer.learning_rate) for optimizer in optimizers}
+    rates = {float(tf.convert_to_tensor(optimizer.learning_rate)) for optimizer in optimizers}
     rate = rates.pop() if len(rates) == 1 else None
     kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers)
     return ModelCard(

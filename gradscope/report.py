@@ -27,6 +27,9 @@ from gradscope.records import (
     Trial,
 )
 
+RUN_SCHEMA = "gradscope.run/1"
+RUN_START = f'{{"schema":"{RUN_SCHEMA}"'  # of the file of a run that was watched
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -109,14 +112,19 @@ def outcome_text(report: Report) -> str:
 
 
 def load_report(path: str | os.PathLike[str]) -> Report:
-    """Read a report that `Report.to_json` or `--json` wrote.
+    """Read a report that `Report.to_json` or `--json` wrote, or a run that `Monitor` wrote.
 
     Raises:
         UnreadableError: the file is missing, not JSON, or not a report of this schema.
     """
     name = os.fspath(path)
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        if text.startswith(RUN_START):
+            from gradscope.runs import read_run
+
+            return read_run(path)
+        data = json.loads(text)
     except OSError as error:
         raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -156,3 +164,17 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
         raise UsageError(
             f"Cannot write {os.fspath(path)!r}: {reason}. Make room or choose another place."
         ) from error
+
+
+def is_chief() -> bool:
+    """Whether this process writes for all: the only one, the chief, or else the first worker."""
+    try:
+        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        task = config.get("task", {})
+        if len(config.get("cluster", {}).get("worker", ())) < 2:
+            return True
+        if "chief" in config["cluster"]:
+            return bool(task["type"] == "chief")
+        return bool(task["type"] == "worker" and int(task["index"]) == 0)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return True

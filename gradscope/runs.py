@@ -29,10 +29,9 @@ from gradscope.records import (
     Snapshot,
     Validation,
 )
-from gradscope.report import Report
+from gradscope.report import RUN_SCHEMA, RUN_START, Report
 from gradscope.timeline import Sampled, Timeline
 
-SCHEMA = "gradscope.run/1"
 CURVES = ("loss", "gradient_norm", "learning_rate")
 _DIGITS = 7  # float32 has no more
 
@@ -98,7 +97,7 @@ class RunFile:
 
     def __init__(self, path: str | os.PathLike[str], subject: Subject) -> None:
         self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115 - held while training
-        self._line({"schema": SCHEMA, **to_plain(subject)})
+        self._line({"schema": RUN_SCHEMA, **to_plain(subject)})
         self._next_snapshot = 0
 
     def steps(self, last: int, values: list[tuple[float | None, ...]], planned: int | None) -> None:
@@ -167,11 +166,6 @@ _REQUIRED = {
 }  # fmt: skip
 
 
-def is_run(first_line: str) -> bool:
-    """Whether a file that begins so is a run's."""
-    return first_line.startswith(f'{{"schema":"{SCHEMA}"')
-
-
 def read_run(path: str | os.PathLike[str]) -> Report:
     """The report of a run from its file, also while it is being written.
 
@@ -183,7 +177,7 @@ def read_run(path: str | os.PathLike[str]) -> Report:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
-    if not is_run(lines[0]):
+    if not lines[0].startswith(RUN_START):
         raise UnreadableError(
             f"{name!r} is not a run's file. Expected one that Monitor(path=) wrote."
         )

@@ -99,7 +99,7 @@ def treat(
         x, y: as for `trial`. Samples with NaN or Inf are left out of all runs; see `Outcome.rows`.
         only: ids of the treatments to consider; all by default.
         steps: optimizer steps of a whole run; by default ten epochs, but at least 200 and at most
-            300 steps. Short runs take a quarter.
+            300 steps. Short runs take a quarter, and a proof that is sure half-way ends there.
         seeds: how many pairs of whole runs the proof rests on; 2 or more.
         jobs: worker processes for the runs, of joblib's present backend.
         validation_data: (x, y) to judge by; by default a fifth of the samples is held out.
@@ -151,10 +151,14 @@ def admitted(
     data, rows = _usable(given, x, y)
     pair = (x, y) if examples.is_arrays(x) else given.training[:2]
     report = analyze(model, *pair, batch_size=batch_size)
-    if steps is None:
-        needed = math.ceil(EPOCHS * data.training.num_samples / max(1, batch_size))
-        steps = min(max(needed, FEWEST_STEPS), MOST_STEPS)
+    steps = default_steps(data, batch_size) if steps is None else steps
     return Case(model, report, data, steps, batch_size, rows)
+
+
+def default_steps(data: Split, batch_size: int) -> int:
+    """Ten epochs, within bounds."""
+    needed = math.ceil(EPOCHS * data.training.num_samples / max(1, batch_size))
+    return min(max(needed, FEWEST_STEPS), MOST_STEPS)
 
 
 def concluded(
@@ -176,7 +180,8 @@ def concluded(
     )
     if result.winner is None:
         best = max(result.trials, key=lambda trial: trial.difference, default=None)
-        return dataclasses.replace(_ended(case, report, "not improved"), trial=best)
+        status: Status = "not improved" if result.trials else "nothing to prescribe"
+        return dataclasses.replace(_ended(case, report, status), trial=best)
     kept = result.winner.prescriptions
     done = treated(case.model, kept, case.data.training.x, seed=0)
     assert isinstance(done, Treated), done  # it was carried out for every run

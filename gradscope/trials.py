@@ -83,6 +83,7 @@ class Plan:
     steps: int
     batch_size: int
     measures: tuple[Measure, ...]
+    num_checkpoints: int = training.NUM_CHECKPOINTS
 
 
 def trained(
@@ -142,6 +143,7 @@ def _train(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[R
         steps=plan.steps,
         batch_size=plan.batch_size,
         measures=plan.measures,
+        num_checkpoints=plan.num_checkpoints,
         **more,
     )
 

@@ -91,7 +91,7 @@ def copy_of(optimizer: Any) -> Any:
     config = optimizer.get_config()
     config.update(gradient_accumulation_steps=None)
     if not isinstance(config.get("learning_rate"), dict):
-        config["learning_rate"] = float(optimizer.learning_rate)
+        config["learning_rate"] = float(tf.convert_to_tensor(optimizer.learning_rate))
     return type(optimizer).from_config(config)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from gradscope import verdicts
+from gradscope import training, verdicts
 from gradscope.candidates import Candidate, treated
 from gradscope.errors import TrialError
 from gradscope.loops import Loops
@@ -41,21 +41,25 @@ class Ward:
         self._runs: dict[tuple[str, int, int], Run] = {}
         self.refused: dict[str, str] = {}
 
-    def patient(self) -> tuple[Run, ...]:
-        """The patient's whole runs.
+    def patient(self, steps: int) -> tuple[Run, ...]:
+        """The patient's runs of `steps` steps from every seed.
 
         Raises:
             TrialError: the patient cannot be trained on the data.
         """
-        return self._trained({PATIENT: _maker(self._model, (), self._x)}, self.plan, self.seeds)[
-            PATIENT
-        ]
+        makes = {PATIENT: _maker(self._model, (), self._x)}
+        return self._trained(makes, self.planned(steps), self.seeds)[PATIENT]
+
+    def planned(self, steps: int) -> Plan:
+        """The plan of runs of `steps` steps, looked at at every quarter of a whole run."""
+        looks = max(1, round(training.NUM_CHECKPOINTS * steps / self.plan.steps))
+        return dataclasses.replace(self.plan, steps=steps, num_checkpoints=looks)
 
     def standings(
         self, candidates: Sequence[Candidate], steps: int, seeds: Sequence[int]
     ) -> dict[str, tuple[float, float]]:
         """How well each did after `steps` on average, the best first; without those that failed."""
-        plan = dataclasses.replace(self.plan, steps=steps)
+        plan = self.planned(steps)
         makes = {c.name: _maker(self._model, c.prescriptions, self._x) for c in candidates}
         found = self._tried(makes, plan, seeds)
         means = {name: verdicts.standing(runs, self.measure) for name, runs in found.items()}
@@ -74,10 +78,10 @@ class Ward:
         """Differences from `score` below this cannot be told from chance in a run or two."""
         return verdicts.margin(score, self.measure, self.plan.data.held_out.num_samples)
 
-    def whole(self, candidate: Candidate) -> tuple[Run, ...] | None:
-        """The candidate's whole runs from every seed; None where it cannot be trained."""
-        self.standings([candidate], self.plan.steps, self.seeds)
-        keys = [(candidate.name, self.plan.steps, seed) for seed in self.seeds]
+    def runs(self, candidate: Candidate, steps: int) -> tuple[Run, ...] | None:
+        """The candidate's runs from every seed; None where it cannot be trained."""
+        self.standings([candidate], steps, self.seeds)
+        keys = [(candidate.name, steps, seed) for seed in self.seeds]
         return tuple(self._runs[k] for k in keys) if all(k in self._runs for k in keys) else None
 
     def _tried(

@@ -21,10 +21,11 @@ LEVELS = (
     {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
     {
         "statistics", "moments", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch",
-        "verdicts",
+        "verdicts", "timeline",
     },
     {
         "activations", "structure", "rows", "taps", "isolation", "updates", "weights", "objectives",
+        "reductions", "traced", "filling", "handed", "recurrence", "compiled", "boards",
         "ownstep", "probe", "capture", "features", "dataprofile", "outputs", "lossterms",
         "profiling", "graph",
         "remake", "splice", "transfer", "connections", "treatments", "prescription",
@@ -33,8 +34,9 @@ LEVELS = (
         "loops", "training", "transport",
     },
     {
-        "context", "report", "differences", "reference", "trials", "comparison", "analysis",
-        "assertions", "operating", "therapy", "candidates", "ward", "search",
+        "context", "report", "runs", "schedules", "subjects", "following", "differences",
+        "reference", "trials", "comparison", "analysis", "assertions", "operating", "therapy",
+        "candidates", "ward", "search",
     },
     {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip

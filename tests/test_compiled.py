@@ -11,8 +11,8 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from gradscope import compiled
 from gradscope.compiled import Functions
+from gradscope.handed import numbers_in
 from gradscope.objectives import objective
 from gradscope.profiling import profile
 from gradscope.records import DataCard, LayerProfile, TensorStats
@@ -42,7 +42,7 @@ def tapped_layers(case: Case) -> tuple[LayerProfile, ...]:
     found = functions.run(iter([tuple(parts)]), tapped=True)
     snap = functions.snap_of(found)
     assert snap is not None
-    snap.scale = compiled.numbers(functions.numbers_of(found)[0].numpy()).scale
+    snap.scale = numbers_in(functions.numbers_of(found)[0].numpy()).scale
     return snap.layers()
 
 

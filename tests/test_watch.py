@@ -9,7 +9,7 @@ import pytest
 
 from gradscope.errors import UsageError
 from gradscope.records import Profile
-from gradscope.symptoms._history import example_run
+from gradscope.symptoms._runs import example_run
 from gradscope.watch import Watch
 
 ID = "learning-rate-too-high"

@@ -14,14 +14,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradscope.cli.inspect import with_origin
-from gradscope.cli.options import writable
-from gradscope.console import import_tensorflow, print_text, say, show, status
+from gradscope import limits
+from gradscope.cli.inspect import with_origin, write_reports
+from gradscope.cli.options import max_memory_option, require_distinct, timeout_option, writable
+from gradscope.console import print_text, say, show, status
+from gradscope.plain import from_plain
 
 if TYPE_CHECKING:
     import keras
 
     from gradscope.datasets import Data
+    from gradscope.report import Report
     from gradscope.therapy import Outcome
 
 _OWN_CODE = (
@@ -80,6 +83,8 @@ def treatment_ids(
     show_default=True,
     help="What to print.",
 )
+@max_memory_option
+@timeout_option
 @click.option("--custom-objects", metavar="FILE.py", help="Run this file for custom layers.")
 @click.option("--unsafe", is_flag=True, help="Run Python code stored in the model file.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and warnings.")
@@ -92,75 +97,94 @@ def treat(**options: Any) -> int:
     Exit codes: 0 improved, or healthy and nothing to do; 1 no treatment helped; 2 usage,
     3 model or data unreadable, 4 cannot be examined or trained.
     """
-    outcome = attempted(**options)
-    report = outcome.report
-    if options["json"]:
-        report.to_json(options["json"])
-    if options["html"]:
-        report.to_html(options["html"])
-    if outcome.status == "improved":
-        save_atomically(outcome.model, options["output"])
-        if not is_written_whole(outcome.model):
-            say("note", _OWN_CODE)
-    if options["form"] == "json":
-        print_text(report.to_json())
-    else:
-        from gradscope.render.outcome import print_outcome, render_outcome
+    from gradscope.report import Report
 
-        show(report.to_plain(), print_outcome, render_outcome)
+    require_distinct(
+        {"-o": options["output"], "--html": options["html"], "--json": options["json"]}
+    )
+    done = attempted(options)
+    report = from_plain(Report, done["report"])
+    show_outcome(report, options["form"])
+    write_reports(report, html=options["html"], json=options["json"])
+    for note in done["notes"]:
+        say("note", note)
+    return 0 if done["status"] in ("improved", "healthy") else 1
+
+
+def attempted(options: dict[str, Any]) -> dict[str, Any]:
+    """What `attempt` brings, which runs in a process of its own: files can be hostile."""
+    names = ("model", "data", "target", "output", "only", "steps", "seeds", "jobs", "batch_size")
+    arguments = {name: options[name] for name in (*names, "custom_objects", "unsafe")}
+    arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
+    answer: dict[str, Any] = limits.limited(
+        "gradscope.cli.treat:attempt",
+        arguments,
+        limits.limits_of(options["max_memory"], options["timeout"]),
+        what=f"Treating {options['model']!r}",
+        debug=options["debug"],
+    )
+    return answer
+
+
+def attempt(
+    *,
+    model: str,
+    output: str,
+    custom_objects: str | None,
+    unsafe: bool,
+    command: str,
+    **options: Any,
+) -> dict[str, Any]:
+    """Load, read, check, treat and write as asked; report, status and notes as plain data."""
+    from gradscope.loading import load_model
+
+    with status("Loading the model"):
+        loaded = load_model(model, custom_objects=custom_objects, safe_mode=not unsafe)
+    notes = [loaded.note] if loaded.note else []
+    outcome, data = _treated(loaded.model, **options)
+    if outcome.status == "improved":
+        save_atomically(outcome.model, output)
+        notes += [] if is_written_whole(outcome.model) else [_OWN_CODE]
+    else:
+        notes.append(f"{output} is not written.")
     if outcome.rows is not None:
         lost = int((~outcome.rows).sum())
-        say("note", f"{lost:,} samples hold NaN or Inf: leave them out when you train.")
-    if outcome.status != "improved":
-        say("note", f"{options['output']} is not written.")
-    return 0 if outcome.status in ("improved", "healthy") else 1
+        notes.append(f"{lost:,} samples hold NaN or Inf: leave them out when you train.")
+    report = with_origin(outcome.report, data)
+    card = dataclasses.replace(report.model, source=model)
+    report = dataclasses.replace(report, model=card, command=command)
+    return {"report": report.to_plain(), "status": outcome.status, "notes": notes}
 
 
-def attempted(*, model: str, data: str, **options: Any) -> Outcome:
-    """Load, read, check and treat as asked on the command line."""
-    from gradscope.loading import load_model, require_tensorflow_backend
-
-    require_tensorflow_backend()
-    # stdout carries the report only: a factory, a custom object or a model may print.
-    with contextlib.redirect_stdout(sys.stderr):
-        import_tensorflow(quietly=not options["debug"])
-        with status("Loading the model"):
-            loaded = load_model(
-                model, custom_objects=options["custom_objects"], safe_mode=not options["unsafe"]
-            )
-        if loaded.note:
-            say("note", loaded.note)
-        return _treat(loaded.model, model, data, options)
-
-
-def _treat(model: keras.Model, source: str, data: str, options: dict[str, Any]) -> Outcome:
+def _treated(
+    model: keras.Model,
+    *,
+    data: str,
+    target: str | None,
+    batch_size: int,
+    **options: Any,
+) -> tuple[Outcome, Data]:
     from gradscope.datasets import check_data, load_data
     from gradscope.therapy import treat as treat_model
 
     with status("Reading the data"):
-        found = load_data(data, model, target=options["target"], batch_size=options["batch_size"])
+        found = load_data(data, model, target=target, batch_size=batch_size)
         check_data(model, found)
     with _told() as progress:
         outcome = treat_model(
-            model,
-            found.x,
-            found.y,
-            only=options["only"],
-            steps=options["steps"],
-            seeds=options["seeds"],
-            jobs=options["jobs"],
-            batch_size=options["batch_size"],
-            progress=progress,
+            model, found.x, found.y, batch_size=batch_size, progress=progress, **options
         )
-    return _with_origin(outcome, source, found)
+    return outcome, found
 
 
-def _with_origin(outcome: Outcome, source: str, data: Data) -> Outcome:
-    report = with_origin(outcome.report, data)
-    card = dataclasses.replace(report.model, source=source)
-    command = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
-    report = dataclasses.replace(report, model=card, command=command)
-    return dataclasses.replace(outcome, report=report)
+def show_outcome(report: Report, form: str) -> None:
+    """Print what came of it to stdout, as text or as the report's JSON."""
+    from gradscope.render.outcome import print_outcome, render_outcome
+
+    if form == "json":
+        print_text(report.to_json())
+    else:
+        show(report.to_plain(), print_outcome, render_outcome)
 
 
 @contextlib.contextmanager

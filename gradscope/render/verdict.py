@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from gradscope.render.happenings import trial_outcome, trial_title
 from gradscope.render.values import dig, findings_by_severity, items, named, number, plural
 
 STATUSES = ("found", "not examined", "clean")
@@ -16,7 +17,8 @@ class Verdict:
     """What a reader needs first.
 
     Attributes:
-        level: the worst severity found, "healthy", or "not examined" where nothing was examined.
+        level: the worst severity found, "healthy", "not examined" where nothing was examined, or
+            "tried" where nothing but a trial is there.
         sentence: one sentence without jargon beyond the symptom's name: what it is, who causes it.
         headline: the same without who causes it.
         culprits: the layers that cause the findings, those of the worst first.
@@ -63,7 +65,12 @@ def count_checks(report: dict[str, Any], status: str) -> int:
 def _nothing_found(report: dict[str, Any]) -> Verdict:
     skipped = count_checks(report, "not examined")
     examined = count_checks(report, "clean") + count_checks(report, "found")
-    if examined:
+    trials = items(report, "trials")
+    if not examined and trials:
+        level = "tried"
+        sentence = f"{in_words(trial_title(trials[0]))}: {trial_outcome(trials[0])}"
+        sentence = sentence[:1].upper() + sentence[1:]
+    elif examined:
         level = "healthy"
         sentence = (
             f"No symptom found: {plural(examined, 'symptom')} examined, "

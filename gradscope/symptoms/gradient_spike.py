@@ -7,6 +7,7 @@ import numpy as np
 from gradscope.records import Evidence, Finding, Profile, Severity
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "gradient-spike"
@@ -15,10 +16,10 @@ _LASTING = 64  # steps for which a spike is reported
 
 
 def _run(spike: float) -> Profile:
-    norms = [1.0 + 0.3 * v for v in runs.example_noise(100, 1.0)]
+    norms = [1.0 + 0.3 * v for v in example_noise(100, 1.0)]
     norms[80] = spike
     losses = [2.3 * 0.98**n for n in range(100)]
-    return runs.example_run(losses, norms=[abs(n) for n in norms], constant=2.3)
+    return example_run(losses, norms=[abs(n) for n in norms], constant=2.3)
 
 
 @symptom(

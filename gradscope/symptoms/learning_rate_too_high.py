@@ -7,6 +7,7 @@ import numpy as np
 from gradscope.records import Evidence, Finding, Profile, Severity
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "learning-rate-too-high"
@@ -23,8 +24,8 @@ _RECENT = 0.25  # of the run so far
     ),
     measured=(
         "Median over the kernels of the update ratio (norm of a step over norm of the kernel), the "
-        "largest of all snapshots, where the loss of the last quarter of the steps is not below that "
-        "of the best constant prediction, or of the first step where that is not known."
+        "largest of all snapshots, where the loss of the last quarter of the steps is not below "
+        "that of the best constant prediction, or of the first step where that is not known."
     ),
     silent=(
         "Long steps that learn: normalised kernels, whose scale does not matter, and the first "
@@ -63,10 +64,8 @@ _RECENT = 0.25  # of the run so far
         "LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 5: rates above 2/lambda",
         "Godbole et al. 2023, Deep Learning Tuning Playbook, on training instability",
     ),
-    sick=lambda: runs.example_run(
-        [1.4 + v for v in runs.example_noise(60, 0.3)], ratio=0.4, planned=200
-    ),
-    healthy=lambda: runs.example_run([0.96**n for n in range(60)], ratio=0.4, planned=200),
+    sick=lambda: example_run([1.4 + v for v in example_noise(60, 0.3)], ratio=0.4, planned=200),
+    healthy=lambda: example_run([0.96**n for n in range(60)], ratio=0.4, planned=200),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     history = runs.history_of(profile)

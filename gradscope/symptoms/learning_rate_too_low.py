@@ -7,6 +7,7 @@ import numpy as np
 from gradscope.records import Evidence, Finding, History, Profile
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._runs import example_run
 from gradscope.thresholds import Threshold
 
 _ID = "learning-rate-too-low"
@@ -17,7 +18,7 @@ _EVEN = 1e4  # a kernel so many times slower than another gets no gradient; that
 
 def _run(ratio: float, level: float) -> Profile:
     losses = [level * (1 - 1e-4 * n) for n in range(100)]
-    return runs.example_run(losses, ratio=ratio, planned=300, constant=1.0)
+    return example_run(losses, ratio=ratio, planned=300, constant=1.0)
 
 
 @symptom(

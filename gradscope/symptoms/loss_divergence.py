@@ -7,17 +7,19 @@ import numpy as np
 from gradscope.records import Evidence, Finding, History, Profile, Severity
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._runs import example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-divergence"
 _FEWEST = 8  # steps that are judged together at least
+_MANY = 16
 _RECENT = 0.1  # of the run so far
 
 
 def _healthy() -> Profile:
     """A warm restart: the loss rises tenfold, and stays far below where it began."""
     falling = [2.3 * 0.97**n for n in range(100)]
-    return runs.example_run(falling + [1.0] * 20, constant=2.3)
+    return example_run(falling + [1.0] * 20, constant=2.3)
 
 
 @symptom(
@@ -69,7 +71,7 @@ def _healthy() -> Profile:
         "Godbole et al. 2023, Deep Learning Tuning Playbook, on training instability",
         "LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 5: rates above 2/lambda",
     ),
-    sick=lambda: runs.example_run([1.0] * 20 + [1.2**n for n in range(40)]),
+    sick=lambda: example_run([1.0] * 20 + [1.2**n for n in range(40)]),
     healthy=_healthy,
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
@@ -89,15 +91,17 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         severity: Severity = "error" if recent >= limits["error_growth"] * highest else "warning"
         return [_growth(recent / highest, limits["warning_growth"], severity, history)]
     best = _best(losses.mean)
+    latest = losses.after(history.num_steps - max(_MANY, span)).mean
+    recent = float(latest.mean()) - 2 * runs.error_of_mean(latest)
     if best <= lowest / 2 and recent >= limits["warning_relapse"] * lowest:
         return [_relapse(recent, best, lowest, limits["warning_relapse"])]
     return []
 
 
 def _best(losses: np.ndarray) -> float:
-    """The lowest median of a few neighbouring bins."""
-    parts = np.array_split(losses, max(1, len(losses) // _FEWEST))
-    return min(float(np.median(part)) for part in parts)
+    """The lowest mean of neighbouring bins, of which noise alone makes none so low."""
+    parts = np.array_split(losses, max(1, len(losses) // _MANY))
+    return min(float(part.mean()) + 2 * runs.error_of_mean(part) for part in parts)
 
 
 def _not_finite(history: History) -> Finding:

@@ -7,6 +7,7 @@ import numpy as np
 from gradscope.records import Evidence, Finding, Profile
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-oscillation"
@@ -16,8 +17,8 @@ _SLOWEST = 3  # swings in the window; slower ones are a trend
 
 def _healthy() -> Profile:
     """Noise of small batches: large, and without a period."""
-    noise = runs.example_noise(100, 0.5)
-    return runs.example_run([float(np.exp(v)) for v in noise])
+    noise = example_noise(100, 0.5)
+    return example_run([float(np.exp(v)) for v in noise])
 
 
 @symptom(
@@ -70,15 +71,17 @@ def _healthy() -> Profile:
         "Cohen et al. 2021, Gradient descent at the edge of stability, arXiv:2103.00065",
         "Fisher 1929, Tests of significance in harmonic analysis, doi:10.1098/rspa.1929.0151",
     ),
-    sick=lambda: runs.example_run([1.5 + (-1) ** n * 0.8 for n in range(100)]),
+    sick=lambda: example_run([1.5 + (-1) ** n * 0.8 for n in range(100)]),
     healthy=_healthy,
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     history = runs.history_of(profile)
-    losses = runs.track(history.loss).after(history.num_steps / 2).mean[-_MOST:]
+    seen = runs.track(history.loss).after(history.num_steps / 2)
+    losses, steps = seen.mean[-_MOST:], seen.steps[-_MOST:]
     if len(losses) < _FEWEST or (losses <= 0).any():
         return []
     logs = np.log(losses)
+    spacing = (steps[-1] - steps[0]) / (len(steps) - 1)
     share, period, swing = _swings(logs)
     middle = len(logs) // 4 * 2  # even, as swings of two steps count in pairs
     level = float(np.exp(logs[middle:].mean() - logs[:middle].mean()))
@@ -99,7 +102,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
                 Evidence("level", level, limits["warning_level"], "ratio"),
             ),
             message=(
-                f"The loss swings with a period of {period:.3g} bins of its curve, which makes "
+                f"The loss swings with a period of about {period * spacing:.2g} steps, which makes "
                 f"{share:.0%} of its changes, and is {level:.2g} times what it was before."
             ),
         )

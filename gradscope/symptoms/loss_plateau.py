@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-
 import numpy as np
 
-from gradscope.records import Evidence, Finding, History, LayerProfile, Profile, Skipped
+from gradscope.records import Evidence, Finding, History, Profile, Skipped
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-plateau"
@@ -20,7 +18,7 @@ _BLIND, _SEEING = 1e-3, 0.5  # outputs that differ between samples by less, by m
 
 def _healthy() -> Profile:
     """Converged: as flat, a twentieth of what a constant prediction gets."""
-    return runs.example_run([1.0] * 5 + [0.05 + v for v in runs.example_noise(200, 0.002)])
+    return example_run([1.0] * 5 + [0.05 + v for v in example_noise(200, 0.002)])
 
 
 @symptom(
@@ -81,7 +79,7 @@ def _healthy() -> Profile:
         "Saxe, McClelland, Ganguli 2014, arXiv:1312.6120: plateaus that end by themselves",
         "Hastie, Tibshirani, Friedman 2009, The elements of statistical learning, section 2.4",
     ),
-    sick=lambda: runs.example_run([1.2] * 5 + [1.0 + v for v in runs.example_noise(200, 0.002)]),
+    sick=lambda: example_run([1.2] * 5 + [1.0 + v for v in example_noise(200, 0.002)]),
     healthy=_healthy,
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
@@ -96,7 +94,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         return []
     earlier, later = np.array_split(losses, 2)
     # Noise may hide that something is learned, unless the output says nothing of the inputs.
-    doubt = -2.0 if _variation(profile) >= _BLIND else 2.0
+    doubt = 2.0 if _is_blind(history) else -2.0
     error = np.hypot(runs.error_of_mean(earlier), runs.error_of_mean(later))
     reached = float(losses.mean() + doubt * runs.error_of_mean(losses)) / level
     fall = float(earlier.mean() - later.mean() - doubt * error) / level
@@ -104,39 +102,30 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         return []
     if _is_leaving(history, limits):
         return []
-    return [_finding(profile, history, reached, fall, limits)]
+    return [_finding(history, reached, fall, limits)]
 
 
 def _is_leaving(history: History, limits: dict[str, float]) -> bool:
     """Whether the gradient grows, or how far the output depends on the inputs."""
-    seen = [v for s in history.snapshots[1:][-3:] if (v := _of_output(s.layers)) is not None]
-    if len(seen) > 1 and _BLIND <= seen[-1] < _SEEING:
-        if seen[-1] > limits["leaving_growth"] * min(seen[:-1]):
-            return True
+    seen = runs.output_variations(history)[-3:]
+    growth = limits["leaving_growth"]
+    if len(seen) > 1 and _BLIND <= seen[-1] < _SEEING and seen[-1] > growth * min(seen[:-1]):
+        return True
     norms = runs.track(history.gradient_norm).after(history.num_steps / 2).mean
     if len(norms) < _BINS:
         return False
     parts = np.array_split(norms, 4)
-    before, now = float(np.median(parts[0])), float(np.median(parts[-1]))
-    return now > limits["leaving_growth"] * before
+    return bool(np.median(parts[-1]) > growth * np.median(parts[0]))
 
 
-def _variation(profile: Profile) -> float:
-    """How far the output depends on the inputs, in the latest snapshot."""
-    snapshots = runs.history_of(profile).snapshots
-    known = _of_output(snapshots[-1].layers if snapshots else profile.layers)
-    return math.inf if known is None else known
+def _is_blind(history: History) -> bool:
+    """Whether the output hardly depends on the inputs."""
+    seen = runs.output_variations(history)
+    return bool(seen) and seen[-1] < _BLIND
 
 
-def _of_output(layers: Sequence[LayerProfile]) -> float | None:
-    return layers[-1].sample_variation if layers else None
-
-
-def _finding(
-    profile: Profile, history: History, reached: float, fall: float, limits: dict[str, float]
-) -> Finding:
-    variation = _variation(profile)
-    blind = variation < _BLIND
+def _finding(history: History, reached: float, fall: float, limits: dict[str, float]) -> Finding:
+    blind = _is_blind(history)
     evidence = [
         Evidence("level", reached, limits["warning_level"], "ratio"),
         Evidence("fall", fall, limits["warning_fall"], "ratio"),
@@ -146,6 +135,7 @@ def _finding(
         "constant prediction reaches"
     )
     if blind:
+        variation = runs.output_variations(history)[-1]
         evidence.append(Evidence("sample_variation", variation, _BLIND, "ratio"))
         text += f"; of the output only {variation:.1e} depends on the input"
     return Finding(

@@ -48,7 +48,7 @@ class Case:
         cure: makes the twin that differs by one textbook remedy; sick cases only.
         cured_data: the remedied data, where the illness is in the data.
         note: why it is sick, or why it is not.
-        fresh: whether it was written after the thresholds were set, and is in neither half.
+        fresh: whether it is one of those written later, which are in neither half.
     """
 
     name: str

@@ -9,6 +9,7 @@ import pytest
 from gradscope.records import DataCard
 from gradscope.render.verdict import verdict
 from tests.factories import finding, healthy_report, report, sick_sigmoid_report
+from tests.render.examples import trial_only_report
 
 
 @pytest.mark.parametrize("severity", ["error", "warning", "info"])
@@ -57,6 +58,12 @@ def test_healthy_says_how_many_were_examined():
         "healthy",
         "No symptom found: 1 symptom examined, 1 not examined.",
     )
+
+
+def test_a_trial_alone_is_the_verdict():
+    opinion = verdict(trial_only_report().to_plain())
+    assert opinion.level == "tried"
+    assert opinion.sentence.startswith("Swap activation: improved (1 seed, 200 steps). Accuracy")
 
 
 def test_nothing_examined_is_not_healthy():

@@ -14,12 +14,9 @@ from tests.runs.building import (
     sequential,
     small,
 )
+from tests.runs.names import BLOWN, FAST, SLOW, STUCK
 
 CE, MSE = "sparse_categorical_crossentropy", "mean_squared_error"
-BLOWN = ("loss-divergence", "learning-rate-too-high", "gradient-spike")
-STUCK = ("loss-plateau",)
-SLOW = ("learning-rate-too-low",)
-FAST = ("learning-rate-too-high", "loss-oscillation", "loss-divergence", "loss-plateau")
 
 
 def _rnn(steps: int, width: int, optimizer, *, kernel="orthogonal", gain=1.0, activation="tanh",

@@ -33,7 +33,7 @@ from gradscope.records import Profile
 from tests import runs
 from tests.clinic.data import Data
 from tests.clinic.measure import score
-from tests.runs import Case, recordings
+from tests.runs import Case, byhand, recordings
 
 SNAPSHOTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the run, beside the first step
 
@@ -123,6 +123,9 @@ def main() -> None:
 def measure(case: Case, num_seeds: int) -> tuple[list[dict[str, Any]], float]:
     """The runs of all seeds, and the processor seconds they took."""
     began = time.process_time()
+    if case.byhand is not None:
+        kept = [by_hand(case, seed) for seed in range(num_seeds)]
+        return kept, time.process_time() - began
     keras.backend.clear_session()
     keras.utils.set_random_seed(0)
     model = case.make()
@@ -133,6 +136,12 @@ def measure(case: Case, num_seeds: int) -> tuple[list[dict[str, Any]], float]:
         fresh(case, seed, model)
         kept.append(record(case, seed, model, step))
     return kept, time.process_time() - began
+
+
+def by_hand(case: Case, seed: int) -> dict[str, Any]:
+    assert case.rate is not None
+    given = {"steps": case.steps, "batch_size": case.batch_size, "rate": case.rate}
+    return byhand.train(case.data(), seed=seed, **given, **(case.byhand or {}))
 
 
 def told(case: Case, kept: list[dict[str, Any]], seconds: float) -> str:

@@ -70,8 +70,9 @@ class Recording:
 def curve(values: np.ndarray, bin_size: int = 1) -> Curve:
     """A curve as `Curve` describes it; the last bin may hold fewer steps."""
     if bin_size == 1:
-        held = tuple(v if np.isfinite(v) else None for v in values.tolist())
-        missing = tuple(int(v is None) for v in held)
+        finite = np.isfinite(values)
+        held = tuple(np.where(finite, values, None).tolist())
+        missing = tuple((~finite).astype(int).tolist())
         return Curve(tuple(range(1, len(held) + 1)), held, held, held, missing)
     ends = [min(n + bin_size, len(values)) for n in range(0, len(values), bin_size)]
     parts = [values[max(0, e - 1) // bin_size * bin_size : e] for e in ends]

@@ -1,0 +1,216 @@
+"""The symptoms of a training run, on made-up histories; recorded runs are in tests/runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+import numpy as np
+import pytest
+
+from gradscope.diagnosis import diagnose
+from gradscope.records import Finding, LossTerm, Profile
+from gradscope.symptoms._runs import example_noise, example_run
+
+
+def findings(id: str, profile: Profile) -> list[Finding]:
+    return list(diagnose(profile, select=[id])[0])
+
+
+def status(id: str, profile: Profile) -> tuple[str, str | None]:
+    (check,) = diagnose(profile, select=[id])[1]
+    return check.status, check.reason
+
+
+def noisy(level: float, count: int = 200, scale: float = 0.01) -> list[float]:
+    return [level + v for v in example_noise(count, scale)]
+
+
+# ---- what is not known
+
+
+@pytest.mark.parametrize("id", ["loss-plateau", "loss-divergence", "gradient-spike"])
+def test_without_a_history_nothing_is_examined(id):
+    profile = dataclasses.replace(example_run([1.0] * 10), history=None)
+
+    assert status(id, profile) == (
+        "not examined", "needs a training run; watch one with gradscope.Monitor",
+    )  # fmt: skip
+
+
+def test_a_plateau_needs_to_know_what_knowing_nothing_costs():
+    assert status("loss-plateau", example_run(noisy(1.0), constant=None))[0] == "not examined"
+
+
+def test_classes_tell_what_knowing_nothing_costs():
+    """Log K stands in where the labels were not measured."""
+    profile = example_run(noisy(math.log(10)), constant=None)
+    term = LossTerm("out", "out", "softmax", (10,), 0.0, 1.0, True, False,
+                    "sparse_categorical_crossentropy")  # fmt: skip
+    profile = dataclasses.replace(profile, loss=dataclasses.replace(profile.loss, terms=(term,)))
+
+    assert [f.symptom for f in findings("loss-plateau", profile)] == ["loss-plateau"]
+
+
+@pytest.mark.parametrize("losses", [[], [1.0], [math.nan], [1.0, math.nan]], ids=str)
+@pytest.mark.parametrize("id", ["gradient-spike", "learning-rate-too-high", "loss-oscillation",
+                                "learning-rate-too-low", "loss-plateau"])  # fmt: skip
+def test_a_run_that_has_hardly_begun_is_not_judged(id, losses):
+    assert findings(id, example_run(losses, planned=100)) == []
+
+
+# ---- loss-plateau
+
+
+def test_a_converged_run_is_no_plateau():
+    assert findings("loss-plateau", example_run(noisy(0.05, scale=1e-4))) == []
+
+
+def test_a_loss_that_may_hide_something_learned_is_no_plateau():
+    assert findings("loss-plateau", example_run(noisy(0.99, 100, scale=0.3))) == []
+
+
+def test_a_plateau_with_a_growing_gradient_is_being_left():
+    norms = [1.02**n for n in range(200)]
+
+    assert findings("loss-plateau", example_run(noisy(1.0))) != []
+    assert findings("loss-plateau", example_run(noisy(1.0), norms=norms)) == []
+
+
+def test_a_warm_up_is_waited_for():
+    rates = [1e-4 * n for n in range(1, 201)]
+
+    assert findings("loss-plateau", example_run(noisy(1.0), rates=rates)) == []
+
+
+def test_a_plateau_is_judged_after_a_fifth_of_the_run():
+    assert findings("loss-plateau", example_run(noisy(1.0), planned=1001)) == []
+    assert findings("loss-plateau", example_run(noisy(1.0), planned=1000)) != []
+
+
+def test_an_output_that_says_nothing_of_the_inputs_makes_it_an_error():
+    profile = example_run(noisy(1.0, scale=0.1))
+    history = profile.history
+    assert history is not None
+    blind = [
+        dataclasses.replace(
+            s, layers=tuple(dataclasses.replace(la, sample_variation=1e-6) for la in s.layers)
+        )
+        for s in history.snapshots
+    ]
+    history = dataclasses.replace(history, snapshots=tuple(blind))
+    (finding,) = findings("loss-plateau", dataclasses.replace(profile, history=history))
+
+    assert (finding.severity, finding.confidence) == ("error", "high")
+    assert "only 1.0e-06 depends on the input" in finding.message
+
+
+# ---- loss-divergence
+
+
+def test_nan_is_certain_and_names_the_step():
+    (finding,) = findings("loss-divergence", example_run([1.0] * 7 + [math.nan] * 3))
+
+    assert (finding.severity, finding.confidence) == ("error", "high")
+    assert "since step 8" in finding.message
+    assert finding.evidence[0].observed == 3
+
+
+def test_a_nan_that_was_got_over_is_none():
+    assert findings("loss-divergence", example_run([1.0] * 7 + [math.nan] + [1.0] * 20)) == []
+
+
+def test_all_that_was_learned_is_lost():
+    learned = [0.95**n for n in range(60)]
+
+    assert findings("loss-divergence", example_run(learned + noisy(1.0, 60))) != []
+
+
+def test_a_restart_that_keeps_half_is_no_divergence():
+    learned = [0.95**n for n in range(60)]
+
+    assert findings("loss-divergence", example_run(learned + noisy(0.5, 60))) == []
+
+
+def test_a_loss_that_starts_high_and_falls_does_not_diverge():
+    assert findings("loss-divergence", example_run([100 * 0.9**n for n in range(40)])) == []
+
+
+# ---- the rate
+
+
+def test_long_steps_that_learn_are_none_too_high():
+    assert findings("learning-rate-too-high", example_run(noisy(0.5), ratio=2.0)) == []
+
+
+def test_usual_steps_are_none_too_high():
+    assert findings("learning-rate-too-high", example_run(noisy(1.5), ratio=1e-3)) == []
+
+
+def test_short_steps_are_enough_for_a_long_run():
+    """The same run, planned a thousand times longer."""
+    sick = {"losses": noisy(1.0, 300), "ratio": 1e-5}
+
+    assert findings("learning-rate-too-low", example_run(**sick, planned=1000)) != []
+    assert findings("learning-rate-too-low", example_run(**sick, planned=1_000_000)) == []
+
+
+def test_fine_tuning_takes_short_steps():
+    assert findings("learning-rate-too-low", example_run(noisy(0.1), ratio=1e-6, planned=400)) == []
+
+
+def test_a_rate_that_still_rises_is_none_too_low():
+    rates = [1e-6 * n for n in range(1, 201)]
+    profile = example_run(noisy(1.0), rates=rates, ratio=1e-6, planned=400)
+
+    assert findings("learning-rate-too-low", profile) == []
+
+
+def test_kernels_without_a_gradient_are_no_matter_of_the_rate():
+    assert findings("learning-rate-too-low", example_run(noisy(1.0), ratio=0.0, planned=400)) == []
+
+
+# ---- swings and spikes
+
+
+@pytest.mark.parametrize("period", [2, 3, 7])
+def test_swings_of_any_period_are_found(period):
+    losses = [1.5 + math.cos(2 * math.pi * n / period) for n in range(200)]
+    (finding,) = findings("loss-oscillation", example_run(losses))
+
+    told = re.search(r"about ([0-9.]+) steps", finding.message)
+    assert told is not None
+    assert float(told[1]) == pytest.approx(period, rel=0.05)
+
+
+def test_swings_on_the_way_down_are_none():
+    losses = [(1.5 + math.cos(math.pi * n)) * 0.98**n for n in range(200)]
+
+    assert findings("loss-oscillation", example_run(losses)) == []
+
+
+def test_noise_is_no_swing():
+    losses = np.exp(0.7 * np.random.default_rng(3).standard_normal(400)).tolist()
+
+    assert findings("loss-oscillation", example_run(losses)) == []
+
+
+def test_long_gradients_among_short_ones_are_no_longer_than_at_the_start():
+    """Batches of two of a converged model."""
+    norms = [5.0, 3.0, 2.0] + [1e-4] * 100 + [4.0] + [1e-4] * 10
+
+    assert findings("gradient-spike", example_run([0.1] * len(norms), norms=norms)) == []
+
+
+def test_a_spike_names_its_step():
+    norms = [1.0] * 80 + [50.0] + [1.0] * 10
+    (finding,) = findings("gradient-spike", example_run([1.0] * len(norms), norms=norms))
+
+    assert "At step 81 the gradient's norm is 50, 50 times" in finding.message
+
+
+def test_a_spike_is_forgotten():
+    norms = [1.0] * 80 + [50.0] + [1.0] * 100
+
+    assert findings("gradient-spike", example_run([1.0] * len(norms), norms=norms)) == []
