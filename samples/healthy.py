@@ -115,7 +115,8 @@ def residual_network(blocks: int) -> keras.Model:
         h = layers.Add()([h, convolved(convolved(h, channels), channels)])
     h = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(h)))
     model = keras.Model(pixels, layers.Dense(10, "softmax", name="output")(h))
-    model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy", ["accuracy"])
+    adam = keras.optimizers.Adam(3e-3)
+    model.compile(adam, "sparse_categorical_crossentropy", metrics=["accuracy"])
     return model
 
 

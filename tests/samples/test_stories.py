@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib", reason="needs the extra `samples`")
 from gradscope.samples import registry
 
 # The longest by far: a recurrent network over time, and a thousand layers.
-SLOW = ("gates", "transformer")
+SLOW = ("gates", "residual")
 
 
 @pytest.mark.parametrize(
