@@ -55,8 +55,7 @@ def _loop(
     layer: Any, rows: TracedRows, sequences: Any, states: list[Any], mask: Any, training: bool
 ) -> Any:
     """The layer's own loop over time, with zeros added to its states and counts carried along."""
-    row = rows.active[-1]
-    anchor = _anchor(layer, sequences)
+    row, anchor = rows.active[-1], _anchor(layer, sequences)
     backwards = bool(layer.go_backwards)
     shape = tf.shape(sequences)[:2]
 
@@ -79,7 +78,7 @@ def _loop(
         new = list(new) if keras.tree.is_nested(new) else [new]
         is_state = output is keras.tree.flatten(new)[0]
         new = _plus(new, leaving)
-        output = keras.tree.flatten(new)[0] if is_state else output
+        output = new[0] if is_state else output
         return output, [*new, counts + rows.drained(counts)]
 
     counts = tf.zeros([shape[0], NUM_COUNTS])
