@@ -24,7 +24,8 @@ def assert_healthy(
 
     Args:
         model: as `analyze` takes it; it is left as it was.
-        x, y: as `analyze` takes them. Without data symptoms that need them are not examined.
+        x: as `analyze` takes it. Without data symptoms that need them are not examined.
+        y: as `analyze` takes it.
         ignore: ids of symptoms that are not examined.
         seed: of the sampling, so that a test says the same at every run.
 

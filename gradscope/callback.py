@@ -47,7 +47,9 @@ class Monitor(keras.callbacks.Callback):
         tensorboard: a log directory for TensorBoard; needs the package `tensorboard`.
         on_finding: "warn" (a Python warning), "stop" (also ends the training), or a function that
             is called with the `Event`; what that function raises ends the training.
-        select, ignore, thresholds: as for `analyze`.
+        select: as for `analyze`.
+        ignore: as for `analyze`.
+        thresholds: as for `analyze`.
 
     Raises:
         UsageError: an argument that cannot be.

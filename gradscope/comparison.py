@@ -42,9 +42,11 @@ def trial(
         >>> print(trial.verdict, trial.reason)
 
     Args:
-        model, treated: compiled models that take the same data.
-        x, y: arrays (or lists or dicts of them), a `tf.data.Dataset`, a `keras.utils.PyDataset`
-            or a generator of batches.
+        model: compiled.
+        treated: compiled; it takes the same data.
+        x: arrays (or a list or dict of them), a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+            generator of batches.
+        y: labels to `x`; not for data sets and generators, which yield their own.
         steps: optimizer steps of each run.
         seeds: how many pairs of runs; one seed alone is always "inconclusive".
 

@@ -96,7 +96,8 @@ def treat(
 
     Args:
         model: a compiled model.
-        x, y: as for `trial`. Samples with NaN or Inf are left out of all runs; see `Outcome.rows`.
+        x: as for `trial`. Samples with NaN or Inf are left out of all runs; see `Outcome.rows`.
+        y: as for `trial`.
         only: ids of the treatments to consider; all by default.
         steps: optimizer steps of a whole run; by default ten epochs, but at least 200 and at most
             300 steps. Short runs take a quarter, and a proof that is sure half-way ends there.

@@ -25,7 +25,7 @@ the L2 norm over the gradients of all weights as gradscope reports it, over that
 GradientTape; tests hold it to 1 within {TOLERANCE:g} and the model to what it was before, bit for
 bit. *Findings* are what gradscope says of the fresh model (e: error, w: warning, i: info).
 
-Made by `python -m tests.zoo`; the models are in [tests/zoo](../tests/zoo).
+Made by `python -m tests.zoo`; the models are in `tests/zoo`.
 """
 
 
