@@ -232,7 +232,11 @@ const show = target => {
   }
   target.classList.add("on");
   tip.textContent = target.dataset.tip;
-  const [spot, own] = [target.getBoundingClientRect(), tip.getBoundingClientRect()];
+  place();
+};
+const place = () => {
+  if (!lit) return;
+  const [spot, own] = [lit.getBoundingClientRect(), tip.getBoundingClientRect()];
   const left = spot.x + spot.width / 2 - own.width / 2;
   const above = spot.y - own.height - 6;
   tip.style.left = `${Math.max(6, Math.min(left, innerWidth - own.width - 6))}px`;
@@ -244,7 +248,7 @@ document.addEventListener("click", event => {
   const row = hit(event)?.dataset.row;
   if (row !== undefined) reveal(Number(row));
 });
-addEventListener("scroll", () => show(null), { passive: true });
+addEventListener("scroll", place, { passive: true });
 for (const scroll of all("figure > .scroll")) {
   scroll.addEventListener("keydown", event => {
     const move = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];

@@ -80,7 +80,7 @@ def test_html_for_several_samples_is_one_line(gradscope):
 
 def test_a_name_that_nothing_has_is_one_line(gradscope):
     outcome = gradscope("demo", "sigmoid")
-    assert "Did you mean: sigmoid-depth?" in outcome.line
+    assert "Did you mean: sigmoid-depth" in outcome.line
     assert outcome.code == 2
 
 
