@@ -78,13 +78,12 @@ def recurrent(name: str, steps: int) -> keras.Model:
 
 
 def _row(report: Report) -> LayerProfile:
-    return next(layer for layer in report.layers if layer.path == "rnn")
+    return next(layer for layer in report.layers if layer.timesteps is not None)
 
 
 def _time(report: Report) -> Timesteps:
     steps = _row(report).timesteps
-    if steps is None:
-        raise LookupError("The report holds no time steps of the layer 'rnn'.")
+    assert steps is not None
     return steps
 
 

@@ -26,7 +26,7 @@ BIAS = -0.5
     id="relu",
     summary="the sigmoid network with ReLU; then Leaky ReLU and ELU where ReLU units are dead",
     full=Budget(steps=300, seeds=3, size=20),
-    reduced=Budget(steps=100, seeds=3, size=20),
+    reduced=Budget(steps=200, seeds=3, size=20),
 )
 def run(budget: Budget) -> Story:
     x, y = digits()

@@ -25,7 +25,13 @@ ROUNDED = 1e-3
 SHARE = 0.03  # of what is counted on an even sample of 2,048 entries
 SHARES = ("zero_fraction", "saturated_fraction", "gate_saturated_fraction", "finite_fraction")
 # A compiled step does not know these.
-UNKNOWN = ("underflow_fraction", "num_distinct_units", "histogram")
+UNKNOWN = (
+    "underflow_fraction",
+    "num_distinct_units",
+    "num_zero_units",
+    "position_variation",
+    "histogram",
+)
 # Dropout draws anew; without an optimizer there is no update to compare.
 NOT_COMPARED = ("dropout_and_penalty", "uncompiled")
 
