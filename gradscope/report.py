@@ -69,18 +69,24 @@ class Report:
         return {"schema": plain.pop("schema"), **plain, **context(profile, self.thresholds)}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The report as JSON text; also written to `path`, all or nothing, where given."""
+        """The report as JSON text; also written to `path`, all or nothing, where given.
+
+        Of several workers (`TF_CONFIG`) the chief writes.
+        """
         text = json.dumps(self.to_plain(), allow_nan=False, indent=1)
-        if path is not None:
+        if path is not None and is_chief():
             write_atomically(path, text)
         return text
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The report as one self-contained HTML page; also written to `path` where given."""
+        """The report as one self-contained HTML page; also written to `path` where given.
+
+        Of several workers (`TF_CONFIG`) the chief writes.
+        """
         from gradscope.render.html import render_html
 
         page = render_html(self.to_plain())
-        if path is not None:
+        if path is not None and is_chief():
             write_atomically(path, page)
         return page
 
