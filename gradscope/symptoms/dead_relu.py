@@ -80,7 +80,8 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     takers = consumers(profile)
     shares = {layer.id: _dead_share(layer) for layer in profile.layers if takers[layer.id]}
-    dead = [row for row in profile.layers if shares.get(row.id, 0.0) > limits["warning_fraction"]]
+    bound = limits["warning_fraction"]
+    dead = [row for row in profile.layers if row.id in shares and shares[row.id] > bound]
     if not dead:
         return []
     worst = max(dead, key=lambda layer: shares[layer.id])
@@ -94,10 +95,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             layers=tuple(layer.id for layer in dead),
             culprits=_culprits(dead),
             evidence=tuple(
-                Evidence(
-                    "dead_fraction", shares[row.id], limits["warning_fraction"], "fraction", row.id
-                )
-                for row in dead
+                Evidence("dead_fraction", shares[row.id], bound, "fraction", row.id) for row in dead
             ),
             message=_message(worst, dead, profile),
         )
