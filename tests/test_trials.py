@@ -271,9 +271,10 @@ def test_an_interrupt_ends_all_workers(tmp_path):
     os.mkfifo(tmp_path / "pids")
     pipe = os.open(tmp_path / "pids", os.O_RDWR)
     script = textwrap.dedent(f"""
-        import os, time
+        import os, signal, time
         from gradscope.trials import compare
         from tests.training_models import blobs, learner
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
         parent = os.getpid()
         def endless(seed):
             if os.getpid() != parent:
