@@ -27,9 +27,16 @@ _LEAST = 1e-6
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """Every root, logarithm and reciprocal in the model's graph."""
-    found = {row.path: row for row in profile.layers if row.class_ in _GUARDED}
+    kinds = {row.id: row.class_ for row in profile.layers}
+    found = {
+        row.path: row
+        for row in profile.layers
+        if row.class_ in _GUARDED and not any(kinds.get(id) == "Maximum" for id in row.inputs)
+    }
     if not found:
-        return Declined(_ID, "there is no sqrt, log, rsqrt or reciprocal in the model's graph")
+        return Declined(
+            _ID, "there is no unguarded sqrt, log, rsqrt or reciprocal in the model's graph"
+        )
     rows = list(found.values())
     code = "\n".join(
         f"# {row.path}\ny = keras.ops.{row.class_.lower()}(keras.ops.maximum(x, {_LEAST}))"

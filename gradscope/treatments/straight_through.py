@@ -71,8 +71,9 @@ def _cuts(
     waiting = [layer for layer in affected(profile, findings) if layer.weights]
     seen = {layer.id for layer in waiting}
     while waiting:
-        for taker in takers[waiting.pop().id]:
-            place = _cut(taker, takers)
+        row = waiting.pop()
+        for taker in takers[row.id]:
+            place = _cut(row, taker, takers)
             if place is not None:
                 yield place
             elif taker.id not in seen and not taker.weights:
@@ -80,15 +81,27 @@ def _cuts(
             seen.add(taker.id)
 
 
-def _cut(row: LayerProfile, takers: Takers) -> tuple[str, str, str] | None:
+def _cut(giver: LayerProfile, row: LayerProfile, takers: Takers) -> tuple[str, str, str] | None:
     if row.class_ in _STEPS:
-        return row.path, row.path, "step"
+        return None if _is_passed(row, takers) else (row.path, row.path, "step")
     if row.class_ == "StopGradient":
+        if giver.class_ == "Subtract" and "Add" in _kinds(row, takers):
+            return None  # the second half of a step that is passed already
         return row.path, row.path, "stop"
     following = takers[row.id]
     if row.class_ == "Argmax" and len(following) == 1 and following[0].class_ == "OneHot":
         return row.path, following[0].path, "choice"
     return None
+
+
+def _kinds(row: LayerProfile, takers: Takers) -> set[str]:
+    return {taker.class_ for taker in takers[row.id]}
+
+
+def _is_passed(row: LayerProfile, takers: Takers) -> bool:
+    """Whether the gradient passes the step already: x + stop_gradient(step(x) - x)."""
+    differences = [taker for taker in takers[row.id] if taker.class_ == "Subtract"]
+    return any("StopGradient" in _kinds(difference, takers) for difference in differences)
 
 
 @treatment(
