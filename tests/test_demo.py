@@ -60,7 +60,8 @@ def test_vanishing_gradient_is_told_first_and_answered_by_another_activation(ins
 
 def test_html_report_names_symptom_and_culprits(inspected, demo):
     page = (demo / "report.html").read_text(encoding="utf-8")
-    assert "vanishing gradient, caused by hidden_2" in page
+    assert "Vanishing gradient: the gradient shrinks with depth" in page
+    assert "hidden_2 … hidden_20 (19 layers)" in page
 
 
 def run_make(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
