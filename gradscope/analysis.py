@@ -99,18 +99,13 @@ def analyze(
         for c in checks
     )
     prescriptions, declined = prescribe(start, findings)
-    return Report(
-        model=start.model,
-        data=start.data,
-        loss=start.loss,
-        layers=start.layers,
+    return Report.of(
+        start,
         checks=checks,
         findings=findings,
         prescriptions=prescriptions,
         declined=declined,
-        seed=seed,
         steps=steps,
-        versions=start.versions,
         thresholds=limits or None,
         command=command,
     )

@@ -93,13 +93,16 @@ def capture(
     """
 
     def run(scale: float, lowest: float, divisor: float) -> Captured:
+        rows = Rows()
         while True:
-            rows = Rows()
             with patched(patches(sites, rows)):
                 captured = _passes(model, batches, objective, rows, scale)
+            if rows.diverged:
+                rows = Rows(shares=False)
+                continue
             if scale <= lowest or _are_finite(rows, len(captured.gradients)):
                 return captured
-            scale = max(lowest, scale / divisor)
+            scale, rows = max(lowest, scale / divisor), Rows(rows.shares)
 
     captured = run(_loss_scale(model), 1.0, 2.0)
     in_half = any(getattr(site.layer, "compute_dtype", None) == "float16" for site in sites)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,10 @@ from gradscope.errors import TrialError
 from gradscope.evaluation import Outcome, gathered, has_loss
 from gradscope.examples import Examples
 from gradscope.isolation import value_of
+from gradscope.records import Run
 from gradscope.remake import is_functional, is_sequential
+
+_MOST_KEPT = 2**28  # bytes of where runs have come to
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +70,50 @@ def _rate(optimizer: Any) -> Any:
     return held if isinstance(held, keras.Variable) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Stand:
+    """Where a run has come to, so that a longer one goes on from there."""
+
+    loop: Loop
+    run: Run
+    values: tuple[Any, ...]
+
+
 class Loops:
     """Traced loops over one set of data, for one batch size and one set of measures.
 
     Copies of a model that differ in their start or in their learning rate compute the same, so one
-    traced loop serves them all.
+    traced loop serves them all. What runs have come to is kept, as far as `_MOST_KEPT` goes.
     """
 
     def __init__(self) -> None:
         self.generator: Any = None
         self._held: list[Loop] = []
+        self._stands: dict[tuple[str, int], Stand] = {}
+        self._num_bytes = 0
+
+    def stand(self, name: str | None, seed: int, steps: int) -> Stand | None:
+        """Where the run of that name and seed is, if it can be continued to `steps` steps."""
+        found = self._stands.get((name, seed)) if name is not None else None
+        return found if found and (found.run.diverged or found.run.steps <= steps) else None
+
+    def keep(self, name: str | None, loop: Loop, run: Run) -> None:
+        """Remember where a run has come to; what its random operations have is out of reach."""
+        if name is None or loop.has_random_operations:
+            return
+        values = tuple(_copy(variable) for variable in _state(loop, self.generator))
+        size = sum(value.dtype.size * math.prod(value.shape) for value in values)
+        before = self._stands.pop((name, run.seed), None)
+        if before is not None:
+            self._num_bytes -= sum(v.dtype.size * math.prod(v.shape) for v in before.values)
+        if self._num_bytes + size <= _MOST_KEPT:
+            self._stands[name, run.seed] = Stand(loop, run, values)
+            self._num_bytes += size
+
+    def resume(self, stand: Stand) -> None:
+        """Put the loop's variables where the run has left them."""
+        for variable, value in zip(_state(stand.loop, self.generator), stand.values, strict=True):
+            variable.assign(value)
 
     def find(self, model: keras.Model) -> Loop | None:
         """A loop that computes what the model does, where there is one."""
@@ -96,6 +134,13 @@ class Loops:
         """Keep a loop for those that come after."""
         self._held.append(loop)
         return loop
+
+
+def _state(loop: Loop, generator: Any) -> list[Any]:
+    """All variables that a step reads or writes, each once."""
+    held = [*loop.model.variables, *_optimizer_variables(loop.model), generator.state]
+    every = (*held, *(variable for variable, _ in loop.initial))
+    return list({id(_inner(variable)): variable for variable in every}.values())
 
 
 def form(model: keras.Model) -> str | None:

@@ -29,7 +29,7 @@ from gradscope.records import (
     Timesteps,
     WeightProfile,
 )
-from gradscope.rows import Row
+from gradscope.row import Row
 from gradscope.structure import Site, own_variables, sites
 from gradscope.weights import kernel_stats, ratio, rescaled, weight_profiles
 

@@ -12,6 +12,7 @@ from typing import Any
 import keras
 from keras.src.models.functional import Functional, functional_like_constructor
 
+from gradscope.duplicate import duplicate
 from gradscope.splice import (
     call_chain,
     call_layer,
@@ -80,11 +81,29 @@ def remade(old: Any, work: Work) -> Any:
     elif is_functional(old):
         new = _constructed(old, type(old), *_walked(old, work))
     else:
-        new = twin(old)
+        new = _own_code(old, work)
     work.made[id(old)] = new
     if isinstance(old, keras.Layer):
         work.pairs.append((old, new))
     return new
+
+
+def _own_code(layer: Any, work: Work) -> Any:
+    """From the config, or attribute by attribute where that does not tell."""
+    try:
+        return twin(layer)
+    except Refused as refusal:
+        try:
+            return duplicate(layer, work.made, lambda inner: _made_by_graph(inner, work))
+        except Exception as error:
+            reason = f"{refusal.reason}; nor from its attributes: {first_line(error)}"
+            raise Refused(layer.name, reason) from error
+
+
+def _made_by_graph(layer: Any, work: Work) -> Any:
+    """The copy of a layer whose attributes are no use: graphs of calls, and tables."""
+    has_graph = is_sequential(layer) or is_functional(layer)
+    return remade(layer, work) if has_graph or hasattr(layer, "load_assets") else None
 
 
 def is_sequential(layer: Any) -> bool:

@@ -62,6 +62,20 @@ class Report:
     command: str | None = None
     schema: str = SCHEMA
 
+    @classmethod
+    def of(cls, profile: Profile, **made: Any) -> Report:
+        """The report on what a profile describes; `made` of it were findings, checks, ..."""
+        return cls(
+            model=profile.model,
+            data=profile.data,
+            loss=profile.loss,
+            layers=profile.layers,
+            history=profile.history,
+            seed=profile.seed,
+            versions=profile.versions,
+            **made,
+        )
+
     def to_plain(self) -> dict[str, Any]:
         """The report as JSON data (dicts, lists, strings, finite numbers, None), with `context`."""
         plain: dict[str, Any] = to_plain(self)

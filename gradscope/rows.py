@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -11,16 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope import activations, variation
-from gradscope.activations import ActivationDerivative
 from gradscope.features import FeatureSums
 from gradscope.records import TensorStats
+from gradscope.row import Origin, Row
 from gradscope.statistics import Reducer, merged
 from gradscope.structure import Site
 
 _EAGER = type(tf.constant(0))
 
-Origin = tuple[str, int]  # the row a tensor came from, and that row's depth
-_Counts = tuple[int, int, int, int]
+_Key = tuple[str, str]
 
 
 def as_array(tensor: Any) -> np.ndarray:
@@ -31,98 +30,27 @@ def as_array(tensor: Any) -> np.ndarray:
         return np.asarray(tf.convert_to_tensor(tensor).numpy())
 
 
+def _learnt(layer: Any) -> bool:
+    """Whether a layer has weights that are, or were before they were frozen, trained."""
+    parts = layer._flatten_layers() if isinstance(layer, keras.Layer) else ()
+    return any(part._trainable_variables for part in parts)
+
+
 def feature_axis(row: Row) -> int:
     return 1 if getattr(row.site.layer, "data_format", "") == "channels_first" else -1
-
-
-@dataclass(slots=True)
-class Row:
-    """What is known of one call of one layer."""
-
-    site: Site
-    call: int
-    depth: int
-    inputs: tuple[str, ...]
-    activation: str | None
-    derivative: ActivationDerivative | None
-    output_shape: tuple[int | None, ...] | None = None
-    num_low: int = 0
-    num_preactivations: int = 0
-    dead: np.ndarray | None = None
-    num_gate_low: int = 0
-    num_gates: int = 0
-    num_tapped_inputs: int = 0
-    # The gradient that leaves at the input is the one that arrives at the output below.
-    hands_on_gradient: bool = False
-    num_steps: int = 0
-    num_trial_steps: int = 0
-    # sums of squares of the output: around its mean over the batch's samples, and around zero
-    varied_squares: float = 0.0
-    compared_squares: float | None = None
-    # the same around the mean over each sample's positions, of sequences
-    placed_squares: list[float] | None = None
-    # whether trainable weights lie between the model's inputs and this row's output
-    follows_weights: bool = False
-    # of what arrives, for the first rows with trainable weights
-    features: FeatureSums | None = None
-    _counts_before: _Counts = (0, 0, 0, 0)
-    _counts_first: _Counts = (0, 0, 0, 0)
-    # per time step: [squares entering, squares leaving, squares of the first state, its count]
-    steps: list[list[float]] = field(default_factory=list)
-    # the rows whose output statistics are this row's input statistics
-    input_keys: dict[tuple[str, str], None] = field(default_factory=dict)
-    gradient_keys: dict[str, dict[tuple[str, str], None]] = field(default_factory=dict)
-
-    @property
-    def id(self) -> str:
-        return f"{self.site.path}:{self.call}"
-
-    @property
-    def origin(self) -> Origin:
-        return self.id, self.depth
-
-    @property
-    def counts(self) -> _Counts:
-        return self.num_low, self.num_preactivations, self.num_gate_low, self.num_gates
-
-    def begin_call(self) -> None:
-        self.num_steps = self.num_tapped_inputs = 0
-        self._counts_before = self.counts
-
-    def end_call(self, num_timesteps: int | None) -> None:
-        """Take back what was counted at a first step that Keras ran only to learn shapes."""
-        if num_timesteps is not None and self.num_steps == num_timesteps + 1:
-            self.num_trial_steps = 1
-            once = zip(self.counts, self._counts_before, self._counts_first, strict=True)
-            self.num_low, self.num_preactivations, self.num_gate_low, self.num_gates = (
-                now - (first - before) for now, before, first in once
-            )
-
-    def begin_step(self) -> int:
-        if self.num_steps == 1:
-            self._counts_first = self.counts
-        self.num_steps += 1
-        if self.num_steps > len(self.steps):
-            self.steps.append([0.0, 0.0, 0.0, 0.0])
-        return self.num_steps - 1
-
-    def note_state(self, step: int, role: str, gradient: np.ndarray) -> None:
-        flat = gradient.reshape(-1).astype(np.float64)
-        squares = float(flat @ flat)
-        sums = self.steps[step]
-        sums[0 if role == "entering" else 1] += squares
-        if role == "first":
-            sums[2] += squares
-            sums[3] += flat.size
 
 
 class Rows:
     """All rows of one examination; the taps write into it.
 
-    This one takes the numbers of an eager run at once.
+    This one takes the numbers of an eager run at once. A gradient that several taps get as one
+    and the same tensor is added once, under the key of the first (`shares`). Where a later batch
+    gives them different ones, `diverged` says that the numbers are wrong.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, shares: bool = True) -> None:
+        self.shares = shares
+        self.diverged = False
         self.reducer = Reducer()
         self.rows: dict[str, Row] = {}
         self.active: list[Row] = []
@@ -130,8 +58,10 @@ class Rows:
         self._calls: dict[str, int] = {}
         self._outer: list[tuple[Site, list[Origin]]] = []
         self._latest: Origin | None = None
-        self._shared: dict[tuple[str, str], tuple[str, str]] = {}
-        self._last_gradient: tuple[Any, tuple[str, str], Row, str] | None = None
+        self._keys: dict[_Key, _Key] = {}
+        # of this pass: the last gradient under each key, and who noted it
+        self._noted: dict[_Key, tuple[weakref.ref[Any], _Key]] = {}
+        self._last: tuple[_Key, Row, str] | None = None
 
     def sees(self, value: Any) -> bool:
         """Whether `value` is a tensor that can be noted; here, one that holds values."""
@@ -149,7 +79,8 @@ class Rows:
         """Forget where the last forward pass stood; what was noted is kept."""
         self._num_samples = num_samples
         self._calls.clear()
-        self._latest = self._last_gradient = None
+        self._latest = self._last = None
+        self._noted.clear()
 
     def enter(self, site: Site, origins: list[Origin]) -> None:
         self._outer.append((site, origins))
@@ -184,10 +115,15 @@ class Rows:
             activation=activations.activation_name(site.layer, function) if function else None,
             derivative=activations.derivative(function) if function else None,
         )
-        below = any(self.rows[name].follows_weights for name in row.inputs if name in self.rows)
-        own = bool(getattr(site.layer, "trainable_weights", ()))
-        row.follows_weights = below or own
-        if own and not below and not isinstance(site.layer, keras.layers.Embedding):
+        below = [self.rows[name] for name in row.inputs if name in self.rows]
+        after_any = any(r.follows_weights for r in below)
+        after_trainable = any(r.follows_trainable for r in below)
+        holds = _learnt(site.layer)
+        learns = bool(getattr(site.layer, "trainable_weights", ()))
+        row.follows_weights = after_any or holds
+        row.follows_trainable = after_trainable or learns
+        is_first = (holds and not after_any) or (learns and not after_trainable)
+        if is_first and not isinstance(site.layer, keras.layers.Embedding):
             row.features = FeatureSums()
         self.rows[row.id] = row
         return row
@@ -267,22 +203,33 @@ class Rows:
             row.derivative = row.derivative or known
 
     def note_gradient(self, row: Row, role: str, gradient: Any, number: int = 0) -> None:
-        """Add a gradient; the one that a tap just handed on is the same tensor and is shared.
+        """Add a gradient, unless a tap that shares its key has added that very tensor.
 
         Args:
             number: tells several inputs (or outputs) of one call apart.
         """
         own = (row.id, f"{role}/{number}")
-        if self._last_gradient is not None and self._last_gradient[0] is gradient:
-            _, key, giver, given = self._last_gradient
-            self._shared[own] = key
-            if given == "input_gradient" and giver.num_tapped_inputs == 1 and giver is not row:
-                giver.hands_on_gradient = True
-        else:
-            key = self._shared.get(own, own)
+        key = self._keys.get(own)
+        if key is None:
+            key = self._keys[own] = self._key_of_last(gradient, row) or own
+        noted = self._noted.get(key)
+        if noted is None or noted[0]() is not gradient:
+            self.diverged |= noted is not None and noted[1] != own
             self.add(key, gradient)
-        self._last_gradient = (gradient, key, row, role)
+        self._noted[key] = weakref.ref(gradient), own
+        self._last = key, row, role
         row.gradient_keys.setdefault(role, {})[key] = None
+
+    def _key_of_last(self, gradient: Any, row: Row) -> _Key | None:
+        """The key of the tap before, where it just handed on this very tensor."""
+        if not self.shares or self._last is None:
+            return None
+        key, giver, role = self._last
+        if self._noted[key][0]() is not gradient:
+            return None
+        if role == "input_gradient" and giver.num_tapped_inputs == 1 and giver is not row:
+            giver.hands_on_gradient = True
+        return key
 
     def stats(self, row: Row, role: str) -> TensorStats | None:
         """The statistics of all tensors in this role, taken together."""

@@ -72,18 +72,13 @@ def report(
     found = profile(subject, timeline)
     findings, checks = diagnose(found, select, ignore, limits)
     prescriptions, declined = prescribe(found, findings)
-    return Report(
-        model=found.model,
-        data=found.data,
-        loss=found.loss,
-        layers=found.layers,
+    return Report.of(
+        found,
         checks=checks,
         findings=findings,
         prescriptions=prescriptions,
         declined=declined,
-        history=found.history,
         steps=found.steps,
-        versions=found.versions,
         thresholds=dict(limits) if limits else None,
     )
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import math
+import sys
 from collections.abc import Hashable, Iterable
 
 import numpy as np
@@ -144,14 +145,15 @@ def merge(first: TensorStats, second: TensorStats) -> TensorStats:
     shares = [(n / num_finite, s) for n, s in pairs] if num_finite else []
     mean = sum(share * s.mean for share, s in shares)
     std = math.hypot(*(math.sqrt(h) * math.hypot(s.std, s.mean - mean) for h, s in shares))
-    l2_norm = math.hypot(first.l2_norm, second.l2_norm)
+    rms = math.hypot(*(math.sqrt(share) * s.rms for share, s in shares))
+    l2_norm = min(math.hypot(first.l2_norm, second.l2_norm), sys.float_info.max)
     zeros = sum(round(s.count * s.zero_fraction) for s in (first, second))
     return TensorStats(
         count=count,
         finite_fraction=num_finite / count,
         mean=mean,
         std=std,
-        rms=l2_norm / math.sqrt(num_finite) if num_finite else 0.0,
+        rms=rms,
         l2_norm=l2_norm,
         abs_max=max(first.abs_max, second.abs_max),
         zero_fraction=zeros / count,

@@ -19,7 +19,8 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from tensorflow.python.eager import record
 
 from gradscope import activations
-from gradscope.rows import Row, Rows, as_array
+from gradscope.row import Row
+from gradscope.rows import Rows, as_array
 from gradscope.structure import Site
 
 # Attributes that Keras hangs on tensors: a copy without them loses its mask, and a loss that

@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from gradscope import activations, reductions
 from gradscope.activations import ActivationDerivative
-from gradscope.rows import Row, Rows, feature_axis
+from gradscope.row import Row
+from gradscope.rows import Rows, feature_axis
 
 Key = tuple[str, Any]
 _NUM_FEATURES = 256  # as in variation.squares

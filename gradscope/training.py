@@ -57,6 +57,7 @@ def runs(
     num_checkpoints: int = NUM_CHECKPOINTS,
     measures: tuple[Measure, ...] | None = None,
     loops: Loops | None = None,
+    name: str | None = None,
     progress: Progress | None = None,
 ) -> tuple[Run, ...]:
     """Train a model from each seed, one after the other.
@@ -76,6 +77,8 @@ def runs(
         measures: what each output is judged by on held-out samples; that of its loss by default,
             none where empty.
         loops: traced before, of this data, batch size and measures; new ones are added.
+        name: of the model. A longer run of that name and seed goes on where a shorter one has
+            ended, if `loops` knows of it.
         progress: called with the number of steps done since its last call.
 
     Raises:
@@ -88,18 +91,42 @@ def runs(
     with deep_recursion():
         for seed in seeds:
             with seeded(seed, shared.generator) as shared.generator:
-                model = _built(made(make, seed), examples)
-                start = Start.of(model)
-                if loop is None or loop.has_random_operations or not alike(model, loop.model):
-                    evaluate = partial(evaluator, held_out=data.held_out, kinds=measures)
-                    loop = shared.find(model) or shared.add(
-                        traced(model, shared.generator, examples, batch_size, evaluate)
-                    )
-                shared.generator.state.assign([seed, 0])
-                restart(loop, start)
                 rows = order(data.training.num_samples, steps, batch_size, seed)
-                finished.append(_run(loop, examples, rows, seed, num_checkpoints, progress))
+                stand = shared.stand(name, seed, steps)
+                if stand is not None:
+                    loop, before = stand.loop, stand.run
+                    shared.resume(stand)
+                else:
+                    loop = _started(make, data, seed, batch_size, measures, shared, loop, examples)
+                    start = (Checkpoint(0, *attempt(loop.evaluate)),)
+                    before = Run(seed, 0, (), start, diverged=False, seconds=0.0)
+                done = _continued(before, loop, examples, rows, num_checkpoints, progress)
+                shared.keep(name, loop, done)
+                finished.append(done)
     return tuple(finished)
+
+
+def _started(
+    make: Make,
+    data: Split,
+    seed: int,
+    batch_size: int,
+    measures: tuple[Measure, ...] | None,
+    shared: Loops,
+    loop: Loop | None,
+    examples: Examples,
+) -> Loop:
+    """A loop at the start of this seed's model: the last one where that computes the same."""
+    model = _built(made(make, seed), examples)
+    start = Start.of(model)
+    if loop is None or loop.has_random_operations or not alike(model, loop.model):
+        evaluate = partial(evaluator, held_out=data.held_out, kinds=measures)
+        loop = shared.find(model) or shared.add(
+            traced(model, shared.generator, examples, batch_size, evaluate)
+        )
+    shared.generator.state.assign([seed, 0])
+    restart(loop, start)
+    return loop
 
 
 def made(make: Make, seed: int) -> keras.Model:
@@ -119,34 +146,38 @@ def _built(model: keras.Model, examples: Examples) -> keras.Model:
     return model
 
 
-def _run(
+def _continued(
+    before: Run,
     loop: Loop,
     examples: Examples,
     rows: np.ndarray,
-    seed: int,
     num_checkpoints: int,
     progress: Progress | None,
 ) -> Run:
+    """The run, from where it has come to, to the last of `rows`; one that diverged has ended."""
     began = time.perf_counter()
     steps = len(rows)
-    stops = np.unique(np.linspace(0, steps, num_checkpoints + 1).round().astype(int))
-    checkpoints = [Checkpoint(0, *attempt(loop.evaluate))]
-    losses: list[float] = []
+    looks = np.unique(np.linspace(0, steps, num_checkpoints + 1).round().astype(int))
+    stops = [before.steps, *(look for look in looks if look > before.steps)]
+    checkpoints, losses = list(before.checkpoints), list(before.losses)
+    if before.diverged:
+        stops = []
     for first, last in itertools.pairwise(stops):
         taken, found = attempt(lambda: loop.advance(examples, tf.constant(rows[first:last])))  # noqa: B023
-        losses += found.numpy()[: int(taken)].tolist()
+        losses += [finite(loss) for loss in found.numpy()[: int(taken)].tolist()]
         checkpoints.append(Checkpoint(len(losses), *attempt(loop.evaluate)))
+        has_ended = losses[-1] is None
         if progress is not None:
-            progress(int(last - first if np.isfinite(losses[-1]) else steps - first))
-        if not np.isfinite(losses[-1]):
+            progress(int(steps - first if has_ended else last - first))
+        if has_ended:
             break
     final = checkpoints[-1]
     lost = checkpoints[0].loss is not None and final.loss is None
     return Run(
-        seed=seed,
+        seed=before.seed,
         steps=len(losses),
-        losses=tuple(finite(loss) for loss in losses),
+        losses=tuple(losses),
         checkpoints=tuple(checkpoints),
-        diverged=bool(losses and not np.isfinite(losses[-1])) or lost,
-        seconds=time.perf_counter() - began,
+        diverged=bool(losses and losses[-1] is None) or lost,
+        seconds=before.seconds + time.perf_counter() - began,
     )

@@ -105,7 +105,9 @@ def trained(
     if jobs > 1:
         return _in_workers(makes, tuple(seeds), plan, jobs, told)
     return {
-        name: _train(make, plan, seeds, loops=loops, progress=told.on(name))
+        name: _train(
+            make, plan, seeds, loops=loops, name=name if loops else None, progress=told.on(name)
+        )
         for name, make in makes.items()
     }
 

@@ -125,6 +125,22 @@ def test_in_a_model_of_ones_own(seeded):
     assert measured(model, normal(32, 8), normal(32, 1)) == ["first"]
 
 
+def test_before_and_behind_frozen_layers(seeded):
+    frozen = layers.Dense(4, "tanh", name="frozen", trainable=False)
+    model = sequential(frozen, layers.Dense(1, name="last"))
+
+    assert measured(model, normal(32, 8), normal(32, 1)) == ["frozen", "last"]
+
+
+def test_frozen_layers_know_what_scales_they_were_trained_on(seeded):
+    frozen = layers.Dense(4, "tanh", name="frozen", trainable=False)
+    model = sequential(frozen, layers.Dense(1, name="last"))
+    report = gradscope.analyze(model, 500.0 * normal(64, 8), normal(64, 1))
+
+    assert not [f for f in report.findings if f.symptom == "unscaled-inputs"]
+    assert "input-normalization" in {p.treatment for p in report.prescriptions}
+
+
 def test_after_what_preprocessing_does(seeded):
     x = 100.0 + 5.0 * normal(256, 8)
     adapted = layers.Normalization()

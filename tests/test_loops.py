@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import pytest
 from keras import layers
 
+from gradscope import loops as loops_module
 from gradscope import training
 from gradscope.graph import copied
 from gradscope.loops import Loops, form
@@ -70,3 +73,61 @@ def test_a_call_of_its_own_has_no_form():
 
     assert form(OwnStep()) is None
     assert form(model) == form(copied(model)) is not None
+
+
+def with_states(seed):
+    return classifier(
+        seed,
+        layers.Dense(16, "relu"),
+        layers.BatchNormalization(),
+        layers.Dropout(0.3),
+        optimizer=keras.optimizers.Adam(0.02, use_ema=True),
+    )
+
+
+def without_time(some):
+    return [dataclasses.replace(run, seconds=0.0) for run in some]
+
+
+def test_a_run_that_is_continued_is_the_run_in_one_go():
+    loops = Loops()
+    more = {"seeds": (0, 1), "batch_size": 16, "loops": loops}
+    runs(with_states, blobs(), steps=6, num_checkpoints=1, name="a", **more)
+    runs(scaled(1.0), blobs(), steps=6, num_checkpoints=1, name="other", **more)
+    runs(with_states, blobs(), steps=12, num_checkpoints=2, name="a", **more)
+    continued = runs(with_states, blobs(), steps=24, num_checkpoints=4, name="a", **more)
+
+    whole = runs(with_states, blobs(), steps=24, num_checkpoints=4, seeds=(0, 1), batch_size=16)
+    assert without_time(continued) == without_time(whole)
+
+
+def test_a_run_goes_on_without_making_its_model_again():
+    made = []
+    loops = Loops()
+
+    def make(seed):
+        made.append(seed)
+        return scaled(1.0)(seed)
+
+    for steps in (6, 12):
+        runs(make, blobs(), seeds=(0, 1), steps=steps, batch_size=16, loops=loops, name="a")
+
+    assert made == [0, 1]
+
+
+def test_a_shorter_run_than_the_one_that_is_known_is_made_anew():
+    loops = Loops()
+    longer = runs(scaled(1.0), blobs(), **PLAN, loops=loops, name="a")
+    shorter = runs(
+        scaled(1.0), blobs(), seeds=(0, 1), steps=3, batch_size=16, loops=loops, name="a"
+    )
+
+    assert [r.losses for r in shorter] == [r.losses[:3] for r in longer]
+
+
+def test_what_takes_too_much_memory_is_not_kept(monkeypatch):
+    monkeypatch.setattr(loops_module, "_MOST_KEPT", 10)
+    loops = Loops()
+    runs(scaled(1.0), blobs(), **PLAN, loops=loops, name="a")
+
+    assert loops.stand("a", 0, 100) is None

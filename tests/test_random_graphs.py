@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import example, given, settings
 
 import gradscope
 from gradscope import taps
@@ -38,6 +38,22 @@ EVERYTHING = (
     2,
     2,
 )
+# The Multiply hands its gradient on to a Maximum: at once in the first batch, later in the second.
+IN_ANOTHER_ORDER = (
+    [
+        Node("norm", "gelu", (2, 5)),
+        Node("Add", "gelu", (2, 3)),
+        Node("Maximum", "softplus", (1, 5)),
+        Node("Multiply", "linear", (2, 4)),
+        Node("Maximum", "gelu", (5, 4)),
+        Node("Concatenate", "gelu", (5, 4)),
+        Node("Maximum", "gelu", (1, 3)),
+        Node("state", "relu", (4, 3)),
+        Node("layer norm", "gelu", (3, 2)),
+    ],
+    1,
+    2,
+)
 
 
 def analyse(case) -> gradscope.Report:
@@ -51,11 +67,9 @@ def fresh(plan):
     return built(plan)
 
 
-# Open: in one of the graphs dL/d(output) of the row below a Maximum is 2.5 % above the reference,
-# while every gradient further down agrees. Not shrunk, which takes minutes.
-@pytest.mark.xfail(reason="dL/d(output) below a Maximum differs in one graph", strict=False)
-@settings(max_examples=15, phases=[Phase.generate])
+@settings(max_examples=15)
 @given(plans)
+@example(IN_ANOTHER_ORDER)
 def test_gradients_are_those_of_the_reference(plan):
     case = fresh(plan)
     found = measured(case)

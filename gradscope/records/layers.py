@@ -33,8 +33,9 @@ class LayerProfile:
             where every sample gives the same output; None where samples are not on axis 0.
         position_variation: of a sequence's (samples, positions, features), the same over the
             positions of each sample: 0 where all positions hold the same; None for other outputs.
-        features: scales of what arrives at the first layers with trainable weights; None for all
-            other layers, and where what arrives are integers or looked up in a table.
+        features: scales of what arrives at the first layers with trainable weights, and at the
+            first with frozen ones; None for all other layers, and where what arrives are integers
+            or looked up in a table.
         underflow_fraction: share of the entries of the gradient at the output that float16 rounds
             to zero at the loss scale in force, of those that a far larger scale shows not to be
             zero; None where the layer does not compute in float16.
