@@ -53,7 +53,8 @@ def searched(
 ) -> Found:
     """Rounds of short runs, each followed by whole runs of its best, until one is proven.
 
-    Where none of a round is, the two best of it are tried together in the next one.
+    Where none of a round is, the two best of it are tried together in the next one; where the one
+    that is leaves much to be gained, at once.
     """
     result = Found()
     source = iter(batches)
@@ -67,6 +68,8 @@ def searched(
         finalists = _finalists(ward, candidates, result)
         for candidate in finalists:
             if _proven(ward, candidate, report, result):
+                others = [other for other in finalists if other is not candidate]
+                _joined(ward, model, others, report, result)
                 _reduce(ward, model, report, result)
                 return _told_untried(result, known, report)
         untouched = [c for c in candidates if ward.untouched(c)]
@@ -176,6 +179,37 @@ def _trial(ward: Ward, candidate: Candidate, report: Report, steps: int) -> Tria
         return None
     trial = judged(ward.patient(steps), after, ward.planned(steps), candidate.ids)
     return with_examinations(trial, report, candidate.report)
+
+
+def _joined(
+    ward: Ward,
+    model: keras.Model,
+    others: Sequence[Candidate],
+    report: Report,
+    result: Found,
+) -> None:
+    """Where the winner leaves much of what the patient lacks, try it with the other finalist."""
+    winner, trial = result.winner, result.trial
+    assert winner is not None
+    assert trial is not None
+    steps, seeds = trial.steps, ward.seeds[:1]
+    for other in others:
+        told = [_told(ward, ward.standings([c], steps, seeds)[c.name]) for c in (other, winner)]
+        result.reject(other, f"after {steps} steps {told[0]}, {winner.name} {told[1]}")
+    before, _ = verdicts.standing(ward.patient(steps), ward.measure)
+    if ward.measure is None or trial.difference >= _ENOUGH * (1 - before):
+        return
+    for candidate in _composed(ward, model, [winner, *others]):
+        first = ward.standings([candidate, winner], steps, seeds)
+        least = ward.margin(first[winner.name][0])
+        if candidate.name not in first or first[candidate.name][0] < first[winner.name][0] + least:
+            continue
+        both = _trial(ward, candidate, report, steps)
+        if both is None or both.verdict != "improved":
+            continue
+        if both.difference > trial.difference + least:
+            result.trials = (*result.trials, both)
+            result.winner, result.trial = candidate, both
 
 
 def _reduce(ward: Ward, model: keras.Model, report: Report, result: Found) -> None:

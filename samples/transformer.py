@@ -1,4 +1,4 @@
-"""Normalisation behind each sum against normalisation in front of each branch, block by block.
+"""Normalisation behind each sum against normalisation in front of each branch, and warm-up.
 
 python -m gradscope.samples.transformer
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._measures import rows, symptoms
+from gradscope.samples._measures import proof, rows, symptoms
 from gradscope.samples.digits import digits
 
 if TYPE_CHECKING:
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 Place = Literal["post", "pre"]
 WIDTH = 32
 RATE = 3e-3
+WARM_UP = 100  # steps in which the learning rate rises from zero
 XIONG = "Xiong et al. 2020, arXiv:2002.04745"
 
 
 @sample(
     id="transformer",
-    summary="post-norm against pre-norm: the gradient by block, and why warm-up helps post-norm",
-    full=Budget(steps=0, seeds=1, size=6),
-    reduced=Budget(steps=0, seeds=1, size=6),
+    summary="post-norm without warm-up against pre-norm: the gradient by block, and who trains",
+    full=Budget(steps=200, seeds=3, size=12),
+    reduced=Budget(steps=120, seeds=2, size=12),
 )
 def run(budget: Budget) -> Story:
     x, y = rows_of_digits()
@@ -47,6 +48,13 @@ def run(budget: Budget) -> Story:
         y_label="L2 norm of dL/d kernel",
         scale="linear",
     )
+    trials = {
+        name: gradscope.trial(post, other, x, y, steps=budget.steps, seeds=budget.seeds)
+        for name, other in {
+            "pre-norm": pre,
+            "post-norm with warm-up": transformer(budget.size, "post", WARM_UP),
+        }.items()
+    }
     return Story(
         sections=(
             _two_places(budget.size),
@@ -54,8 +62,9 @@ def run(budget: Budget) -> Story:
                 "What the report says",
                 "At the start gradscope finds nothing at the level of a warning in either "
                 f"({_found(reports)}): no gradient vanishes or explodes. What differs is how long "
-                "the gradients are for the same loss, and that with post-norm they grow towards "
-                "the output. A step that is right for the first blocks is too long for the last; "
+                "the gradients are for the same loss: with post-norm about the same from the first "
+                "block to the last, where they are several times those of pre-norm. The first "
+                "steps, which Adam makes as long as later ones, are too long for the last blocks; "
                 "this is what warm-up is for.",
                 figures=(flow,),
                 claims=_claims(budget.size, norms["post-norm"], norms["pre-norm"]),
@@ -67,6 +76,7 @@ def run(budget: Budget) -> Story:
                 "falls towards the output, and the last blocks take the shorter steps.",
                 report="pre-norm",
             ),
+            proof(trials, "post-norm", at_least=0.3, title="Who trains"),
         ),
         reports=reports,
     )
@@ -80,8 +90,12 @@ def rows_of_digits() -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([tokens, places], -1), classes
 
 
-def transformer(blocks: int, place: Place) -> keras.Model:
-    """An encoder of `blocks` blocks; its feed-forward kernels are in_n and out_n."""
+def transformer(blocks: int, place: Place, warm_up: int = 0) -> keras.Model:
+    """An encoder of `blocks` blocks; its feed-forward kernels are in_n and out_n.
+
+    Args:
+        warm_up: steps in which the learning rate rises from zero to RATE, where it stays.
+    """
     import keras
     from keras import layers
 
@@ -109,7 +123,8 @@ def transformer(blocks: int, place: Place) -> keras.Model:
         h = layers.LayerNormalization()(h)
     h = layers.GlobalAveragePooling1D()(h)
     model = keras.Model(tokens, layers.Dense(10, "softmax", name="output")(h))
-    model.compile(keras.optimizers.Adam(RATE), "sparse_categorical_crossentropy")
+    rate = keras.optimizers.schedules.PolynomialDecay(0.0, warm_up, RATE) if warm_up else RATE
+    model.compile(keras.optimizers.Adam(rate), "sparse_categorical_crossentropy")
     return model
 
 
@@ -148,7 +163,7 @@ def _claims(blocks: int, post: list[float], pre: list[float]) -> tuple[Claim, ..
         Claim(
             "post-norm: gradient of the last over that of the first block",
             post[-1] / post[0],
-            at_least=1.0,
+            at_least=0.7,
         ),
         Claim(
             "pre-norm: gradient of the last over that of the first block",

@@ -10,8 +10,8 @@ pytest.importorskip("matplotlib", reason="needs the extra `samples`")
 
 from gradscope.samples import registry
 
-# The longest by far: a recurrent network over time, and a thousand layers.
-SLOW = ("gates", "residual")
+# The longest by far: a recurrent network over time, many layers, and attention trained three ways.
+SLOW = ("gates", "residual", "transformer")
 
 
 @pytest.mark.parametrize(
