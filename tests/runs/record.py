@@ -8,7 +8,6 @@ Without names: every case that is not recorded. One file a case in `recorded`; t
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import math
 import os
@@ -27,7 +26,6 @@ import tensorflow as tf
 
 from gradscope import probe, profiling
 from gradscope.baselines import constant_loss
-from gradscope.lossterms import loss_terms
 from gradscope.objectives import objective
 from gradscope.records import Profile
 from tests import runs
@@ -67,9 +65,7 @@ def look(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Profile:
     """The layers as the next step will find them, on its own batch."""
     found, card = probe.batches(model, x, y, batch_size=len(x), num_batches=1, seed=0)
     target = objective(model, None, found[0])
-    profile = profiling.profile(model, found, card, target)
-    terms = loss_terms(model, found[0], target, ())
-    return dataclasses.replace(profile, loss=dataclasses.replace(profile.loss, terms=terms))
+    return profiling.profile(model, found, card, target)
 
 
 def record(case: Case, seed: int, model: keras.Model, step: Any) -> dict[str, Any]:
