@@ -29,7 +29,7 @@ help:
 	@echo 'make docs     build the documentation into site/'
 	@echo 'make package  build wheel and sdist into dist/, install the wheel anew and run the demo'
 	@echo 'make picture  take the picture of the demo report again'
-	@echo 'make gallery  run every sample (ten minutes) and write docs/gallery.md from it'
+	@echo 'make gallery  run every sample (twenty minutes) and write docs/gallery.md from it'
 	@echo 'make clean    remove .venv, demo and caches'
 
 # Exit code 1 means that the network was found sick, which it is; any other is a failure.
