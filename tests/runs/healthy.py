@@ -98,9 +98,6 @@ CASES = (
          metric="accuracy"),
     Case("cnn-adam", (), lambda: convolutional(optimizers.adam(3e-3)), data.digits_images, 300,
          metric="accuracy"),
-    Case("cnn-fast-with-normalisation", (), lambda: convolutional(
-        optimizers.sgd(0.5, momentum=0.9), norm=True), data.digits_images, 300,
-        metric="accuracy"),
     Case("warmup-cosine", (), lambda: classifier(optimizers.adam(3e-3)), data.digits, 400,
          metric="accuracy", rate=cosine(3e-3, 400, warmup=80)),
     Case("long-warmup", (), lambda: classifier(optimizers.sgd(0.2)), data.digits, 400,
@@ -122,8 +119,6 @@ CASES = (
     Case("batches-of-2-regression", (), lambda: regressor(optimizers.sgd(0.005)), data.friedman,
          800, batch_size=2),
     Case("regression", (), lambda: regressor(optimizers.adam(3e-3)), data.friedman, 400),
-    Case("regression-weak-signal", (), lambda: regressor(optimizers.adam(1e-3), depth=1),
-         tables.weak_signal, 400, threshold=0.01),
     Case("regression-diabetes", (), lambda: regressor(optimizers.sgd(0.02), depth=1),
          data.diabetes, 300, threshold=0.2),
     Case("regression-heavy-tails", (), lambda: regressor(optimizers.adam(3e-3)),
