@@ -93,7 +93,8 @@ def capture(
     """
 
     def run(scale: float, lowest: float, divisor: float) -> Captured:
-        rows = Rows()
+        # A step of its own may go back over one forward pass several times: nothing is shared.
+        rows = Rows(shares=not objective.own_step)
         while True:
             with patched(patches(sites, rows)):
                 captured = _passes(model, batches, objective, rows, scale)
