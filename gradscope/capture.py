@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -81,34 +81,41 @@ class Objective:
 
 
 def capture(
-    model: keras.Model, sites: tuple[Site, ...], batches: Sequence[Batch], objective: Objective
+    model: keras.Model,
+    sites: tuple[Site, ...],
+    batches: Sequence[Batch],
+    objective: Objective,
+    restart: Callable[[], None],
 ) -> Captured:
     """Run every batch forward and backward in training mode and note all layers.
 
-    The caller holds the model in `isolation.isolated`. In mixed precision the loss is scaled as
-    the model's LossScaleOptimizer would, halved until gradients are finite.
+    The caller holds the model in `isolation.isolated`, which gives `restart`: batches that are run
+    again see the states and the random numbers that they saw before. In mixed precision the loss is
+    scaled as the model's LossScaleOptimizer would, halved until gradients are finite.
 
     Raises:
         CannotExamineError: the model or its loss refuses the data.
     """
 
     def run(scale: float, lowest: float, divisor: float) -> Captured:
-        # A step of its own may go back over one forward pass several times: nothing is shared.
-        rows = Rows(shares=not objective.own_step)
+        shares = True
         while True:
+            rows = Rows(shares)
             with patched(patches(sites, rows)):
                 captured = _passes(model, batches, objective, rows, scale)
             if rows.diverged:
-                rows = Rows(shares=False)
-                continue
-            if scale <= lowest or _are_finite(rows, len(captured.gradients)):
+                shares = False
+            elif scale <= lowest or _are_finite(rows, len(captured.gradients)):
                 return captured
-            scale, rows = max(lowest, scale / divisor), Rows(rows.shares)
+            else:
+                scale = max(lowest, scale / divisor)
+            restart()
 
     captured = run(_loss_scale(model), 1.0, 2.0)
     in_half = any(getattr(site.layer, "compute_dtype", None) == "float16" for site in sites)
     if objective.own_step or not in_half:  # a step of its own need not heed the loss scale
         return captured
+    restart()
     largest = _amplified_scale(captured)
     amplified = run(largest, captured.loss_scale, 16.0).rows
     return dataclasses.replace(captured, amplified=amplified)

@@ -6,6 +6,7 @@ import random
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,7 +22,7 @@ _MUTATED_IN_PLACE = ("_losses", "_loss_ids")
 
 
 @contextmanager
-def isolated(model: keras.Model) -> Iterator[None]:
+def isolated(model: keras.Model) -> Iterator[Callable[[], None]]:
     """Restore weights, states, attributes and random generators, also after an exception.
 
     Covers all variables of the model (BatchNormalization statistics, seed and RNN states, metrics),
@@ -32,16 +33,27 @@ def isolated(model: keras.Model) -> Iterator[None]:
     As that includes what the whole process shares, one thread is inside at a time; others wait.
     Not covered: TensorFlow's old stateful operations (`tf.random.normal`), whose generators live in
     cached kernels that can neither be read nor set.
+
+    Yields:
+        What restores all of it at once, to run the model again from the same state.
     """
     layers = model._flatten_layers()
     with ExitStack() as stack:
         stack.enter_context(_ALONE)
-        stack.callback(_restore_variables, [(v, value_of(v)) for v in _variables(model, layers)])
-        for layer in layers:
-            stack.callback(_restore_attributes, layer, dict(vars(layer)), _lists(layer))
-        for restore in restorers():
+        saved = [(v, value_of(v)) for v in _variables(model, layers)]
+        restores: list[Callable[[], None]] = [
+            partial(_restore_variables, saved),
+            *(partial(_restore_attributes, v, dict(vars(v)), _lists(v)) for v in layers),
+            *restorers(),
+        ]
+        for restore in restores:
             stack.callback(restore)
-        yield
+
+        def restart() -> None:
+            for restore in reversed(restores):
+                restore()
+
+        yield restart
 
 
 @contextmanager

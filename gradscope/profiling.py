@@ -58,9 +58,9 @@ def profile(
         )
     places = sites(model)
     _check_float8(places)
-    with isolated(model):
+    with isolated(model) as restart:
         values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
-        captured = capture(model, places, batches, objective)
+        captured = capture(model, places, batches, objective, restart)
         weights = weight_profiles(model, captured, values)
     terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
     return Profile(
