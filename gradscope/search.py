@@ -200,16 +200,7 @@ def _joined(
     if ward.measure is None or trial.difference >= _ENOUGH * (1 - before):
         return
     for candidate in _composed(ward, model, [winner, *others]):
-        first = ward.standings([candidate, winner], steps, seeds)
-        least = ward.margin(first[winner.name][0])
-        if candidate.name not in first or first[candidate.name][0] < first[winner.name][0] + least:
-            continue
-        both = _trial(ward, candidate, report, steps)
-        if both is None or both.verdict != "improved":
-            continue
-        if both.difference > trial.difference + least:
-            result.trials = (*result.trials, both)
-            result.winner, result.trial = candidate, both
+        _takes_over(ward, candidate, report, result, margins=1)
 
 
 def _reduce(ward: Ward, model: keras.Model, report: Report, result: Found) -> None:
@@ -235,29 +226,41 @@ def _as_good(
     result: Found,
 ) -> bool:
     """Whether fewer treatments do as well; then they are the winner."""
-    winner, data = result.winner, ward.plan.data.training
-    assert winner is not None
-    assert result.trial is not None
+    data = ward.plan.data.training
     candidate = examined(model, fewer, data.x, data.y)
     if isinstance(candidate, Declined):
         result.rejected.append(candidate)
         return False
-    steps = result.trial.steps
-    first = ward.standings([candidate, winner], steps, ward.seeds[:1])
+    return _takes_over(ward, candidate, report, result, margins=-1)
+
+
+def _takes_over(
+    ward: Ward, candidate: Candidate, report: Report, result: Found, margins: int
+) -> bool:
+    """Whether a candidate is proven better than the winner; then it is the winner.
+
+    Args:
+        margins: by how many margins of chance it has to be better; -1: it may be worse by one.
+    """
+    winner, proof = result.winner, result.trial
+    assert winner is not None
+    assert proof is not None
+    first = ward.standings([candidate, winner], proof.steps, ward.seeds[:1])
     if candidate.name not in first:
         result.reject(candidate, f"it cannot be trained: {ward.refused[candidate.name]}")
         return False
-    least = ward.margin(first[winner.name][0])
-    if first[candidate.name][0] < first[winner.name][0] - least:
+    least = margins * ward.margin(first[winner.name][0])
+    if first[candidate.name][0] < first[winner.name][0] + least:
         told = [_told(ward, first[c.name]) for c in (candidate, winner)]
-        result.reject(candidate, f"{told[0]} after {steps} steps, {winner.name} {told[1]}")
+        result.reject(candidate, f"{told[0]} after {proof.steps} steps, {winner.name} {told[1]}")
         return False
-    trial = _trial(ward, candidate, report, steps)
+    trial = _trial(ward, candidate, report, proof.steps)
     if trial is None:
         return False
     result.trials = (*result.trials, trial)
-    if trial.verdict != "improved" or trial.difference < result.trial.difference - least:
-        result.reject(candidate, f"{trial.verdict}: {trial.reason} {winner.name} does better.")
+    if trial.verdict != "improved" or trial.difference < proof.difference + least:
+        does = "does better" if margins < 0 else "does as well"
+        result.reject(candidate, f"{trial.verdict}: {trial.reason} {winner.name} {does}.")
         return False
     result.winner, result.trial = candidate, trial
     return True
