@@ -78,6 +78,10 @@ class Stand:
     run: Run
     values: tuple[Any, ...]
 
+    @property
+    def num_bytes(self) -> int:
+        return sum(value.dtype.size * math.prod(value.shape) for value in self.values)
+
 
 class Loops:
     """Traced loops over one set of data, for one batch size and one set of measures.
@@ -90,7 +94,6 @@ class Loops:
         self.generator: Any = None
         self._held: list[Loop] = []
         self._stands: dict[tuple[str, int], Stand] = {}
-        self._num_bytes = 0
 
     def stand(self, name: str | None, seed: int, steps: int) -> Stand | None:
         """Where the run of that name and seed is, if it can be continued to `steps` steps."""
@@ -102,13 +105,10 @@ class Loops:
         if name is None or loop.has_random_operations:
             return
         values = tuple(_copy(variable) for variable in _state(loop, self.generator))
-        size = sum(value.dtype.size * math.prod(value.shape) for value in values)
-        before = self._stands.pop((name, run.seed), None)
-        if before is not None:
-            self._num_bytes -= sum(v.dtype.size * math.prod(v.shape) for v in before.values)
-        if self._num_bytes + size <= _MOST_KEPT:
-            self._stands[name, run.seed] = Stand(loop, run, values)
-            self._num_bytes += size
+        stand = Stand(loop, run, values)
+        self._stands.pop((name, run.seed), None)
+        if sum(s.num_bytes for s in (*self._stands.values(), stand)) <= _MOST_KEPT:
+            self._stands[name, run.seed] = stand
 
     def resume(self, stand: Stand) -> None:
         """Put the loop's variables where the run has left them."""

@@ -88,6 +88,11 @@ def runs(
     loop: Loop | None = None
     finished = []
     examples = data.training.tensors()
+    evaluator_of = partial(evaluator, held_out=data.held_out, kinds=measures)
+
+    def trace(model: keras.Model) -> Loop:
+        return traced(model, shared.generator, examples, batch_size, evaluator_of)
+
     with deep_recursion():
         for seed in seeds:
             with seeded(seed, shared.generator) as shared.generator:
@@ -97,7 +102,7 @@ def runs(
                     loop, before = stand.loop, stand.run
                     shared.resume(stand)
                 else:
-                    loop = _started(make, data, seed, batch_size, measures, shared, loop, examples)
+                    loop = _started(_built(made(make, seed), examples), seed, loop, shared, trace)
                     start = (Checkpoint(0, *attempt(loop.evaluate)),)
                     before = Run(seed, 0, (), start, diverged=False, seconds=0.0)
                 done = _continued(before, loop, examples, rows, num_checkpoints, progress)
@@ -107,23 +112,16 @@ def runs(
 
 
 def _started(
-    make: Make,
-    data: Split,
+    model: keras.Model,
     seed: int,
-    batch_size: int,
-    measures: tuple[Measure, ...] | None,
+    last: Loop | None,
     shared: Loops,
-    loop: Loop | None,
-    examples: Examples,
+    trace: Callable[[keras.Model], Loop],
 ) -> Loop:
     """A loop at the start of this seed's model: the last one where that computes the same."""
-    model = _built(made(make, seed), examples)
-    start = Start.of(model)
+    start, loop = Start.of(model), last
     if loop is None or loop.has_random_operations or not alike(model, loop.model):
-        evaluate = partial(evaluator, held_out=data.held_out, kinds=measures)
-        loop = shared.find(model) or shared.add(
-            traced(model, shared.generator, examples, batch_size, evaluate)
-        )
+        loop = shared.find(model) or shared.add(trace(model))
     shared.generator.state.assign([seed, 0])
     restart(loop, start)
     return loop

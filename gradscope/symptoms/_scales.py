@@ -22,9 +22,9 @@ def excesses(
     layer: LayerProfile, profile: Profile, limits: dict[str, float]
 ) -> Iterator[tuple[bool, Evidence, str]]:
     """(whether it keeps the model from training, the number that decided, what it means)."""
-    scales = layer.features
     if not layer.trainable:  # frozen weights know what scales they were trained on
         return
+    scales = layer.features
     if scales is None or "Normalization" in layer.class_ or not scales.rms:
         return
     if not _normalized(layer, consumers(profile)):
