@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 MIN_FEATURES = 4
 # Keras's default of 0.99 needs hundreds of steps until evaluation follows training.
 BATCH_MOMENTUM = 0.9
+_MOST_TOLD = 24  # places that a snippet names: nobody pastes a thousand
 _USUAL_SCALES = (1 / 3, 3.0)
 _GATES_FRACTION = 0.6
 
@@ -96,16 +97,9 @@ def _needs_scaling(layer: LayerProfile) -> bool:
 
 def _snippet(normalization: str, layers: Sequence[LayerProfile]) -> str:
     made = f"keras.layers.{normalization}({_options(normalization)})"
-    lines = [f"# put {made} ..."]
-    for layer in layers:
-        if layer.class_ in RECURRENT:
-            lines.append(f"# ... in front of {layer.path!r}")
-        elif layer.activation:
-            lines.append(
-                f"# ... behind {layer.path!r} (activation=None), then its {layer.activation}"
-            )
-        else:
-            lines.append(f"# ... behind {layer.path!r}")
+    lines = [f"# put {made} ...", *map(_told_place, layers[:_MOST_TOLD])]
+    if len(layers) > _MOST_TOLD:
+        lines.append(f"# ... and so at {len(layers) - _MOST_TOLD:,} more layers named above")
     first = layers[0]
     if first.class_ in RECURRENT:
         return "\n".join([*lines, f"x = {made}(x)", f"x = {first.path.rpartition('/')[2]}(x)"])
@@ -118,6 +112,13 @@ def _snippet(normalization: str, layers: Sequence[LayerProfile]) -> str:
     if first.activation:
         lines.append(f"x = keras.layers.Activation({first.activation!r})(x)")
     return "\n".join(lines)
+
+
+def _told_place(layer: LayerProfile) -> str:
+    if layer.class_ in RECURRENT:
+        return f"# ... in front of {layer.path!r}"
+    then = f" (activation=None), then its {layer.activation}" if layer.activation else ""
+    return f"# ... behind {layer.path!r}{then}"
 
 
 def _options(normalization: str) -> str:

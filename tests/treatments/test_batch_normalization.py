@@ -122,3 +122,15 @@ def test_code_of_the_models_own_is_declined():
     prescription = planned(ID, model, x, y, symptom="dead-relu")
 
     assert "its own code" in operated(ID, model, prescription, x).reason
+
+
+def test_the_snippet_names_a_few_places_and_counts_the_rest():
+    keras.utils.set_random_seed(0)
+    hidden = [layers.Dense(4, "relu", name=f"hidden_{n}") for n in range(40)]
+    model = keras.Sequential([keras.Input((16,)), *hidden, layers.Dense(3, name="out")])
+    model.compile("adam", "mse")
+    snippet = planned(ID, model, *DATA, symptom="exploding-gradient").snippet
+
+    assert "behind 'hidden_23'" in snippet
+    assert "behind 'hidden_24'" not in snippet
+    assert "16 more layers" in snippet
