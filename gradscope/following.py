@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -147,7 +146,8 @@ class Follower:
         limits: Mapping[str, float],
     ) -> Report:
         self._read()
-        return runs.report(self._seen(), self.timeline, select, ignore, limits)
+        assert self.subject is not None
+        return runs.report(self.subject, self.timeline, select, ignore, limits)
 
     # How it is done
 
@@ -263,7 +263,7 @@ class Follower:
         least, most = _LOOK_EVERY
         self._next_look = step + max(least, min(most, step // 8))
         self._read()
-        for event in self.watch.look(runs.profile(self._seen(), self.timeline)):
+        for event in self.watch.look(runs.profile(self.subject, self.timeline)):
             self.timeline.add_event(event)
             self._events.append(event)
             self._append(lambda file, event=event: file.event(event))  # type: ignore[misc]
@@ -275,11 +275,6 @@ class Follower:
             with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
                 write(file)
                 self._file = file
-
-    def _seen(self) -> Subject:
-        assert self.subject is not None
-        num_batches = self.timeline.num_steps
-        return replace(self.subject, data=replace(self.subject.data, num_batches=num_batches))
 
 
 def _never(step: int, begins_epoch: bool) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 
 from gradscope.context import context
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.plain import from_plain, to_plain
+from gradscope.plain import from_plain, loads, to_plain
 from gradscope.records import (
     SCHEMA,
     Check,
@@ -26,6 +26,7 @@ from gradscope.records import (
     Profile,
     Trial,
 )
+from gradscope.suggestions import shown
 
 RUN_SCHEMA = "gradscope.run/1"
 RUN_START = f'{{"schema":"{RUN_SCHEMA}"'  # of the file of a run that was watched
@@ -144,7 +145,7 @@ def load_report(path: str | os.PathLike[str]) -> Report:
             from gradscope.runs import read_run
 
             return read_run(path)
-        data = json.loads(text)
+        data = loads(text)
     except OSError as error:
         raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:
@@ -154,10 +155,12 @@ def load_report(path: str | os.PathLike[str]) -> Report:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise UnreadableError(
-            f"{name!r} has schema {schema!r}. Expected {SCHEMA!r}: write it anew with --json."
+            f"{name!r} has schema {shown(schema)}. Expected {SCHEMA!r}: write it anew with --json."
         )
     try:
-        return from_plain(Report, data)
+        report = from_plain(Report, data)
+        Profile(report.model, report.data, report.loss, report.layers)  # refuses equal layers
+        return report
     except ValueError as error:
         raise UnreadableError(f"{name!r} is not a whole report. {error}") from error
 

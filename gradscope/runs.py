@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 from gradscope.diagnosis import diagnose
 from gradscope.errors import UnreadableError
-from gradscope.plain import from_plain, to_plain
+from gradscope.plain import from_plain, loads, to_plain
 from gradscope.prescription import prescribe
 from gradscope.records import (
     DataCard,
@@ -29,6 +29,7 @@ from gradscope.records import (
     Snapshot,
     Validation,
 )
+from gradscope.records.ranges import Count
 from gradscope.report import RUN_SCHEMA, RUN_START, Report
 from gradscope.timeline import Sampled, Timeline
 
@@ -52,7 +53,7 @@ def profile(subject: Subject, timeline: Timeline) -> Profile:
     means = [m for m in history.loss.mean[-1:] if m is not None]
     return Profile(
         model=subject.model,
-        data=subject.data,
+        data=replace(subject.data, num_batches=max(1, history.num_steps)),
         loss=replace(subject.loss, value=means[0] if means else None),
         layers=history.snapshots[-1].layers if history.snapshots else (),
         steps=history.num_steps,
@@ -178,33 +179,53 @@ def read_run(path: str | os.PathLike[str]) -> Report:
         )
     timeline = Timeline()
     try:
-        subject = from_plain(Subject, json.loads(lines[0]))
+        subject = from_plain(Subject, loads(lines[0]))
         for line in lines[1:-1]:  # what follows the last newline is half a line, or nothing
-            _replay(timeline, json.loads(line))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UnreadableError(f"{name!r} is not a whole run's file. {error}") from error
-    return report(subject, timeline)
+            _replay(timeline, loads(line))
+        return report(subject, timeline)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UnreadableError(f"{name!r} is not a whole run's file. {reason[:200]}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    steps: Count
+    planned: Count | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    step: Count
+    epoch: Count
+    validated: bool
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    constant_loss: float
 
 
 def _replay(timeline: Timeline, line: dict[str, Any]) -> None:
     """Add to the run what one line of its file says."""
     if "steps" in line:
-        count = len(line["loss"])
-        for n in range(count):
-            step = line["steps"] - count + 1 + n
-            for name in CURVES:
-                value = line[name][n]
+        read = from_plain(_Steps, line)
+        timeline.num_steps, timeline.num_planned_steps = read.steps, read.planned
+        for name in CURVES:
+            first = read.steps - len(line[name]) + 1
+            for step, value in enumerate(line[name], first):
                 if value is not None:
                     getattr(timeline, name).add(step, float(value))
-        timeline.num_steps, timeline.num_planned_steps = line["steps"], line["planned"]
     elif "snapshot" in line:
         timeline.add_snapshot(Sampled.of(from_plain(Snapshot, line["snapshot"])))
         timeline.known_deaths = tuple(from_plain(Death, d) for d in line["deaths"])
     elif "epoch" in line:
-        timeline.epoch_ends.append(line["step"])
-        if line["validated"]:
-            timeline.validation.append(Validation(line["step"], line["epoch"], line["loss"]))
+        ended = from_plain(_Epoch, line)
+        timeline.epoch_ends.append(ended.step)
+        if ended.validated:
+            timeline.validation.append(Validation(ended.step, ended.epoch, ended.loss))
     elif "event" in line:
         timeline.add_event(from_plain(Event, line["event"]))
     elif "constant_loss" in line:
-        timeline.constant_loss = line["constant_loss"]
+        timeline.constant_loss = from_plain(_Level, line).constant_loss

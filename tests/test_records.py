@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import typing
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradscope.plain import from_plain, to_plain
+from gradscope.plain import from_plain, loads, to_plain
 from gradscope.records import (
     BackwardFactors,
     Check,
@@ -92,13 +93,63 @@ def test_plain_data_turns_back_into_the_record(kind, data):
 def overrides(kind: type) -> dict[str, st.SearchStrategy]:
     """Strategies where a field's type says too little (finite floats, evidence, free values)."""
     st.register_type_strategy(float, finite)
+    st.register_type_strategy(int, st.integers(1 - 2**63, 2**63 - 1))
+    for part in (BackwardFactors, FeatureScales, Histogram, LossTerm, TensorStats, Timesteps):
+        st.register_type_strategy(part, st.builds(part, **ranges(part)))
     special = {
         "evidence": st.lists(st.builds(Evidence), min_size=1, max_size=2).map(tuple),
         "resolves": st.lists(names, min_size=1, max_size=2).map(tuple),
         "parameters": st.dictionaries(names, finite | names | st.integers(), max_size=2),
         "weights": st.just(()),
     }
-    return {f.name: special[f.name] for f in dataclasses.fields(kind) if f.name in special}
+    return ranges(kind) | {
+        f.name: special[f.name] for f in dataclasses.fields(kind) if f.name in special
+    }
+
+
+def ranges(kind: type) -> dict[str, st.SearchStrategy]:
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {name: in_range(hint) for name, hint in hints.items() if "Annotated" in str(hint)}
+
+
+def in_range(hint: typing.Any) -> st.SearchStrategy:
+    """For a number of `gradscope.records.ranges`, a tuple of them, or one that may be missing."""
+    parts = typing.get_args(hint)
+    if typing.get_origin(hint) is tuple:
+        return st.lists(in_range(parts[0]), max_size=4).map(tuple)
+    if typing.get_origin(hint) is not typing.Annotated:
+        return maybe(in_range(parts[0]))
+    least, most = hint.__metadata__[0]
+    if parts[0] is int:
+        return st.integers(least, 2**63 - 1)
+    return st.floats(least, most, allow_infinity=False)
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (BackwardFactors, {"gain": -1.0}),
+        (Histogram, {"counts": (1, -1)}),
+        (DataTensor, {"one_hot_fraction": 1.5}),
+        (Evidence, {"observed": 2**64}),
+        (Timesteps, {"gradient_rms": (0.1, -0.1)}),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_by_name(kind, changes):
+    filled = {"name": "x", "role": "x", "shape": [], "dtype": "", "num_samples": 1, "num_read": 1}
+    filled |= {"statistic": "n", "threshold": 0.0, "recurrent_gain": (), "half_life": None}
+    names = {f.name for f in dataclasses.fields(kind)}
+    plain = {k: v for k, v in {**filled, **changes}.items() if k in names}
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in plain.items()}
+
+    with pytest.raises(ValueError, match=f"{next(iter(changes))}: expected"):
+        from_plain(kind, plain)
+
+
+@pytest.mark.parametrize("text", ['{"a": NaN}', '{"a": [-Infinity]}', '{"a": 1e999}'])
+def test_text_with_a_number_that_is_not_finite_is_not_json(text):
+    with pytest.raises(ValueError, match="finite"):
+        loads(text)
 
 
 def test_the_python_keyword_class_has_its_plain_name_in_json():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradscope.records.ranges import Count, Fraction, Size
+
 Role = Literal["x", "y", "sample_weight"]
 
 
@@ -31,17 +33,17 @@ class DataTensor:
     name: str
     shape: tuple[int, ...]
     dtype: str
-    num_samples: int
-    num_read: int
-    num_non_finite: int = 0
-    num_non_finite_samples: int = 0
-    first_non_finite: int | None = None
+    num_samples: Count
+    num_read: Count
+    num_non_finite: Count = 0
+    num_non_finite_samples: Count = 0
+    first_non_finite: Count | None = None
     minimum: float | None = None
     maximum: float | None = None
     is_whole: bool = False
-    num_distinct: int = 0
-    one_hot_fraction: float | None = None
-    sums_to_one_fraction: float | None = None
+    num_distinct: Count = 0
+    one_hot_fraction: Fraction | None = None
+    sums_to_one_fraction: Fraction | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +62,15 @@ class FeatureScales:
         zero_fraction: share of all entries that are exactly zero.
     """
 
-    num_features: int
-    num_constant: int
+    num_features: Count
+    num_constant: Count
     mean: float
-    rms: float
-    std_min: float
-    std_median: float
-    std_max: float
-    offset: float
-    zero_fraction: float
+    rms: Size
+    std_min: Size
+    std_median: Size
+    std_max: Size
+    offset: Size
+    zero_fraction: Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,4 +104,4 @@ class LossTerm:
     loss: str | None
     from_logits: bool = False
     labels: DataTensor | None = None
-    outside_fraction: float | None = None
+    outside_fraction: Fraction | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from gradscope.records.layers import LayerProfile
+from gradscope.records.ranges import Count, Size
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +39,10 @@ class Snapshot:
             before clipping.
     """
 
-    step: int
-    epoch: int
+    step: Count
+    epoch: Count
     loss: float | None
-    gradient_norm: float | None
+    gradient_norm: Size | None
     layers: tuple[LayerProfile, ...]
 
 
@@ -49,8 +50,8 @@ class Snapshot:
 class Validation:
     """The validation loss after one epoch."""
 
-    step: int
-    epoch: int
+    step: Count
+    epoch: Count
     loss: float | None
 
 
@@ -59,15 +60,15 @@ class Death:
     """Units of one layer that were alive in one snapshot and dead in all since."""
 
     layer: str
-    step: int
-    num_units: int
+    step: Count
+    num_units: Count
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
     """A symptom that began ("found") or ended ("gone") while training."""
 
-    step: int
+    step: Count
     symptom: str
     kind: str
     message: str
@@ -90,8 +91,8 @@ class History:
             labels seen (`gradscope.baselines`); None where that is not known.
     """
 
-    num_steps: int
-    num_planned_steps: int | None = None
+    num_steps: Count
+    num_planned_steps: Count | None = None
     epoch_ends: tuple[int, ...] = ()
     loss: Curve = Curve()
     gradient_norm: Curve = Curve()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gradscope.records.data import FeatureScales
+from gradscope.records.ranges import Count, Fraction, Size
 from gradscope.records.tensors import BackwardFactors, TensorStats, Timesteps, WeightProfile
 
 
@@ -19,6 +20,8 @@ class LayerProfile:
         activation: name of the activation function, None where there is none.
         depth: steps on the shortest way from the model's inputs (a skip connection shortens it).
         inputs: rows ("path:call") that produced this call's inputs.
+        added_to: rows whose outputs the model's own code adds to this one's output, which ends a
+            residual branch: `depth` is then that of the sum, for which this row stands.
         kernel: the layer's own trainable weights of rank >= 2 taken together (all its trainable
             weights where there are none); likewise `kernel_gradient` and `update`.
         saturated_fraction: share of pre-activations whose local derivative is below a tenth of the
@@ -43,11 +46,12 @@ class LayerProfile:
 
     path: str
     class_: str
-    call: int
+    call: Count
     activation: str | None
     trainable: bool
-    depth: int
+    depth: Count
     inputs: tuple[str, ...] = ()
+    added_to: tuple[str, ...] = ()
     output_shape: tuple[int | None, ...] | None = None
     compute_dtype: str = "float32"
     input: TensorStats | None = None
@@ -60,18 +64,18 @@ class LayerProfile:
     kernel_gradient: TensorStats | None = None
     update: TensorStats | None = None
     backward: BackwardFactors = field(default_factory=BackwardFactors)
-    saturated_fraction: float | None = None
-    dead_fraction: float | None = None
-    num_dead: int | None = None
-    num_units: int | None = None
-    gate_saturated_fraction: float | None = None
-    max_derivative: float | None = None
+    saturated_fraction: Fraction | None = None
+    dead_fraction: Fraction | None = None
+    num_dead: Count | None = None
+    num_units: Count | None = None
+    gate_saturated_fraction: Fraction | None = None
+    max_derivative: Size | None = None
     saturates: bool = False
-    update_ratio: float | None = None
+    update_ratio: Size | None = None
     timesteps: Timesteps | None = None
-    sample_variation: float | None = None
-    position_variation: float | None = None
-    underflow_fraction: float | None = None
+    sample_variation: Size | None = None
+    position_variation: Size | None = None
+    underflow_fraction: Fraction | None = None
     features: FeatureScales | None = None
     weights: tuple[WeightProfile, ...] = ()
 

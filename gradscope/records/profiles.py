@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gradscope.records.data import DataTensor, LossTerm
 from gradscope.records.history import History
 from gradscope.records.layers import LayerProfile
+from gradscope.records.ranges import Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,8 +16,8 @@ class ModelCard:
 
     name: str
     class_: str
-    num_layers: int
-    num_params: int
+    num_layers: Count
+    num_params: Count
     source: str | None = None
     optimizer: str | None = None
     learning_rate: float | None = None
@@ -34,8 +35,8 @@ class DataCard:
     """
 
     kind: str
-    num_samples: int
-    num_batches: int
+    num_samples: Count
+    num_batches: Count
     note: str | None = None
     tensors: tuple[DataTensor, ...] = ()
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gradscope.records.ranges import Count, Fraction, Size
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
@@ -17,7 +19,7 @@ class Histogram:
     """
 
     first_exponent: int = 0
-    counts: tuple[int, ...] = ()
+    counts: tuple[Count, ...] = ()
 
     @property
     def log10_edges(self) -> tuple[float, ...]:
@@ -35,14 +37,14 @@ class TensorStats:
     of all batches stacked into one tensor.
     """
 
-    count: int
-    finite_fraction: float
+    count: Count
+    finite_fraction: Fraction
     mean: float
-    std: float
-    rms: float
-    l2_norm: float
-    abs_max: float
-    zero_fraction: float
+    std: Size
+    rms: Size
+    l2_norm: Size
+    abs_max: Size
+    zero_fraction: Fraction
     histogram: Histogram = Histogram()
 
 
@@ -56,9 +58,9 @@ class BackwardFactors:
         gain: rms(dL/dx) / rms(dL/da): the product of all that happens in the call.
     """
 
-    activation_factor: float | None = None
-    weight_factor: float | None = None
-    gain: float | None = None
+    activation_factor: Size | None = None
+    weight_factor: Size | None = None
+    gain: Size | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,9 +75,9 @@ class Timesteps:
             None where it does not shrink.
     """
 
-    gradient_rms: tuple[float, ...]
-    recurrent_gain: tuple[float, ...]
-    half_life: float | None
+    gradient_rms: tuple[Size, ...]
+    recurrent_gain: tuple[Size, ...]
+    half_life: Size | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +97,11 @@ class WeightProfile:
     trainable: bool
     reached: bool
     initializer: str | None
-    fan_in: float | None
-    fan_out: float | None
-    num_distinct_units: int | None
+    fan_in: Size | None
+    fan_out: Size | None
+    num_distinct_units: Count | None
     value: TensorStats
     gradient: TensorStats | None
     update: TensorStats | None
-    update_ratio: float | None
-    num_zero_units: int = 0
+    update_ratio: Size | None
+    num_zero_units: Count = 0

@@ -59,6 +59,8 @@ def number(value: float | int | None) -> str:
     """Three significant digits, at any scale; whole numbers in full."""
     if value is None:
         return MISSING
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{value}"  # a difference of two numbers that have none
     if isinstance(value, int) or (value == int(value) and abs(value) < 1e6):
         return f"{int(value):,}"
     if 1e-3 <= abs(value) < 1e6:

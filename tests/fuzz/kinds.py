@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import random
+import tempfile
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -202,10 +203,20 @@ def _reports() -> Sequence[Any]:
         factories.sick_sigmoid_report(),
         factories.hostile_names_report(),
     )
-    small = [report.to_plain() for report in built]
+    small = [report.to_plain() for report in (*built, _watched())]
     for plain in small:
         plain["layers"] = plain["layers"][:3]
+    small[-1]["history"]["snapshots"] = small[-1]["history"]["snapshots"][:2]
     return small
+
+
+def _watched() -> Any:
+    from gradscope.report import load_report
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "run.jsonl")
+        path.write_text("\n".join(_run()))
+        return load_report(path)
 
 
 def _spoilt_report(rng: random.Random) -> bytes:
@@ -222,6 +233,34 @@ def _read_report(path: Path) -> Any:
     report.summary()
     # The page takes ten times as long as all the rest: one in five is made.
     return report.to_html() if zlib.crc32(path.read_bytes()) % 5 == 0 else None
+
+
+@cache
+def _run() -> Sequence[str]:
+    """The lines of a short run that Monitor wrote."""
+    import gradscope
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(4, "relu")])
+    model.add(keras.layers.Dense(3, "softmax"))
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    x, y = np.ones((64, 4), "float32"), np.arange(64) % 3
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "run.jsonl")
+        monitor = gradscope.Monitor(log_freq=4, path=path)
+        fitting = {"batch_size": 8, "epochs": 2, "verbose": 0}
+        model.fit(x, y, validation_data=(x, y), callbacks=[monitor], **fitting)
+        return path.read_text().split("\n")
+
+
+def _spoilt_run(rng: random.Random) -> bytes:
+    lines = list(_run())
+    if rng.random() < 0.1:
+        return mutations.flipped("\n".join(lines).encode(), rng)
+    for _ in range(rng.randint(1, 2)):
+        n = rng.randrange(len(lines) - 1)
+        lines[n] = json.dumps(mutations.tree(json.loads(lines[n]), rng))
+    return "\n".join(lines).encode("utf-8", "surrogatepass")
 
 
 def _spoilt_table(rng: random.Random) -> bytes:
@@ -265,6 +304,7 @@ KINDS = {
         Kind("npy", "d.npy", _spoilt_npy, _read_data),
         Kind("csv", "d.csv", _spoilt_csv, _read_data),
         Kind("report", "r.json", _spoilt_report, _read_report),
+        Kind("run", "run.jsonl", _spoilt_run, _read_report),
         Kind("pyproject", "pyproject.toml", _spoilt_table, _read_table),
     )
 }

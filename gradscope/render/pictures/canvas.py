@@ -64,8 +64,8 @@ def by_layer(names: Sequence[str], label: str, rows: Sequence[int] | None = None
 
 
 def by_number(values: Sequence[float], label: str, noun: str) -> Along:
-    """A linear axis over `values`, which do not fall; each is named "noun value"."""
-    low, high = (values[0], values[-1]) if values else (0.0, 1.0)
+    """A linear axis over `values`; each is named "noun value"."""
+    low, high = (min(values), max(values)) if values else (0.0, 1.0)
     span = (high - low) or 1.0
     places = [(v - low) / span for v in values]
     ticks = [((t - low) / span, number(t)) for t in nice_ticks(low, low + span)]
@@ -115,6 +115,8 @@ def power_of_ten(exponent: int) -> str:
 def nice_ticks(low: float, high: float, most: int = 8) -> list[float]:
     """At most `most` + 1 round numbers from `low` to `high`."""
     span = (high - low) or 1.0
+    if not math.isfinite(span):
+        return []
     unit = 10.0 ** math.floor(math.log10(span / most))
     step = next(f * unit for f in (1, 2, 5, 10) if f * unit * most >= span * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
