@@ -22,6 +22,7 @@ from gradscope import activations, traced
 from gradscope.capture import Captured
 from gradscope.handed import Snap, inner
 from gradscope.isolation import patched, value_of
+from gradscope.origins import NoTrail
 from gradscope.ownstep import optimizers
 from gradscope.recurrence import recurrent_patches
 from gradscope.rows import Rows
@@ -203,6 +204,7 @@ class _NoRows:
     """Where no step is being tapped: taps let everything pass."""
 
     active = ()
+    trail = NoTrail
 
     @staticmethod
     def sees(value: Any) -> bool:

@@ -57,7 +57,7 @@ def strongest(profile: Profile) -> list[LayerProfile]:
     """At each depth the layer call with the strongest signal, from the inputs up.
 
     Where branches run side by side the signal is as good as its best way: a skip connection
-    carries it past a branch that blocks it.
+    carries it past a branch that blocks it. Depths below which no output lies are such a branch's.
     """
     return _strongest(profile.layers)
 
@@ -68,10 +68,12 @@ def norms(layers: Sequence[LayerProfile]) -> tuple[float | None, ...]:
 
 
 def _strongest(layers: Sequence[LayerProfile]) -> list[LayerProfile]:
+    taken = {source for layer in layers for source in (*layer.inputs, *layer.added_to)}
+    top = max((layer.depth for layer in layers if layer.id not in taken), default=0)
     best: dict[int, LayerProfile] = {}
     for layer in layers:
         value = signal(layer)
-        if value is not None and layer.depth > 0:
+        if value is not None and 0 < layer.depth <= top:
             held = best.get(layer.depth)
             if held is None or value > (signal(held) or 0.0):
                 best[layer.depth] = layer
@@ -194,13 +196,26 @@ def _log(factor: float | None) -> float:
 
 
 def hidden_decades(layer: LayerProfile) -> float:
-    """What a weight that the first steps will replace takes from the signal today, in decades."""
+    """What a layer takes from the signal only today, in decades.
+
+    A weight that the first steps will replace, or a dropout that happened to drop all there was, as
+    stochastic depth drops a branch (Huang et al. 2016, arXiv:1603.09382, equation 2).
+    """
+    if is_dropped(layer):
+        return FLOOR_DECADES
     if is_settled(layer):
         return 0.0
     factor = layer.backward.weight_factor
     if not factor or layer.kernel is None or layer.kernel.l2_norm == 0.0:
         return FLOOR_DECADES
     return max(0.0, -_log(factor) - _size_decades(layer))
+
+
+def is_dropped(layer: LayerProfile) -> bool:
+    """Whether the layer is a dropout that left nothing of what it got."""
+    before, after = layer.input, layer.output
+    has_input = before is not None and before.abs_max > 0.0
+    return "Drop" in layer.class_ and has_input and after is not None and after.abs_max == 0.0
 
 
 def is_settled(layer: LayerProfile) -> bool:

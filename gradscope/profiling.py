@@ -163,17 +163,17 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
     known = row.derivative
     num_units = None if row.dead is None else int(row.dead.size)
     num_dead = None if row.dead is None else int(row.dead.sum())
-    layer = row.site.layer
     return LayerProfile(
         path=row.site.path,
-        class_=type(layer).__name__,
+        class_=type(row.site.layer).__name__,
         call=row.call,
         activation=row.activation,
         trainable=any(w.trainable for w in weights),
         depth=row.depth,
         inputs=row.inputs,
+        added_to=row.added_to,
         output_shape=row.output_shape,
-        compute_dtype=str(getattr(layer, "compute_dtype", None) or keras.config.floatx()),
+        compute_dtype=str(getattr(row.site.layer, "compute_dtype", None) or keras.config.floatx()),
         input=stats(row, "input"),
         preactivation=stats(row, "preactivation"),
         output=stats(row, "output"),

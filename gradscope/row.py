@@ -24,6 +24,8 @@ class Row:
     inputs: tuple[str, ...]
     activation: str | None
     derivative: ActivationDerivative | None
+    # rows that the model's own code adds to the output, see LayerProfile
+    added_to: tuple[str, ...] = ()
     output_shape: tuple[int | None, ...] | None = None
     num_low: int = 0
     num_preactivations: int = 0

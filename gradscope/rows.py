@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from gradscope import activations, variation
 from gradscope.features import FeatureSums
+from gradscope.origins import Trail, sources_of
 from gradscope.records import TensorStats
 from gradscope.row import Origin, Row
 from gradscope.statistics import Reducer, merged
@@ -53,6 +54,7 @@ class Rows:
         self.diverged = False
         self.reducer = Reducer()
         self.rows: dict[str, Row] = {}
+        self.trail = Trail(self.rows)
         self.active: list[Row] = []
         self._num_samples = 0
         self._calls: dict[str, int] = {}
@@ -106,7 +108,6 @@ class Rows:
         origins: list[Origin],
         function: Callable[..., Any] | None,
     ) -> Row:
-        origins = origins or self._unknown_origin()
         row = Row(
             site=site,
             call=number,
@@ -128,8 +129,14 @@ class Rows:
         self.rows[row.id] = row
         return row
 
+    def origins_of(self, tensors: Sequence[Any]) -> list[Origin]:
+        """Where the inputs of a layer come from."""
+        found = [origin for tensor in tensors for origin in sources_of(tensor)]
+        is_known = found or any(map(self.trail.knows, tensors))
+        return found if is_known else self._unknown_origin()
+
     def _unknown_origin(self) -> list[Origin]:
-        """Where a tensor without origin comes from: inputs of a graph, or code in between."""
+        """Where a tensor that came by NumPy is from: inputs of a graph, or code in between."""
         if not self._outer:
             return []
         site, origins = self._outer[-1]

@@ -19,6 +19,7 @@ from keras.src.layers.convolutional.base_conv import BaseConv
 from tensorflow.python.eager import record
 
 from gradscope import activations
+from gradscope.origins import origin_of, set_origin, sources_of
 from gradscope.row import Row
 from gradscope.rows import Rows, as_array
 from gradscope.structure import Site
@@ -26,7 +27,6 @@ from gradscope.structure import Site
 # Attributes that Keras hangs on tensors: a copy without them loses its mask, and a loss that
 # computes from logits (softmax, sigmoid) would quietly become the less exact one.
 _CARRIED = ("_keras_mask", "_keras_logits")
-_ORIGIN = "_gradscope_origin"
 
 Patches = list[tuple[Any, str, Any]]
 
@@ -90,7 +90,7 @@ def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | 
     for name in _CARRIED:
         if name in attributes:
             setattr(copy, name, attributes[name])
-    setattr(copy, _ORIGIN, origin or attributes.get(_ORIGIN))
+    set_origin(copy, origin or origin_of(tensor))
     return copy
 
 
@@ -113,33 +113,34 @@ def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[...
         flat = args if alone else _tensors(args, kwargs)
         if not alone and not all(map(rows.sees, flat)):
             return call(*args, **kwargs)
-        row = rows.begin(site, [o for v in flat if (o := vars(v).get(_ORIGIN))], function)
-        number = itertools.count()
+        with rows.trail.resting():
+            row = rows.begin(site, rows.origins_of(flat), function)
+            number = itertools.count()
 
-        def enter(value: Any) -> Any:
-            if not _can_tap(value, rows):
-                return value
-            rows.note_input(row, value, vars(value).get(_ORIGIN))
-            if is_activation:
-                rows.count_preactivation(row, value)
-            if row.hands_on_gradient:
-                return value
-            row.num_tapped_inputs += 1
-            n = next(number)
-            return tap(value, lambda g: rows.note_gradient(row, "input_gradient", g, n))
+            def enter(value: Any) -> Any:
+                if not _can_tap(value, rows):
+                    return value
+                rows.note_input(row, value, origin_of(value))
+                if is_activation:
+                    rows.count_preactivation(row, value)
+                if row.hands_on_gradient:
+                    return value
+                row.num_tapped_inputs += 1
+                n = next(number)
+                return tap(value, lambda g: rows.note_gradient(row, "input_gradient", g, n))
 
-        if alone:
-            args = (enter(args[0]),)
-        else:
-            args, kwargs = keras.tree.map_structure(enter, (args, kwargs))
-        rows.active.append(row)
-        try:
-            outputs = call(*args, **kwargs)
-        finally:
-            rows.active.pop()
-        if site.kind == "recurrent":
-            row.end_call(flat[0].shape[1] if flat and flat[0].ndim > 1 else None)
-        return _leave(row, outputs, rows)
+            if alone:
+                args = (enter(args[0]),)
+            else:
+                args, kwargs = keras.tree.map_structure(enter, (args, kwargs))
+            rows.active.append(row)
+            try:
+                outputs = call(*args, **kwargs)
+            finally:
+                rows.active.pop()
+            if site.kind == "recurrent":
+                row.end_call(flat[0].shape[1] if flat and flat[0].ndim > 1 else None)
+            return _leave(row, outputs, rows)
 
     return tapped
 
@@ -152,7 +153,7 @@ def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
         if not rows.sees(value):
             return value
         if not _can_tap(value, rows):
-            setattr(value, _ORIGIN, row.origin)
+            set_origin(value, row.origin)
             return value
         rows.note_output(row, value)
         n = next(number)
@@ -184,10 +185,11 @@ def _composite_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callabl
 
     @functools.wraps(call)
     def followed(*args: Any, **kwargs: Any) -> Any:
-        values = keras.tree.flatten((args, kwargs))
-        rows.enter(site, [o for v in values if (o := getattr(v, _ORIGIN, None))])
+        values = _tensors(args, kwargs)
+        rows.enter(site, [o for v in values for o in sources_of(v)])
         try:
-            return call(*args, **kwargs)
+            with rows.trail.following(values):
+                return call(*args, **kwargs)
         finally:
             rows.leave()
 

@@ -24,7 +24,8 @@ LEVELS = (
         "verdicts", "timeline",
     },
     {
-        "activations", "structure", "row", "rows", "taps", "isolation", "updates", "weights",
+        "activations", "structure", "row", "origins", "rows", "taps", "isolation", "updates",
+        "weights",
         "objectives", "reductions", "traced", "filling", "handed", "recurrence", "compiled",
         "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
         "lossterms", "profiling", "graph",

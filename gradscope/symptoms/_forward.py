@@ -57,15 +57,28 @@ def paths(profile: Profile) -> list[list[LayerProfile]]:
     """
     rows = {layer.id: layer for layer in profile.layers}
     takers = consumers(profile)
+    added = {source for layer in profile.layers for source in layer.added_to}
     found = []
     for layer in profile.layers:
-        if takers[layer.id] or layer.output is None:
+        if takers[layer.id] or layer.id in added or layer.output is None:
             continue
         path, seen = [layer], {layer.id}
-        while sources := [rows[i] for i in path[-1].inputs if i in rows and i not in seen]:
+        while sources := [rows[i] for i in _summands(path[-1].inputs, rows) if i not in seen]:
             path.append(max(sources, key=_strength))
             seen.add(path[-1].id)
         found.append(path[::-1])
+    return found
+
+
+def _summands(ids: Sequence[str], rows: dict[str, LayerProfile]) -> dict[str, None]:
+    """The rows themselves, and all that is added to them on the way to where they go."""
+    found: dict[str, None] = {}
+    waiting = list(ids)
+    while waiting:
+        id = waiting.pop()
+        if id in rows and id not in found:
+            found[id] = None
+            waiting += rows[id].added_to
     return found
 
 
