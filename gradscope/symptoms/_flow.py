@@ -43,6 +43,8 @@ def flow_finding(
     if not stretch or total < limits["warning_decades"]:
         return []
     mean = total / len(stretch)
+    if total < limits["error_decades"] and mean < limits.get("warning_decades_per_layer", 0.0):
+        return []
     culprits = [s for s in stretch if sign * s.lost >= _CULPRIT_PART * mean]
     culprits.sort(key=lambda s: -sign * s.lost)
     below = [layer.id for layer in flow.strongest(profile)]

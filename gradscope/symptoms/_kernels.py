@@ -18,8 +18,25 @@ Place = Literal["multiplies", "hidden", "added"]
 
 
 def scaled_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
-    """Hidden layers with their kernel's scale over the one asked for, where scale multiplies."""
-    return [(layer, ratio) for layer, ratio, place in _kernels(profile) if place == "multiplies"]
+    """The hidden layers over which scale multiplies furthest, the first one first.
+
+    Each with its kernel's scale over the one asked for. A normalisation and a softmax begin anew;
+    of what is added or put side by side the larger signal counts.
+    """
+    scales = {layer.id: ratio for layer, ratio, place in _kernels(profile) if place == "multiplies"}
+    rows = {layer.id: layer for layer in profile.layers}
+    runs: dict[str, tuple[float, tuple[str, ...]]] = {}
+    for id, layer in rows.items():
+        before = [runs[source] for source in layer.inputs if source in runs]
+        total, run = max(before, default=(0.0, ()))
+        if normalizes(layer) or layer.class_ == "Softmax":
+            total, run = 0.0, ()
+        if id in scales:
+            total, run = total + math.log10(scales[id]), (*run, id)
+        around = [runs[source] for source in layer.added_to if source in runs]
+        runs[id] = max(around, default=(total, run)) if layer.added_to else (total, run)
+    _, furthest = max(runs.values(), key=lambda run: abs(run[0]), default=(0.0, ()))
+    return [(rows[id], scales[id]) for id in furthest]
 
 
 def hidden_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
@@ -60,7 +77,7 @@ def _follows(
         after = takers[here.id]
         if after and all(normalizes(row) for row in after):
             return activation, "added" if here.saturates else "hidden"
-        if here.class_ == "Add":
+        if here.class_ == "Add" or here.added_to:
             return activation, "added"
         if len(after) != 1 or (after[0].kernel is not None and after[0].class_ != "Add"):
             return activation, "multiplies"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Severity
 from gradscope.symptoms import symptom
 from gradscope.symptoms._common import consumers, example_chain, example_weight, names, num
 
@@ -39,7 +39,11 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         return []
     # Never called, or called for an output that nothing takes and no loss is set on.
     takers = consumers(profile)
-    used = [layer for layer in cut.values() if layer.depth and takers[layer.id]]
+    used = [
+        layer
+        for layer in cut.values()
+        if layer.depth and takers[layer.id] and not _num_reached(layer)
+    ]
     # The cut is right above the last layer that gets nothing: those below are its victims.
     fed = {name for layer in used for name in layer.inputs}
     culprits = [layer.id for layer in used if layer.id not in fed] or list(cut)
@@ -47,7 +51,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     return [
         Finding(
             symptom=_ID,
-            severity="error" if used else "warning",
+            severity=_severity(cut, used),
             confidence="high",
             layers=tuple(dict.fromkeys([*culprits, *cut])),
             culprits=tuple(culprits),
@@ -61,10 +65,22 @@ def _num_cut(layer: LayerProfile) -> int:
     return sum(1 for w in layer.weights if w.trainable and not w.reached)
 
 
+def _severity(cut: dict[str, LayerProfile], used: list[LayerProfile]) -> Severity:
+    if used:
+        return "error"
+    return "info" if all(map(_num_reached, cut.values())) else "warning"
+
+
+def _num_reached(layer: LayerProfile) -> int:
+    return sum(1 for w in layer.weights if w.trainable and w.reached)
+
+
 def _message(cut: dict[str, LayerProfile], used: list[LayerProfile], total: int) -> str:
     text = f"{num(total, 'trainable weight')} of {names(list(cut))} get no gradient: "
     if used:
         return text + "an operation between them and the loss has no derivative."
     if all(layer.depth == 0 for layer in cut.values()):
         return text + "the layers are never called."
+    if all(map(_num_reached, cut.values())):
+        return text + "the calls do not use them, though they use others of the same layers."
     return text + "no loss is computed from their output."

@@ -48,6 +48,15 @@ def _healthy() -> Profile:
             "One learning rate cannot serve layers whose gradients are 1,000 times apart.",
         ),
         Threshold(
+            f"{_ID}.warning_decades_per_layer",
+            0.1,
+            "decades",
+            "calibrated",
+            "fresh ResNet101, ResNet152 and NASNetLarge grow by 0.04 to 0.06 a layer, python -m "
+            "tests.zoo larger; sick models by 0.22 and more, python -m benchmarks.diagnosis",
+            "Up to error_decades a slower growth is that of great depth between normalisations.",
+        ),
+        Threshold(
             f"{_ID}.error_decades",
             5.0,
             "decades",

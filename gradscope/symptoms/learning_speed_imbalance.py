@@ -7,7 +7,7 @@ import math
 import statistics
 
 from gradscope import flow
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, WeightProfile
 from gradscope.symptoms import symptom
 from gradscope.symptoms._common import confidence_in_weights, consumers, example_chain, names
 from gradscope.thresholds import Threshold
@@ -42,7 +42,7 @@ def _example(*decades: float) -> Profile:
     silent=(
         "Converged models, in which all kernels are slow alike; biases and scales; embeddings, of "
         "which a batch touches a few rows; what a weight above takes away that starts small and "
-        "grows at once."
+        "grows at once; blocks that stochastic depth left out in these batches."
     ),
     thresholds=(
         Threshold(
@@ -117,10 +117,13 @@ def _speeds(profile: Profile) -> dict[str, float]:
     """By layer: the update ratio of its slowest trainable kernel."""
     found: dict[str, float] = {}
     for layer in profile.layers:
+        kernels = [w for w in layer.weights if w.trainable and len(w.shape) >= 2]
+        # A factor that starts at zero, as one of LoRA's two, keeps the gradient from the other.
+        waits = any(w.value.abs_max == 0.0 for w in kernels)
         ratios = [
             w.update_ratio
-            for w in layer.weights
-            if w.trainable and len(w.shape) >= 2 and w.update_ratio is not None
+            for w in kernels
+            if w.update_ratio is not None and not (waits and _is_still(w))
         ]
         if ratios and layer.call == 0 and layer.class_ != "Embedding":
             found[layer.id] = min(ratios)
@@ -128,11 +131,20 @@ def _speeds(profile: Profile) -> dict[str, float]:
 
 
 def _hidden(profile: Profile) -> dict[str, float]:
-    """By layer: decades that weights which are not settled take on the best way to an output."""
+    """By layer: decades that are taken only today (`flow.hidden_decades`) on the best way up."""
     takers = consumers(profile)
     rows: dict[str, LayerProfile] = {layer.id: layer for layer in profile.layers}
+    around: dict[str, list[str]] = {id: [] for id in rows}
+    for layer in profile.layers:
+        for source in layer.added_to:
+            around.setdefault(source, []).append(layer.id)
     found = dict.fromkeys(rows, 0.0)
     for id in reversed(rows):
         ways = [found[t.id] + flow.hidden_decades(t) for t in takers[id]]
+        ways += [found[sum_] for sum_ in around[id]]
         found[id] = min(ways, default=0.0)
     return found
+
+
+def _is_still(weight: WeightProfile) -> bool:
+    return weight.gradient is not None and weight.gradient.abs_max == 0.0

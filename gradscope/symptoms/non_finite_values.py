@@ -5,9 +5,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile, TensorStats
+from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import example_chain, example_stats, names
+from gradscope.symptoms._common import consumers, example_chain, example_stats, names
+from gradscope.symptoms._finite import all_stats, bad_share, is_absorbed, is_bad
 
 _ID = "non-finite-values"
 
@@ -32,7 +33,11 @@ def _sick() -> Profile:
         "Share of entries that are not finite, in every input, output, weight and gradient; the "
         "culprit is where finite values go in and others come out."
     ),
-    silent="Never: a healthy model has none. (A loss scale that overflows is halved, as in fit.)",
+    silent=(
+        "Infinities that mark what is to be passed over, where the next layer (a maximum, a "
+        "softmax) does so and all gradients are finite. (A loss scale that overflows is halved, as "
+        "in fit.)"
+    ),
     treatments=(
         "finite-weights",
         "guarded-operation",
@@ -52,7 +57,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     if not sites:
         return []
     share, layer, message = sites[0]
-    victims = [row.id for row in profile.layers if any(map(_is_bad, _all(row)))]
+    victims = [row.id for row in profile.layers if any(map(is_bad, all_stats(row)))]
     culprits = (layer.id,) if layer is not None else ()
     return [
         Finding(
@@ -73,18 +78,21 @@ def _sites(profile: Profile) -> Iterator[tuple[float, LayerProfile | None, str]]
     """Where non-finite values arise, first cause first: weights, data, forward, loss, backward."""
     for layer in profile.layers:
         for weight in layer.weights:
-            if _is_bad(weight.value):
+            if is_bad(weight.value):
                 text = f"The weight {weight.path} of {names([layer.id])} holds NaN or Inf."
-                yield _share(weight.value), layer, text
+                yield bad_share(weight.value), layer, text
     for layer in profile.layers:
-        if _is_bad(layer.input) and not layer.inputs:
+        if is_bad(layer.input) and not layer.inputs:
             text = f"The data holds NaN or Inf: it enters at {names([layer.id])}."
-            yield _share(layer.input), None, text
+            yield bad_share(layer.input), None, text
+    takers = consumers(profile)
+    gradients = (s for row in profile.layers for s in (row.activation_gradient, row.input_gradient))
+    ends_well = profile.loss.value is not None and not any(map(is_bad, gradients))
     for layer in profile.layers:
-        made = layer.preactivation if _is_bad(layer.preactivation) else layer.output
-        if _is_bad(made) and not _is_bad(layer.input):
+        made = layer.preactivation if is_bad(layer.preactivation) else layer.output
+        if is_bad(made) and not is_bad(layer.input) and not is_absorbed(layer, takers, ends_well):
             text = f"{names([layer.id])} ({layer.class_}) turns finite inputs into NaN or Inf."
-            yield _share(made), layer, text
+            yield bad_share(made), layer, text
     if profile.loss.value is None:
         yield (
             1.0,
@@ -101,41 +109,20 @@ def _backward_sites(profile: Profile) -> Iterator[tuple[float, LayerProfile | No
             (
                 s
                 for s in (layer.preactivation_gradient, leaving, layer.kernel_gradient)
-                if _is_bad(s)
+                if is_bad(s)
             ),
             None,
         )
-        if made is not None and not _is_bad(arriving):
+        if made is not None and not is_bad(arriving):
             text = (
                 f"{names([layer.id])} ({layer.class_}) turns a finite gradient into NaN or Inf on "
                 "the way back."
             )
-            yield _share(made), layer, text
+            yield bad_share(made), layer, text
     for layer in reversed(profile.layers):
-        if _is_bad(layer.activation_gradient):
+        if is_bad(layer.activation_gradient):
             text = (
                 f"The gradient of the loss ({profile.loss.name}) is NaN or Inf where it enters "
                 f"{names([layer.id])}, although the loss is finite."
             )
-            yield _share(layer.activation_gradient), None, text
-
-
-def _all(layer: LayerProfile) -> list[TensorStats | None]:
-    return [
-        layer.input,
-        layer.preactivation,
-        layer.output,
-        layer.kernel,
-        layer.activation_gradient,
-        layer.preactivation_gradient,
-        layer.input_gradient,
-        layer.kernel_gradient,
-    ]
-
-
-def _is_bad(stats: TensorStats | None) -> bool:
-    return stats is not None and stats.finite_fraction < 1.0
-
-
-def _share(stats: TensorStats | None) -> float:
-    return 0.0 if stats is None else 1.0 - stats.finite_fraction
+            yield bad_share(layer.activation_gradient), None, text

@@ -57,3 +57,15 @@ def test_unreached_weights_are_counted():
 
 def test_silent_where_every_weight_is_reached():
     assert found(cut()) == []
+
+
+def test_weights_that_a_call_does_not_use_are_worth_a_note():
+    profile = example_chain([1e-2] * 4)
+    table = dataclasses.replace(
+        profile.layers[1], weights=(example_weight(), example_weight(reached=False))
+    )
+    layers = (profile.layers[0], table, *profile.layers[2:])
+    (finding,) = found(dataclasses.replace(profile, layers=layers))
+
+    assert finding.severity == "info"
+    assert "do not use them" in finding.message

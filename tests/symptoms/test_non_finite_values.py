@@ -72,3 +72,18 @@ def test_everything_else_is_not_examined():
 
     others = {c.status for c in checks if c.symptom not in (ID, "non-finite-data")}
     assert others == {"not examined"}
+
+
+def padded(loss: float | None) -> Profile:
+    """The third layer has no weights and makes Inf, as a pad of -Inf in front of a maximum does."""
+    return spoilt(2, loss, output=BAD, weights=(), kernel=None, kernel_gradient=None)
+
+
+def test_silent_where_a_mark_of_infinity_is_understood_by_the_next_layer():
+    assert found(padded(1.0)) == []
+
+
+def test_a_mark_that_spoils_the_loss_is_blamed():
+    (finding,) = found(padded(None))
+
+    assert finding.culprits == ("dense_2:0",)
