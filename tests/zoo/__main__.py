@@ -9,6 +9,7 @@ import dataclasses
 import gc
 import json
 import sys
+import traceback
 from pathlib import Path
 
 import keras
@@ -29,20 +30,28 @@ Made by `python -m tests.zoo`; the models are in `tests/zoo`.
 """
 
 
-def main(wanted: list[str]) -> None:
+def main(wanted: list[str]) -> int:
+    """Exit code 1 where a model could not be made or examined; the others are measured."""
+    status = 0
     for group, exams in (GROUPS | LARGER).items():
         if wanted and not any(word in group for word in wanted):
             continue
         for name, make in exams.items():
             keras.utils.clear_session()
             keras.utils.set_random_seed(0)
-            outcome = examine(make())
+            try:
+                outcome = examine(make())
+            except Exception:
+                print(f"{name}: {traceback.format_exc()}", flush=True)
+                status = 1
+                continue
             gc.collect()
             held = measured()  # anew, because several groups may be measured side by side
             held.setdefault(group, {})[name] = dataclasses.asdict(outcome)
             MEASURED.write_text(json.dumps(held, indent=1) + "\n")
             print(_line(name, outcome), flush=True)
     TABLE.write_text(table(measured()))
+    return status
 
 
 def measured() -> dict:
@@ -81,4 +90,4 @@ def _line(name: str, outcome: Outcome) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(main(sys.argv[1:]))

@@ -41,24 +41,28 @@ def exam(model: keras.Model) -> Exam:
     """Squared error against noise, for whatever the model takes and gives."""
     rng = np.random.default_rng(0)
     x = keras.tree.map_structure(lambda spec: _made_up(spec, rng), model.input)
-    shapes = keras.tree.map_structure(lambda o: o.shape, model(x))
-    if isinstance(shapes, dict):  # as compile wants it: a loss a name
-        y = {k: _noise(s, rng) for k, s in shapes.items()}
+    outputs = model(x)
+    if isinstance(outputs, dict):  # as compile wants it: a loss a name
+        if set(model.output_names) != set(outputs):  # one layer gives several outputs
+            named = {k: keras.layers.Identity(name=k)(v) for k, v in model.output.items()}
+            model = keras.Model(model.input, named)
+        y = {k: _noise(o, rng) for k, o in outputs.items()}
         model.compile("adam", dict.fromkeys(y, "mse"))
     else:
-        y = _noise(shapes, rng)
+        y = _noise(outputs, rng)
         model.compile("adam", "mse")
     return Exam(model, x, y)
 
 
-def _noise(shape: Any, rng: np.random.Generator) -> np.ndarray:
-    """Labels that any output can reach, one that ends in tanh too."""
-    return np.tanh(0.5 * rng.standard_normal(tuple(shape))).astype("float32")
+def _noise(output: Any, rng: np.random.Generator) -> np.ndarray:
+    """Labels that the output can reach, one that ends in tanh or in ReLU too."""
+    noise = np.tanh(0.5 * rng.standard_normal(tuple(output.shape))).astype("float32")
+    return np.abs(noise) if np.min(output) >= 0 else noise
 
 
-def _made_up(spec: Any, rng: np.random.Generator) -> np.ndarray:
+def _made_up(spec: Any, rng: np.random.Generator, samples: int = _SAMPLES) -> np.ndarray:
     name = spec.name
-    shape = (_SAMPLES, *(d or _LENGTH for d in spec.shape[1:]))
+    shape = (samples, *(d or _LENGTH for d in spec.shape[1:]))
     if "mask" in name:
         return np.ones(shape, spec.dtype)
     if "segment" in name or "mask_positions" in name:
@@ -111,7 +115,7 @@ def efficientnet() -> Exam:
 
 def resnet_config(**changes: Any) -> dict[str, Any]:
     return {
-        "input_conv_filters": [8],
+        "input_conv_filters": [64],
         "input_conv_kernel_sizes": [7],
         "stackwise_num_filters": [64, 64],
         "stackwise_num_blocks": [2, 2],
@@ -245,6 +249,50 @@ def _of(name: str, config: dict[str, Any], **more: Any) -> Callable[[], Exam]:
 _VIT = {"patch_size": 8, "num_layers": 2, "num_heads": 2, "hidden_dim": 16, "image_shape": _IMAGE}
 _EIGHT = {"max_sequence_length": _LENGTH}
 
+
+def classifier(name: str, **config: Any) -> Exam:
+    """Six blocks of usual proportions, with a head for four classes, as it is fine-tuned."""
+    from keras_hub import models
+
+    body = getattr(models, f"{name}Backbone")(**config)
+    rng = np.random.default_rng(0)
+    x = keras.tree.map_structure(lambda spec: _made_up(spec, rng, 8), body.input)
+    h = body.output
+    h = h.get("pooled_output", h.get("sequence_output")) if isinstance(h, dict) else h
+    h = keras.layers.GlobalAveragePooling1D()(h) if len(h.shape) == 3 else h
+    model = keras.Model(body.input, keras.layers.Dense(4, activation="softmax")(h))
+    model.compile(keras.optimizers.Adam(1e-4), "sparse_categorical_crossentropy")
+    return Exam(model, x, np.arange(8) % 4)
+
+
+_WIDE_TEXT = {
+    "vocabulary_size": 1000,
+    "num_layers": 6,
+    "num_heads": 8,
+    "hidden_dim": 256,
+    "intermediate_dim": 1024,
+    "max_sequence_length": _LENGTH,
+}
+_WIDE_DECODER = {
+    "vocabulary_size": 1000,
+    "num_layers": 6,
+    "num_query_heads": 8,
+    "num_key_value_heads": 4,
+    "hidden_dim": 256,
+    "intermediate_dim": 700,
+}
+_WIDE_VIT = {"patch_size": 8, "num_layers": 6, "num_heads": 4, "hidden_dim": 128, "mlp_dim": 512}
+
+CLASSIFIERS: dict[str, Callable[[], Exam]] = {
+    "BERT classifier": partial(classifier, "Bert", **_WIDE_TEXT),
+    "DeBERTaV3 classifier": partial(classifier, "DebertaV3", **_WIDE_TEXT),
+    "Gemma classifier": partial(classifier, "Gemma", head_dim=32, **_WIDE_DECODER),
+    "GPT-2 classifier": partial(classifier, "GPT2", **_WIDE_TEXT),
+    "Llama classifier": partial(classifier, "Llama", **_WIDE_DECODER),
+    "RoBERTa classifier": partial(classifier, "Roberta", **_WIDE_TEXT),
+    "ViT classifier": partial(classifier, "ViT", image_shape=_IMAGE, **_WIDE_VIT),
+}
+
 HUB: dict[str, Callable[[], Exam]] = {
     "ALBERT": _of("Albert", _TEXT, embedding_dim=8, **_EIGHT),
     "BART": _of("Bart", _TEXT, **_EIGHT),
@@ -260,7 +308,8 @@ HUB: dict[str, Callable[[], Exam]] = {
         stackwise_depth=[1, 1],
         stackwise_strides=[1, 2],
         stackwise_num_filters=[8, 16],
-        block_type="dark",
+        stage_type="dark",
+        block_type="dark_block",
         image_shape=_IMAGE,
     ),
     "DeBERTaV3": _of("DebertaV3", _TEXT, bucket_size=8, **_EIGHT),
@@ -272,7 +321,13 @@ HUB: dict[str, Callable[[], Exam]] = {
     "DINOv2": _of("DINOV2", _VIT, intermediate_dim=32, position_embedding_shape=_IMAGE),
     "DistilBERT": _of("DistilBert", _TEXT, **_EIGHT),
     "EfficientNet": efficientnet,
-    "ELECTRA": _of("Electra", _TEXT, embedding_dim=8, **_EIGHT),
+    "ELECTRA": _of(
+        "Electra",
+        {k: v for k, v in _TEXT.items() if k != "vocabulary_size"},
+        vocab_size=20,
+        embedding_dim=8,
+        **_EIGHT,
+    ),
     "ESM2": _of("ESM", _TEXT),
     "Falcon": _of(
         "Falcon",
