@@ -18,7 +18,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope import activations, traced
+from gradscope import traced
 from gradscope.capture import Captured
 from gradscope.handed import Snap, inner
 from gradscope.isolation import patched, value_of
@@ -26,8 +26,9 @@ from gradscope.origins import NoTrail
 from gradscope.ownstep import optimizers
 from gradscope.recurrence import recurrent_patches
 from gradscope.rows import Rows
-from gradscope.structure import Site, sites
+from gradscope.structure import sites
 from gradscope.taps import patches
+from gradscope.warming import warm_up
 
 _local = threading.local()  # replicas of a distributed model are traced by a thread each
 
@@ -44,7 +45,7 @@ class Functions:
         self._captured: Captured | None = None
         self._fault: Exception | None = None
         self.num_traces = 0
-        _warm_up(self.sites)
+        warm_up(model, self.sites)
         # Of a call that takes several steps only the last one's outputs come out of the function.
         size = int(model.steps_per_execution)
         self._ring: tuple[Any, Any] | None = None
@@ -275,18 +276,6 @@ def _tapes_watched() -> Iterator[None]:
         yield
     finally:
         tf.GradientTape.gradient = original
-
-
-def _warm_up(places: tuple[Site, ...]) -> None:
-    """Look at every activation's derivative now: while a graph is traced it cannot be."""
-    for site in places:
-        cell = getattr(site.layer, "cell", None)
-        parts = [site.layer, cell, *getattr(cell, "cells", ())]
-        functions = [activations.activation_of(p) for p in parts if p is not None]
-        functions += [vars(p).get("recurrent_activation") for p in parts if p is not None]
-        for function in functions:
-            if callable(function):
-                activations.derivative(function)
 
 
 def replayed(iterator: Any, num_steps: int) -> Callable[[], Any]:

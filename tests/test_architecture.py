@@ -25,8 +25,8 @@ LEVELS = (
     },
     {
         "activations", "structure", "row", "origins", "rows", "taps", "isolation", "updates",
-        "weights",
-        "objectives", "reductions", "traced", "filling", "handed", "recurrence", "compiled",
+        "weights", "objectives", "reductions", "traced", "filling", "handed", "recurrence",
+        "warming", "compiled",
         "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
         "lossterms", "profiling", "graph",
         "remake", "duplicate", "splice", "transfer", "connections", "treatments", "prescription",
