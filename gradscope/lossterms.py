@@ -17,7 +17,7 @@ from gradscope.dataprofile import named
 from gradscope.outputs import TOLERANCE, Output
 from gradscope.records import DataTensor, LossTerm
 from gradscope.signature import loss_name, output_specs
-from gradscope.structure import sites
+from gradscope.structure import Site, sites
 
 # Layers that hand values on as they are: the activation is that of the layer before.
 _TRANSPARENT = ("Reshape", "Flatten", "Permute", "Identity", "Dropout", "Cropping2D", "Transpose")
@@ -70,11 +70,11 @@ def loss_terms(
     known = {tensor.name: tensor for tensor in tensors if tensor.role == "y"}
     labels = dict(_aligned(named("y", batch.y if known else None), names))
     losses = _losses(target.loss, names)
-    paths = {id(site.layer): site.path for site in sites(model)}
+    places = {id(site.layer): site for site in sites(model)}
     terms = []
     for name, output in zip(names, found.values(), strict=True):
         place, values = labels.get(name, ("", None))
-        term = _term(name, output, makers.get(name), losses.get(name), paths)
+        term = _term(name, output, makers.get(name), losses.get(name), places)
         if place in known and values is not None:
             outside = _outside_fraction(term.activation, values)
             term = dataclasses.replace(term, labels=known[place], outside_fraction=outside)
@@ -126,13 +126,15 @@ def _key(place: str) -> str:
     return place.removeprefix("output['").removesuffix("']")
 
 
-def _term(name: str, output: Output, maker: Any, loss: Any, paths: dict[int, str]) -> LossTerm:
-    activation = _activation(maker)
+def _term(name: str, output: Output, maker: Any, loss: Any, places: dict[int, Site]) -> LossTerm:
+    site = places.get(id(maker))
+    # What a layer of layers calls its activation is somewhere inside.
+    activation = None if site and site.kind == "composite" else _activation(maker)
     if maker is None and output.has_logits:
         activation = "softmax" if output.sums_to_one else "sigmoid"
     return LossTerm(
         output=name,
-        layer=paths.get(id(maker)),
+        layer=site.path if site else None,
         activation=activation,
         shape=output.shape,
         minimum=output.minimum,

@@ -54,6 +54,22 @@ def test_activation(stack, expected, seeded):
     assert one(*stack).activation == expected
 
 
+class Encoder(layers.Layer):
+    """A layer of layers that keeps its inner activation under the usual name."""
+
+    def __init__(self):
+        super().__init__()
+        self.activation = keras.activations.relu
+        self.inner, self.outer = layers.Dense(4, self.activation), layers.Dense(2)
+
+    def call(self, x):
+        return self.outer(self.inner(x))
+
+
+def test_what_a_layer_of_layers_calls_its_activation_is_not_that_of_the_output(seeded):
+    assert one(Encoder()).activation is None
+
+
 def test_a_function_of_ones_own_is_not_taken_for_keras_one(seeded):
     def relu(t):
         return t
