@@ -87,6 +87,11 @@ def is_rising(curve: Curve) -> bool:
     return bool(len(before) and rates.mean[-1] > 1.02 * before[-1])
 
 
+def has_gates(profile: Profile) -> bool:
+    """Whether there are gated recurrent cells."""
+    return any(name in row.class_ for row in profile.layers for name in ("LSTM", "GRU"))
+
+
 def kernel_ratios(snapshot: Snapshot) -> list[float]:
     """Update ratios of the trainable kernels; of an embedding a batch touches a few rows only."""
     by_path: dict[str, LayerProfile] = {}
