@@ -16,17 +16,20 @@ import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 OLD = "old"
+OUTPUTS = ("r.html", "r.json", "r.keras")
 PROGRAM = [sys.executable, "-c", "from gradscope.cli import main; main()"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
 
 def commands(folder: Path) -> dict[str, list[str]]:
-    """Each command that writes, with inputs made in `folder`; outputs are r.html and r.json."""
+    """Each command that writes over files, with inputs made in `folder`."""
     import keras
+    import numpy as np
 
     from tests.factories import sick_sigmoid_report
 
@@ -34,8 +37,20 @@ def commands(folder: Path) -> dict[str, list[str]]:
     model.compile("sgd", "mse")
     model.save(folder / "m.keras")
     sick_sigmoid_report().to_json(folder / "run.json")
-    inspect = ["inspect", "m.keras", "--html", "r.html", "--json", "r.json"]
-    return {"inspect": inspect, "report": ["report", "run.json", "-o", "r.html"]}
+    start = keras.initializers.RandomNormal(stddev=1e-4, seed=0)
+    deep = [keras.layers.Dense(8, "tanh", kernel_initializer=start) for _ in range(4)]
+    sick = keras.Sequential([keras.Input((4,)), *deep, keras.layers.Dense(2, "softmax")])
+    sick.compile("adam", "sparse_categorical_crossentropy")
+    sick.save(folder / "sick.keras")
+    x = np.random.default_rng(0).standard_normal((128, 4)).astype("float32")
+    np.savez(folder / "d.npz", x=x, y=(x[:, 0] > 0).astype("int32"))
+    written = ["--html", "r.html", "--json", "r.json"]
+    treat = ["treat", "sick.keras", "--data", "d.npz", "-o", "r.keras", "--steps", "32"]
+    return {
+        "inspect": ["inspect", "m.keras", *written],
+        "report": ["report", "run.json", "-o", "r.html"],
+        "treat": [*treat, "--seeds", "2", *written],
+    }
 
 
 def duration(command: Sequence[str], folder: Path) -> float:
@@ -47,7 +62,7 @@ def duration(command: Sequence[str], folder: Path) -> float:
 
 def faults(command: Sequence[str], folder: Path, number: signal.Signals, after: float) -> list[str]:
     """What is wrong once the command was sent the signal `after` seconds from its start."""
-    for name in ("r.html", "r.json"):
+    for name in OUTPUTS:
         (folder / name).write_text(OLD)
     before = set(folder.iterdir())
     mark = f"try-{os.getpid()}-{time.monotonic_ns()}"
@@ -63,8 +78,8 @@ def faults(command: Sequence[str], folder: Path, number: signal.Signals, after: 
         process.wait(after)
     except subprocess.TimeoutExpired:
         process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
-    found = [f"{name} is half" for name in ("r.html", "r.json") if not _whole(folder / name)]
+    _, stderr = process.communicate(timeout=600)
+    found = [f"{name} is half" for name in OUTPUTS if not _whole(folder / name)]
     left = {path.name for path in set(folder.iterdir()) - before}
     if left and number != signal.SIGKILL:
         found.append(f"left {left}")
@@ -78,9 +93,12 @@ def faults(command: Sequence[str], folder: Path, number: signal.Signals, after: 
 
 
 def _whole(path: Path) -> bool:
-    text = path.read_text(encoding="utf-8")
-    if text == OLD:
+    if path.read_bytes() == OLD.encode():
         return True
+    if path.suffix == ".keras":
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    text = path.read_text(encoding="utf-8")
     if path.suffix == ".html":
         return text.rstrip().endswith("</html>")
     return bool(json.loads(text)["schema"])
@@ -114,12 +132,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--number", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--command", help="only this one")
     options = parser.parse_args()
     rng = random.Random(options.seed)
     counts: collections.Counter[str] = collections.Counter()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         known = commands(folder)
+        known = {key: c for key, c in known.items() if options.command in (None, key)}
         lasting = {key: duration(command, folder) for key, command in known.items()}
         for i in range(options.number):
             # The longer a command takes, the fewer tries it gets: an analysis loads TensorFlow.
