@@ -58,7 +58,7 @@ def _edges(rows: Sequence[Row]) -> list[tuple[int, int]]:
     return [
         (place[name], i)
         for i, row in enumerate(rows)
-        for name in items(row.data, "inputs")
+        for name in (*items(row.data, "inputs"), *items(row.data, "added_to"))
         if place.get(name, i) < i
     ]
 

@@ -101,6 +101,7 @@ def _statistics(row: dict[str, Any]) -> str:
     facts = {
         "depth": row.get("depth"),
         "inputs": ", ".join(items(row, "inputs")) or None,
+        "added to it": ", ".join(items(row, "added_to")) or None,
         "output shape": row.get("output_shape"),
         "dtype": None if row.get("compute_dtype") == "float32" else row.get("compute_dtype"),
         "trainable": None if row.get("trainable") else "no",
