@@ -179,3 +179,28 @@ def test_steps_of_a_compiled_loop(kind, unrolled, seeded):
         assert mine.timesteps is not None
         assert list(differences(mine.timesteps, theirs.timesteps)) == []
         assert mine.gate_saturated_fraction == theirs.gate_saturated_fraction
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_each_function_is_traced_once(optimizer, seeded):
+    model = mlp().model
+    model.compile(optimizer, "mse")
+    functions = Functions(model)
+    for tapped in (True, False, True, False):
+        functions.run(iter([(normal(8, 5), normal(8, 2, seed=1))]), tapped=tapped)
+
+    assert functions.num_traces == 2
+
+
+def test_an_optimizer_has_the_variables_that_a_step_of_its_own_makes():
+    found = []
+    for is_watched in (False, True):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(0)
+        model = mlp().model
+        if is_watched:
+            Functions(model)
+        model.train_on_batch(normal(8, 5), normal(8, 2, seed=1))
+        found.append([(v.path, v.numpy().tolist()) for v in model.optimizer.variables])
+
+    assert found[0] == found[1]
