@@ -14,6 +14,7 @@ from pathlib import PurePosixPath
 from typing import IO, Any
 
 from gradscope.errors import UnreadableError
+from gradscope.heaps import heap_fault
 
 _MAX_MEMBERS = 10_000
 _MAX_OBJECTS = 1_000_000
@@ -67,6 +68,8 @@ def check_hdf5(source: str | IO[bytes], name: str) -> None:
     """
     import h5py
 
+    if fault := heap_fault(source):
+        raise OSError(f"{name} {fault}")
     with h5py.File(source, "r") as file:
         groups = [file["/"]]
         seen = {_address(file["/"])}

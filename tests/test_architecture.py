@@ -31,7 +31,8 @@ LEVELS = (
         "lossterms", "profiling", "graph",
         "remake", "duplicate", "splice", "transfer", "connections", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
-        "modelfiles", "savedobjects", "containers", "loading", "examples", "evaluation", "seeding",
+        "modelfiles", "savedobjects", "heaps", "containers", "loading", "examples",
+        "evaluation", "seeding",
         "loops", "training", "transport",
     },
     {

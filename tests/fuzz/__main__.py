@@ -14,12 +14,15 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from tests.fuzz.running import outcomes
 
 _MEMORY = 2 * 10**9  # bytes beside TensorFlow's own
+_HANGS = 120  # seconds without an outcome
 
 
 def worker(kind: str, seed: int, first: int, number: int) -> None:
@@ -49,7 +52,7 @@ def supervised(kind: str, seed: int, first: int, number: int) -> collections.Cou
             env={**os.environ},
         )
         assert process.stdout
-        for line in process.stdout:
+        for line in _watched(process):
             number_, _, outcome = line.strip().partition(" ")
             if not number_.isdigit():
                 continue
@@ -64,6 +67,19 @@ def supervised(kind: str, seed: int, first: int, number: int) -> collections.Cou
             )
             i += 1
     return counts
+
+
+def _watched(process: subprocess.Popen[str]) -> Iterator[str]:
+    """The lines of a worker, which is killed where it stays in C code, out of reach of signals."""
+    assert process.stdout
+    while True:
+        guard = threading.Timer(_HANGS, process.kill)
+        guard.start()
+        line = process.stdout.readline()
+        guard.cancel()
+        if not line:
+            return
+        yield line
 
 
 def main() -> int:
