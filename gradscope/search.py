@@ -94,7 +94,7 @@ def _finalists(ward: Ward, candidates: Sequence[Candidate], result: Found) -> li
     if not candidates:
         return []
     steps, half = max(1, ward.plan.steps // SHORT), _half(ward)
-    patient = verdicts.standing_at(ward.patient(half)[0], steps, ward.measure)
+    patient = verdicts.standing_at(ward.patient(half, ward.seeds[:1])[0], steps, ward.measure)
     ranked: dict[str, Standing] = {}
     for some in ward.together(candidates):
         ranked |= ward.standings(some, steps, ward.seeds[:1])
@@ -157,7 +157,12 @@ def _proven(ward: Ward, candidate: Candidate, report: Report, result: Found) -> 
     The last trial made of it is kept either way.
     """
     trial = None
-    for steps in dict.fromkeys((_half(ward), ward.plan.steps)):
+    looks = tuple(dict.fromkeys((_half(ward), ward.plan.steps)))
+    # The first one is tried in full all the same: a report has to show what was tried.
+    if result.trials and not any(_is_ahead(ward, candidate, steps) for steps in looks):
+        result.reject(candidate, f"no better than the patient after {looks[-1]} steps of one seed")
+        return False
+    for steps in looks:
         trial = _trial(ward, candidate, report, steps)
         if trial is None:
             result.reject(candidate, f"it cannot be trained: {ward.refused[candidate.name]}")
@@ -171,6 +176,17 @@ def _proven(ward: Ward, candidate: Candidate, report: Report, result: Found) -> 
     result.trials = (*result.trials, trial)
     result.reject(candidate, f"{trial.verdict}: {trial.reason}")
     return False
+
+
+def _is_ahead(ward: Ward, candidate: Candidate, steps: int) -> bool:
+    """Whether the first seed's run is better than the patient's, or cannot be made, as then told.
+
+    What is not ahead at the end either is not worth the runs of a proof.
+    """
+    seeds = ward.seeds[:1]
+    found = ward.standings([candidate], steps, seeds).get(candidate.name)
+    patient, _ = verdicts.standing(ward.patient(steps, seeds), ward.measure)
+    return found is None or found[0] > patient + ward.margin(patient)
 
 
 def _trial(ward: Ward, candidate: Candidate, report: Report, steps: int) -> Trial | None:

@@ -41,14 +41,14 @@ class Ward:
         self._runs: dict[tuple[str, int, int], Run] = {}
         self.refused: dict[str, str] = {}
 
-    def patient(self, steps: int) -> tuple[Run, ...]:
-        """The patient's runs of `steps` steps from every seed.
+    def patient(self, steps: int, seeds: Sequence[int] | None = None) -> tuple[Run, ...]:
+        """The patient's runs of `steps` steps, from every seed or from these.
 
         Raises:
             TrialError: the patient cannot be trained on the data.
         """
         makes = {PATIENT: _maker(self._model, (), self._x)}
-        return self._trained(makes, self.planned(steps), self.seeds)[PATIENT]
+        return self._trained(makes, self.planned(steps), seeds or self.seeds)[PATIENT]
 
     def planned(self, steps: int) -> Plan:
         """The plan of runs of `steps` steps, looked at at every quarter of a whole run."""

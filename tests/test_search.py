@@ -108,3 +108,15 @@ def test_where_nothing_helps_both_are_tried_together():
 
     assert result.winner is None
     assert "a + b" in {d.what for d in result.rejected}
+
+
+def test_a_second_one_that_is_no_better_in_one_seed_is_not_trained_from_the_others():
+    result, ward = found(
+        {"": 0.1, "a": 0.1, "b": 0.1, "a + b": 0.1}, [candidate("a")], [candidate("b")]
+    )
+
+    assert [t.treatments for t in result.trials] == [("a",)]
+    reasons = {d.what: d.reason for d in result.rejected}
+    assert reasons["b"] == "no better than the patient after 100 steps of one seed"
+    # a and the patient from three seeds, b from one
+    assert ward.num_steps == 25 + 2 * 3 * (50 + 100) + 25 + 50 + 100
