@@ -14,7 +14,7 @@ from gradscope import dataprofile, diagnosis, flow, probe, profiling
 from gradscope.capture import Batch, Objective, gradients, one_line
 from gradscope.datasets import Data, check_data
 from gradscope.errors import CannotExamineError, UsageError
-from gradscope.isolation import isolated
+from gradscope.isolation import isolated, restorers
 from gradscope.loading import require_tensorflow_backend
 from gradscope.objectives import labels, objective
 from gradscope.ownstep import Updater, has_own_call
@@ -127,8 +127,12 @@ def _build(model: keras.Model, batch: Batch) -> None:
     ready = all(part.built or is_default(part.build) for part in parts)
     if ready and (model.built or not has_own_call(model)):
         return
+    before, restore = len(model.variables), restorers()
     try:
         model(batch.x)
+        if len(model.variables) == before:  # a part that never counts as built
+            for put_back in restore:
+                put_back()
     except Exception as error:
         raise CannotExamineError(
             f"The model is not built and could not be built from the data: {one_line(error)}"
