@@ -42,10 +42,13 @@ def patches(
         recurrent: what to set on a recurrent layer; by default taps on every step as it is run.
     """
     changes: Patches = []
+    # Between the layers of graphs there is nothing to follow, and following costs a little.
+    has_code = any(site.kind == "composite" for site in sites)
     for site in sites:
         layer = site.layer
         if site.kind in ("graph", "composite"):
-            changes.append((layer, "call", _composite_call(site, layer.call, rows)))
+            call = _followed_call(layer.call, rows) if has_code else layer.call
+            changes.append((layer, "call", _composite_call(site, call, rows)))
             continue
         grouped = isinstance(layer, BaseConv) and layer.groups > 1
         call = _compiled(layer.call) if grouped else layer.call
@@ -184,14 +187,24 @@ def _composite_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callabl
     """Notes only where the composite's inputs come from, for its first layers."""
 
     @functools.wraps(call)
-    def followed(*args: Any, **kwargs: Any) -> Any:
+    def entered(*args: Any, **kwargs: Any) -> Any:
         values = _tensors(args, kwargs)
         rows.enter(site, [o for v in values for o in sources_of(v)])
         try:
-            with rows.trail.following(values):
-                return call(*args, **kwargs)
+            return call(*args, **kwargs)
         finally:
             rows.leave()
+
+    return entered
+
+
+def _followed_call(call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+    """Notes what becomes of tensors in the code of the model and of its layers of layers."""
+
+    @functools.wraps(call)
+    def followed(*args: Any, **kwargs: Any) -> Any:
+        with rows.trail.following(_tensors(args, kwargs)):
+            return call(*args, **kwargs)
 
     return followed
 

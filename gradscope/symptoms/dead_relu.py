@@ -120,9 +120,11 @@ def _culprits(dead: list[LayerProfile]) -> tuple[str, ...]:
 
 
 def _message(worst: LayerProfile, dead: list[LayerProfile], profile: Profile) -> str:
+    count = profile.data.num_samples  # of a training run it is not known
+    seen = num(count, "sample") if count else "samples"
     text = (
         f"{worst.num_dead} of {worst.num_units} units of {names([worst.id])} are off for all "
-        f"{num(profile.data.num_samples, 'sample')} seen: they get no gradient"
+        f"{seen} seen: they get no gradient"
     )
     if len(dead) > 1:
         text += f"; also affected: {names([layer.id for layer in dead if layer is not worst])}"
