@@ -67,9 +67,14 @@ def norms(layers: Sequence[LayerProfile]) -> tuple[float | None, ...]:
     return tuple(signal(layer) for layer in _strongest(layers))
 
 
-def _strongest(layers: Sequence[LayerProfile]) -> list[LayerProfile]:
+def outputs(layers: Sequence[LayerProfile]) -> list[LayerProfile]:
+    """The layer calls whose output no other takes or has added to it: the model's outputs."""
     taken = {source for layer in layers for source in (*layer.inputs, *layer.added_to)}
-    top = max((layer.depth for layer in layers if layer.id not in taken), default=0)
+    return [layer for layer in layers if layer.id not in taken]
+
+
+def _strongest(layers: Sequence[LayerProfile]) -> list[LayerProfile]:
+    top = max((layer.depth for layer in outputs(layers)), default=0)
     best: dict[int, LayerProfile] = {}
     for layer in layers:
         value = signal(layer)

@@ -190,10 +190,10 @@ def _is_ahead(ward: Ward, candidate: Candidate, steps: int) -> bool:
 
 
 def _trial(ward: Ward, candidate: Candidate, report: Report, steps: int) -> Trial | None:
-    after = ward.runs(candidate, steps)
+    before, after = ward.patient(steps), ward.runs(candidate, steps)
     if after is None:
         return None
-    trial = judged(ward.patient(steps), after, ward.planned(steps), candidate.ids)
+    trial = judged(before, after, ward.planned(steps), candidate.ids)
     return with_examinations(trial, report, candidate.report)
 
 

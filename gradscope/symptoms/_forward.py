@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gradscope.flow import normalizes
+from gradscope.flow import normalizes, outputs
 from gradscope.records import LayerProfile, Profile
-from gradscope.symptoms._common import consumers
 
 RESET = -math.inf  # given by a layer that puts the signal right, whatever happened before it
 _CULPRIT_PART = 0.5  # of what the average layer of the stretch does
@@ -56,11 +55,9 @@ def paths(profile: Profile) -> list[list[LayerProfile]]:
     Where branches meet, the way is that of the branch whose output differs most over the samples.
     """
     rows = {layer.id: layer for layer in profile.layers}
-    takers = consumers(profile)
-    added = {source for layer in profile.layers for source in layer.added_to}
     found = []
-    for layer in profile.layers:
-        if takers[layer.id] or layer.id in added or layer.output is None:
+    for layer in outputs(profile.layers):
+        if layer.output is None:
             continue
         path, seen = [layer], {layer.id}
         while sources := [rows[i] for i in _summands(path[-1].inputs, rows) if i not in seen]:
