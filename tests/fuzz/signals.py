@@ -22,6 +22,7 @@ from pathlib import Path
 
 OLD = "old"
 OUTPUTS = ("r.html", "r.json", "r.keras")
+DEMO = "gradscope-demo"  # what `demo` writes into
 PROGRAM = [sys.executable, "-c", "from gradscope.cli import main; main()"]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
@@ -47,6 +48,8 @@ def commands(folder: Path) -> dict[str, list[str]]:
     written = ["--html", "r.html", "--json", "r.json"]
     treat = ["treat", "sick.keras", "--data", "d.npz", "-o", "r.keras", "--steps", "32"]
     return {
+        "compare": ["compare", "run.json", "run.json", *written],
+        "demo": ["demo", "diagnosis"],
         "inspect": ["inspect", "m.keras", *written],
         "report": ["report", "run.json", "-o", "r.html"],
         "treat": [*treat, "--seeds", "2", *written],
@@ -62,9 +65,10 @@ def duration(command: Sequence[str], folder: Path) -> float:
 
 def faults(command: Sequence[str], folder: Path, number: signal.Signals, after: float) -> list[str]:
     """What is wrong once the command was sent the signal `after` seconds from its start."""
-    for name in OUTPUTS:
-        (folder / name).write_text(OLD)
-    before = set(folder.iterdir())
+    outputs = [folder / name for name in OUTPUTS] + _files(folder / DEMO)
+    for path in outputs:
+        path.write_text(OLD)
+    before = set(_files(folder))
     mark = f"try-{os.getpid()}-{time.monotonic_ns()}"
     process = subprocess.Popen(
         [*PROGRAM, *command],
@@ -79,17 +83,21 @@ def faults(command: Sequence[str], folder: Path, number: signal.Signals, after: 
     except subprocess.TimeoutExpired:
         process.send_signal(number)
     _, stderr = process.communicate(timeout=600)
-    found = [f"{name} is half" for name in OUTPUTS if not _whole(folder / name)]
-    left = {path.name for path in set(folder.iterdir()) - before}
+    found = [f"{path.name} is half" for path in outputs if not _whole(path)]
+    left = set(_files(folder)) - before
     if left and number != signal.SIGKILL:
-        found.append(f"left {left}")
-    for name in left:
-        (folder / name).unlink()
+        found.append(f"left {[path.name for path in left]}")
+    for path in left:
+        path.unlink()
     if "Traceback" in stderr:
         found.append(f"traceback {stderr[-300:]!r}")
     if _runs(mark):
         found.append("something still runs")
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
 
 
 def _whole(path: Path) -> bool:
@@ -101,7 +109,8 @@ def _whole(path: Path) -> bool:
     text = path.read_text(encoding="utf-8")
     if path.suffix == ".html":
         return text.rstrip().endswith("</html>")
-    return bool(json.loads(text)["schema"])
+    data = json.loads(text)
+    return bool(data["sections"] if path.parent.name == DEMO else data["schema"])
 
 
 def _runs(mark: str, seconds: float = 10) -> bool:
