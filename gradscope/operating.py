@@ -10,9 +10,11 @@ import keras
 import numpy as np
 
 from gradscope.errors import UsageError
+from gradscope.graph import Surgery, copied
 from gradscope.isolation import isolated
 from gradscope.records import Declined, Prescription
 from gradscope.suggestions import unknown
+from gradscope.symbolic import graph_of, has_own_call
 from gradscope.treatments import registry
 
 _PROBE = 32  # samples that the drift of the output is measured on
@@ -23,7 +25,8 @@ class Treated:
     """A treated copy of a model, and what became of the prescriptions.
 
     Attributes:
-        model: the copy; the patient itself where nothing could be carried out.
+        model: the copy; the patient itself where nothing could be carried out. Of a model whose
+            call is its own code a functional one, where a prescription changes what is called.
         prescriptions: what was carried out, in order.
         declined: what could not be, and why.
         kept, reset, added: paths of layers in the copy: weights inherited, drawn anew, not in the
@@ -70,13 +73,13 @@ def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: An
     kept: tuple[str, ...] = ()
     reset: dict[str, None] = {}
     added: dict[str, None] = {}
-    current = model
+    current = _built(model, x) if prescriptions else model
     for prescription in prescriptions:
         if prescription.treatment not in known:
             raise UsageError(
                 unknown("treatment", prescription.treatment, known, "See 'gradscope treatments'.")
             )
-        outcome = known[prescription.treatment].operate(current, prescription, x)
+        outcome, prescription = _operated(current, prescription, x)
         if isinstance(outcome, Declined):
             declined.append(Declined(prescription.treatment, outcome.reason))
             continue
@@ -86,7 +89,7 @@ def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: An
         reset |= dict.fromkeys(outcome.reset)
         added |= dict.fromkeys(outcome.added)
     return Treated(
-        model=current,
+        model=current if done else model,
         prescriptions=tuple(done),
         declined=tuple(declined),
         kept=tuple(path for path in kept if path not in reset and path not in added),
@@ -94,6 +97,34 @@ def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: An
         added=tuple(added),
         drift=None,
     )
+
+
+def _built(model: keras.Model, x: Any) -> keras.Model:
+    """The model, or a built copy of one that has layers without weights yet."""
+    if x is None or all(layer.built for layer in model._flatten_layers()):
+        return model
+    copy = copied(model)
+    if isinstance(copy, Declined):
+        return model
+    with isolated(model):
+        copy(keras.tree.map_structure(lambda a: a if a is None else a[:1], x))
+    return copy
+
+
+def _operated(
+    model: keras.Model, prescription: Prescription, x: Any
+) -> tuple[Surgery | Declined, Prescription]:
+    """What a treatment makes of the model, or of the graph of its calls where it declines that."""
+    operate = registry()[prescription.treatment].operate
+    outcome = operate(model, prescription, x)
+    if isinstance(outcome, Declined) and has_own_call(model):
+        graph = graph_of(model, x)
+        if isinstance(graph, Declined):
+            return outcome, prescription
+        outcome = operate(graph, prescription, x)
+        told = f"The copy is the graph of what {type(model).__name__}.call calls."
+        prescription = replace(prescription, rationale=f"{prescription.rationale} {told}")
+    return outcome, prescription
 
 
 def _drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:

@@ -21,6 +21,7 @@ from gradscope.records import Declined, Prescription, Trial
 from gradscope.report import Report
 from gradscope.search import searched
 from gradscope.suggestions import unknown
+from gradscope.symbolic import graph_of, has_own_call
 from gradscope.treatments import registry
 from gradscope.trials import Plan, check
 from gradscope.ward import Ward
@@ -120,6 +121,7 @@ def treat(
     if not any(f.severity != "info" for f in case.report.findings):
         return _ended(case, case.report, "healthy")
     declined: list[Declined] = []
+    case = _with_its_graph(case)
     if not wanted(case.report, only):
         return _ended(case, case.report, "nothing to prescribe")
     batches = proposed(model, case.report, *case.data.training[:2], only, declined)
@@ -156,6 +158,19 @@ def admitted(
     return Case(model, report, data, steps, batch_size, rows)
 
 
+def _with_its_graph(case: Case) -> Case:
+    """With what is prescribed for operations between layers, which only a graph of calls shows."""
+    if not has_own_call(case.model):
+        return case
+    graph = graph_of(case.model, case.data.training.x)
+    if isinstance(graph, Declined):
+        return case
+    more = analyze(graph, *case.data.training[:2], batch_size=case.batch_size).prescriptions
+    known = {p.treatment for p in case.report.prescriptions}
+    offered = (*case.report.prescriptions, *(p for p in more if p.treatment not in known))
+    return dataclasses.replace(case, report=dataclasses.replace(case.report, prescriptions=offered))
+
+
 def default_steps(data: Split, batch_size: int) -> int:
     """Ten epochs, within bounds."""
     needed = math.ceil(EPOCHS * data.training.num_samples / max(1, batch_size))
@@ -183,9 +198,9 @@ def concluded(
         best = max(result.trials, key=lambda trial: trial.difference, default=None)
         status: Status = "not improved" if result.trials else "nothing to prescribe"
         return dataclasses.replace(_ended(case, report, status), trial=best)
-    kept = result.winner.prescriptions
-    done = treated(case.model, kept, case.data.training.x, seed=0)
+    done = treated(case.model, result.winner.prescriptions, case.data.training.x, seed=0)
     assert isinstance(done, Treated), done  # it was carried out for every run
+    kept = done.prescriptions
     report = dataclasses.replace(report, outcome="improved", kept=kept)
     return Outcome(done.model, report, result.trial, kept, "improved", case.rows, done)
 

@@ -29,7 +29,7 @@ LEVELS = (
         "warming", "compiled",
         "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
         "lossterms", "profiling", "graph",
-        "remake", "duplicate", "splice", "transfer", "connections", "treatments", "prescription",
+        "remake", "duplicate", "splice", "transfer", "connections", "symbolic", "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "savedobjects", "heaps", "containers", "loading", "examples",
         "evaluation", "seeding",

@@ -41,6 +41,7 @@ def _sick() -> Profile:
     treatments=(
         "finite-weights",
         "guarded-operation",
+        "swap-activation",
         "he-initialization",
         "glorot-initialization",
         "input-normalization",

@@ -63,9 +63,9 @@ class Segment:
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """Blocks of two or three layers over the stretches that the findings name."""
     named = {layer.path for layer in named_kernels(profile, findings)}
-    found = [_within(stretch, named) for stretch in _stretches(profile)]
-    blocks = [block for stretch in found for block in _blocks(stretch)]
     attention = _attention(profile, named)
+    stretches = [_feeding_forward(s, attention) or _within(s, named) for s in _stretches(profile)]
+    blocks = [block for stretch in stretches for block in _blocks(stretch)]
     if not blocks and not attention:
         return Declined(
             _ID, "no two affected hidden Dense or Conv layers follow one another without a branch"
@@ -177,6 +177,12 @@ def _within(stretch: list[Segment], named: set[str]) -> list[Segment]:
     """The part of a stretch from its first to its last named layer."""
     places = [n for n, segment in enumerate(stretch) if segment.layer.path in named]
     return stretch[places[0] : places[-1] + 1] if places else []
+
+
+def _feeding_forward(stretch: list[Segment], attention: dict[str, LayerProfile]) -> list[Segment]:
+    """The whole stretch where it is the other half of a block whose attention gets a way around."""
+    given = {row.id for row in attention.values()}
+    return stretch if stretch and given & {*stretch[0].layer.inputs} else []
 
 
 def _blocks(stretch: list[Segment]) -> list[list[Segment]]:

@@ -124,6 +124,10 @@ def reset_bias(layer: Any) -> bool:
 def _draw(owner: Any, weight: str, initializer: Any, attribute: str | None = None) -> None:
     import keras
 
+    if not owner.built:
+        raise CannotEdit(
+            f"the layer {owner.name!r} has no weights yet: call the model on data first"
+        )
     variable = getattr(owner, weight)
     drawing = keras.initializers.get(initializer)
     setattr(owner, attribute or f"{weight}_initializer", drawing)

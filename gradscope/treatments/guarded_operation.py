@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.records import Declined, Finding, Prescription, Profile
+from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.symptoms._common import names
 from gradscope.treatments import treatment
+from gradscope.treatments._compiling import rounded
 from gradscope.treatments._plans import prescribed
 
 if TYPE_CHECKING:
@@ -20,9 +22,9 @@ _SOURCES = (
     "IEEE 754: 1 / 0 is infinite, and infinity times zero is NaN",
     "Higham 2002, Accuracy and stability of numerical algorithms, section 2",
 )
-_GUARDED = ("Sqrt", "Log", "Rsqrt", "Reciprocal")
-# The square of a thousandth: small against what a model computes, large against float32's rounding.
-_LEAST = 1e-6
+# A root is steep near zero only. The others are large there: a logarithm of nearly nothing would be
+# many times as far from zero as all that are not.
+_PART_OF_RMS = {"Sqrt": 1e-6, "Log": 1e-2, "Rsqrt": 1e-2, "Reciprocal": 1e-2}
 
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
@@ -31,30 +33,40 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     found = {
         row.path: row
         for row in profile.layers
-        if row.class_ in _GUARDED and not any(kinds.get(id) == "Maximum" for id in row.inputs)
+        if row.class_ in _PART_OF_RMS and not any(kinds.get(id) == "Maximum" for id in row.inputs)
     }
     if not found:
         return Declined(
             _ID, "there is no unguarded sqrt, log, rsqrt or reciprocal in the model's graph"
         )
     rows = list(found.values())
+    guards = {row.path: _guard(row) for row in rows}
     code = "\n".join(
-        f"# {row.path}\ny = keras.ops.{row.class_.lower()}(keras.ops.maximum(x, {_LEAST}))"
-        for row in rows
+        f"# {path}\ny = keras.ops.{found[path].class_.lower()}(keras.ops.maximum(x, {guard}))"
+        for path, guard in guards.items()
     )
     return prescribed(
         _ID,
         rows,
         findings,
         safety="unsafe",
-        parameters={"least": _LEAST},
+        parameters={"least": min(guards.values()), "least_by_layer": guards},
         rationale=(
             f"At zero {names([row.id for row in rows])} has an infinite value or slope, and "
-            f"infinity times zero is NaN. Kept at {_LEAST:g} or above, both are finite."
+            f"infinity times zero is NaN. Kept at {_told(guards)} or above, both are finite."
         ),
         snippet=code,
         sources=_SOURCES,
     )
+
+
+def _guard(row: LayerProfile) -> float:
+    usual = row.input.rms if row.input is not None else 0.0
+    return rounded(_PART_OF_RMS[row.class_] * (usual if 0.0 < usual < math.inf else 1.0))
+
+
+def _told(guards: Mapping[str, float]) -> str:
+    return " and ".join(f"{guard:g}" for guard in sorted(set(guards.values())))
 
 
 @treatment(
@@ -65,8 +77,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         "makes the whole gradient NaN, and one step with that makes every weight NaN."
     ),
     caution=(
-        "Inputs below the guard are treated as if they were the guard. Needs a functional model: "
-        "of other ones the code has to be changed."
+        "Inputs below the guard, a hundredth of their usual size or less, are treated as if they "
+        "were the guard."
     ),
     rank=7,
     sources=_SOURCES,
@@ -80,15 +92,16 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     from gradscope.structure import sites
 
     kinds = {site.path: type(site.layer).__name__ for site in sites(model)}
-    missing = [path for path in prescription.layers if kinds.get(path) not in _GUARDED]
+    missing = [path for path in prescription.layers if kinds.get(path) not in _PART_OF_RMS]
     if missing:
         return Declined(_ID, f"the model has no root or logarithm {missing[0]!r}")
-    least = float(prescription.parameters["least"])
+    least = prescription.parameters["least"]
+    guards = prescription.parameters.get("least_by_layer", {})
 
-    def guarded(kind: str) -> Any:
-        function = getattr(keras.ops, kind.lower())
-        return lambda given, _: function(keras.ops.maximum(given, least))
+    def guarded(path: str) -> Any:
+        function, guard = getattr(keras.ops, kinds[path].lower()), float(guards.get(path, least))
+        return lambda given, _: function(keras.ops.maximum(given, guard))
 
     with isolated(model):
-        bridges = [Bridge(path, path, guarded(kinds[path])) for path in prescription.layers]
+        bridges = [Bridge(path, path, guarded(path)) for path in prescription.layers]
         return rebuilt(model, bridges=bridges)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,10 @@ _SOURCES = (
 _STEPS = ("Round", "Sign", "Floor", "Ceil", "Trunc")
 _CODE = {
     "step": "y = x + keras.ops.stop_gradient(keras.ops.{name}(x) - x)",
-    "choice": "y = keras.ops.softmax(keras.layers.LayerNormalization()(x))  # for one_hot",
+    "choice": (
+        "y = keras.ops.softmax(keras.layers.LayerNormalization()(x)) * x.shape[-1] ** 0.5  "
+        "# for one_hot"
+    ),
     "stop": "y = x  # without keras.ops.stop_gradient",
 }
 
@@ -115,8 +119,7 @@ def _is_passed(row: LayerProfile, takers: Takers) -> bool:
     ),
     caution=(
         "The gradient is an estimate with a bias, and a softmax computes something else than "
-        "argmax. A stop_gradient is dropped, which may have been there on purpose. Needs a "
-        "functional model: of other ones the code has to be changed."
+        "argmax. A stop_gradient is dropped, which may have been there on purpose."
     ),
     rank=6,
     sources=_SOURCES,
@@ -145,8 +148,9 @@ def _past_step(x: Any, rounded: Any) -> Any:
 def _past_choice(x: Any, chosen: Any) -> Any:
     import keras
 
-    # Normalised, the scores are far enough apart to choose; gamma learns how hard to.
-    return keras.ops.softmax(keras.layers.LayerNormalization()(x))
+    # Normalised, the scores are far enough apart to choose; gamma learns how hard to. What takes
+    # the weights was made for a one and zeros, whose root mean square is 1 / sqrt(n).
+    return keras.ops.softmax(keras.layers.LayerNormalization()(x)) * math.sqrt(x.shape[-1])
 
 
 def _past_stop(x: Any, stopped: Any) -> Any:

@@ -51,13 +51,14 @@ _SOURCES = (
 
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
-    """ReLU for what saturates, leaky ReLU for what is dead; outputs, gates and cells stay."""
+    """ReLU for what saturates or overflows, leaky ReLU for what is dead; outputs and gates stay."""
     takers = consumers(profile)
     rows = {layer.id: layer for layer in profile.layers}
     swapped = list(_swapped(profile, findings, takers, rows))
     if not swapped:
         return Declined(
-            _ID, "no affected hidden layer has an activation that saturates or units that are dead"
+            _ID,
+            "no affected hidden layer has an activation that saturates or overflows, or dead units",
         )
     activations = {layer.path: name for layer, name in swapped}
     initializers, zero_biases = {}, []
@@ -100,11 +101,16 @@ def _swapped(
         if is_gate(layer, takers) or (kernel is not None and not is_trained(kernel)):
             continue
         is_dead = (layer.dead_fraction or 0.0) > _DEAD_FRACTION
-        if layer.class_ in (*KERNELS, "Activation") and layer.saturates:
+        if layer.class_ in (*KERNELS, "Activation") and (layer.saturates or _overflows(layer)):
             found.append((layer, "relu"))
         elif layer.class_ in (*KERNELS, "Activation", "ReLU") and is_dead:
             found.append((layer, "leaky_relu"))
     return found
+
+
+def _overflows(layer: LayerProfile) -> bool:
+    """An exponential of an exponential is beyond float32 in three layers."""
+    return layer.activation == "exponential"
 
 
 def _starts_wrong(
@@ -133,7 +139,11 @@ def _rationale(layers: list[LayerProfile]) -> str:
         if known:
             text += f" of the gradient and here {statistics.median(known):.2g}"
         parts.append(f"In {names([layer.id for layer in saturating])} {text}; relu passes 0 or 1.")
-    dead = [layer for layer in layers if not layer.saturates]
+    overflowing = [layer.id for layer in layers if _overflows(layer)]
+    if overflowing:
+        text = "grows by the factor e with every unit of its argument; relu grows by one"
+        parts.append(f"In {names(overflowing)} exponential {text}.")
+    dead = [layer for layer in layers if not layer.saturates and layer.id not in overflowing]
     if dead:
         worst = max(dead, key=lambda layer: layer.dead_fraction or 0.0)
         parts.append(
@@ -163,7 +173,7 @@ def _snippet(
 
 @treatment(
     id=_ID,
-    summary="ReLU for hidden activations that saturate, leaky ReLU for dead ones",
+    summary="ReLU for hidden activations that saturate or overflow, leaky ReLU for dead ones",
     why=(
         "A sigmoid passes at most a quarter of the gradient and a saturated one nearly nothing; "
         "layer after layer these factors multiply. A rectifier passes all of it where it is on, "
