@@ -16,14 +16,16 @@ from gradscope.analysis import analyze
 from gradscope.errors import GradscopeError
 from gradscope.graph import copied
 from gradscope.operating import Treated, carried_out
-from gradscope.records import Declined, Prescription
+from gradscope.records import Declined, Evidence, Finding, Prescription, Profile, Run
 from gradscope.report import Report
 from gradscope.seeding import seeded
+from gradscope.treatments import registry
 
 FEW = 4
 MAX_LENGTH = 3
 NUM_CHAINS = 2
 _NUM_BATCHES = 1
+_CLIPPING = "gradient-clipping"
 _WEIGHTS = {"error": 3, "warning": 1, "info": 0}
 # Where values are not finite nothing else is examined: whatever else there is stays hidden.
 _HIDING = {"non-finite-values": 20}
@@ -95,6 +97,31 @@ def examined(
     except GradscopeError as error:
         return Declined(named(prescriptions), str(error))
     return Candidate(tuple(prescriptions), report)
+
+
+def joint(
+    model: keras.Model, first: Candidate, more: Sequence[Prescription], x: Any, y: Any
+) -> Candidate | None:
+    """The candidate with those of more prescriptions that it has not; None where that is none."""
+    added = [p for p in more if p.treatment not in first.ids]
+    together = (*first.prescriptions, *added)
+    if not added or {*first.ids} < {p.treatment for p in more} or len(together) > MAX_LENGTH:
+        return None
+    outcome = examined(model, together, x, y)
+    return None if isinstance(outcome, Declined) else outcome
+
+
+def steadied(
+    model: keras.Model, candidate: Candidate, run: Run, x: Any, y: Any
+) -> Candidate | None:
+    """The candidate with clipped gradients, for one whose run diverged."""
+    report = candidate.report
+    profile = Profile(report.model, report.data, report.loss, report.layers, report.seed)
+    told = f"A run diverged at step {run.steps}."
+    evidence = (Evidence("finite_loss_steps", run.steps, len(run.losses) + 1, "steps"),)
+    diverged = Finding("loss-divergence", "error", "high", (), (), evidence, told)
+    clipping = registry()[_CLIPPING].plan(profile, [diverged])
+    return None if isinstance(clipping, Declined) else joint(model, candidate, (clipping,), x, y)
 
 
 def proposed(

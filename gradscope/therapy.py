@@ -125,7 +125,15 @@ def treat(
     if not wanted(case.report, only):
         return _ended(case, case.report, "nothing to prescribe")
     batches = proposed(model, case.report, *case.data.training[:2], only, declined)
-    return concluded(case, batches, declined, seeds=seeds, jobs=jobs, told=told)
+    return concluded(
+        case,
+        batches,
+        declined,
+        seeds=seeds,
+        jobs=jobs,
+        told=told,
+        is_allowed=lambda p: not only or p.treatment in only,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +176,10 @@ def _with_its_graph(case: Case) -> Case:
     more = analyze(graph, *case.data.training[:2], batch_size=case.batch_size).prescriptions
     known = {p.treatment for p in case.report.prescriptions}
     offered = (*case.report.prescriptions, *(p for p in more if p.treatment not in known))
-    return dataclasses.replace(case, report=dataclasses.replace(case.report, prescriptions=offered))
+    ids = {p.treatment for p in offered}
+    declined = tuple(d for d in case.report.declined if d.what not in ids)
+    report = dataclasses.replace(case.report, prescriptions=offered, declined=declined)
+    return dataclasses.replace(case, report=report)
 
 
 def default_steps(data: Split, batch_size: int) -> int:
@@ -185,11 +196,16 @@ def concluded(
     seeds: int,
     jobs: int = 1,
     told: Callable[[str], None] = lambda line: None,
+    is_allowed: Callable[[Prescription], bool] = lambda prescription: False,
 ) -> Outcome:
-    """Search among the candidates, and make of it what `treat` returns."""
+    """Search among the candidates, and make of it what `treat` returns.
+
+    Args:
+        is_allowed: whether a prescription of a report may be added to a candidate.
+    """
     plan = Plan(case.data, case.steps, case.batch_size, _measures(case))
     ward = Ward(case.model, case.data.training.x, plan, range(seeds), jobs, told)
-    result = searched(ward, case.model, case.report, batches)
+    result = searched(ward, case.model, case.report, batches, is_allowed)
     rejected = {d.what: d for d in (*result.rejected, *declined, *case.report.declined)}
     report = dataclasses.replace(
         case.report, trials=result.trials, rejected=tuple(rejected.values())

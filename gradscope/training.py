@@ -18,7 +18,7 @@ from gradscope.examples import Examples, Split, order
 from gradscope.loading import deep_recursion
 from gradscope.loops import Loop, Loops, Start, alike, attempt, restart, traced
 from gradscope.records import Checkpoint, Declined, Run
-from gradscope.seeding import seeded
+from gradscope.seeding import forget_streams, seeded
 
 Make = Callable[[int], "keras.Model | Declined"]
 Progress = Callable[[int], None]
@@ -85,6 +85,8 @@ def runs(
         TrialError: `make` gives no compiled model, or the model cannot be trained on the data.
     """
     shared = Loops() if loops is None else loops
+    if shared.generator is None:
+        forget_streams()
     loop: Loop | None = None
     finished = []
     examples = data.training.tensors()

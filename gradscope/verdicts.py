@@ -114,14 +114,6 @@ def standing(runs: Sequence[Run], measure: Measure | None) -> tuple[float, float
     return loss, 0.0
 
 
-def standing_at(run: Run, step: int, measure: Measure | None) -> float:
-    """The measure (or the negative loss) at the last look at held-out samples up to `step`."""
-    seen = [point for point in run.checkpoints if point.step <= step][-1]
-    if measure == "accuracy" or measure == "explained":
-        return _WORST[measure] if seen.metric is None else max(seen.metric, _WORST[measure])
-    return -math.inf if seen.loss is None else -seen.loss
-
-
 def margin(score: float, measure: Measure | None, num_held_out: int) -> float:
     """How much two runs may differ by chance: the standard error of the difference of two
     accuracies, and twice the least difference that counts for other measures."""

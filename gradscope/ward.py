@@ -78,6 +78,12 @@ class Ward:
         """Differences from `score` below this cannot be told from chance in a run or two."""
         return verdicts.margin(score, self.measure, self.plan.data.held_out.num_samples)
 
+    def first_run(self, candidate: Candidate, steps: int) -> tuple[Run, ...]:
+        """The candidate's run from the first seed; empty where it cannot be trained."""
+        self.standings([candidate], steps, self.seeds[:1])
+        run = self._runs.get((candidate.name, steps, self.seeds[0]))
+        return () if run is None else (run,)
+
     def runs(self, candidate: Candidate, steps: int) -> tuple[Run, ...] | None:
         """The candidate's runs from every seed; None where it cannot be trained."""
         self.standings([candidate], steps, self.seeds)

@@ -29,7 +29,8 @@ LEVELS = (
         "warming", "compiled",
         "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
         "lossterms", "profiling", "graph",
-        "remake", "duplicate", "splice", "transfer", "connections", "symbolic", "treatments", "prescription",
+        "remake", "duplicate", "splice", "transfer", "connections", "symbolic",
+        "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",
         "modelfiles", "savedobjects", "heaps", "containers", "loading", "examples",
         "evaluation", "seeding",
@@ -38,7 +39,7 @@ LEVELS = (
     {
         "context", "report", "runs", "schedules", "subjects", "following", "differences",
         "reference", "trials", "comparison", "analysis", "assertions", "operating", "therapy",
-        "candidates", "ward", "search",
+        "candidates", "ward", "proving", "refining", "search",
     },
     {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
 )  # fmt: skip

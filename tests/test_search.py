@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gradscope import search
+from gradscope import candidates, proving, refining, search
 from gradscope.candidates import Candidate
 from gradscope.examples import Examples, Split
 from gradscope.records import Checkpoint, Prescription, Run
@@ -38,6 +38,9 @@ class Scored(Ward):
         return {name: tuple(self._runs[name, plan.steps, s] for s in seeds) for name in makes}
 
     def _run(self, name, steps, seed):
+        if self.scores[name] is None:
+            start = Checkpoint(0, 1.0, 0.1)
+            return Run(seed, 1, (None,), (start,), diverged=True, seconds=0.0)
         end = self.scores[name] + 0.002 * seed * (1 if name else -1)
         points = [Checkpoint(n, 1.0, 0.1 if n == 0 else end) for n in (0, steps // 2, steps)]
         return Run(seed, steps, (1.0,) * steps, tuple(points), diverged=False, seconds=0.0)
@@ -47,21 +50,23 @@ def candidate(*ids):
     some = tuple(
         Prescription(id, ("dense",), {}, "unsafe", ("dead-relu",), "why", "code") for id in ids
     )
-    return Candidate(some, SimpleNamespace(findings=()))
+    return Candidate(some, SimpleNamespace(findings=(), prescriptions=()))
 
 
 @pytest.fixture(autouse=True)
 def without_models(monkeypatch):
-    monkeypatch.setattr(search, "with_examinations", lambda trial, before, after: trial)
-    monkeypatch.setattr(
-        search, "examined", lambda model, some, x, y: candidate(*(p.treatment for p in some))
-    )
+    def examined(model, some, x, y):
+        return candidate(*(p.treatment for p in some))
+
+    monkeypatch.setattr(proving, "with_examinations", lambda trial, before, after: trial)
+    monkeypatch.setattr(candidates, "examined", examined)
+    monkeypatch.setattr(refining, "examined", examined)
 
 
-def found(scores, *batches):
+def found(scores, *batches, prescribed=(), allowed=True):
     ward = Scored(scores)
-    report = SimpleNamespace(prescriptions=())
-    return searched(ward, None, report, [list(batch) for batch in batches]), ward
+    report = SimpleNamespace(prescriptions=tuple(p for c in prescribed for p in c.prescriptions))
+    return searched(ward, None, report, [list(b) for b in batches], lambda p: allowed), ward
 
 
 def test_the_best_is_proven_and_the_rest_told_why_not():
@@ -99,8 +104,8 @@ def test_nothing_is_joined_where_little_is_left_to_be_gained():
     result, ward = found({"": 0.1, "a": 0.8, "b": 0.8}, [candidate("a"), candidate("b")])
 
     assert result.winner.ids == ("a",)
-    # the patient from three seeds and the winner a quarter and half-way: nothing else is trained
-    assert ward.num_steps == 3 * 50 + 25 + 3 * 50
+    # patient and winner from three seeds, a quarter of the way: nothing else is trained
+    assert ward.num_steps == 3 * 25 + 3 * 25
 
 
 def test_where_nothing_helps_both_are_tried_together():
@@ -118,5 +123,47 @@ def test_a_second_one_that_is_no_better_in_one_seed_is_not_trained_from_the_othe
     assert [t.treatments for t in result.trials] == [("a",)]
     reasons = {d.what: d.reason for d in result.rejected}
     assert reasons["b"] == "no better than the patient after 100 steps of one seed"
-    # a and the patient from three seeds, b from one
-    assert ward.num_steps == 25 + 2 * 3 * (50 + 100) + 25 + 50 + 100
+    # a and the patient from three seeds, b from one; a quarter of the way all of them from one
+    assert ward.num_steps == 2 * 3 * (50 + 100) + 50 + 100 + 3 * 25
+
+
+def test_a_chain_is_proven_half_way_at_the_earliest():
+    result, ward = found({"": 0.1, "a + b": 0.9, "a": 0.1, "b": 0.1}, [candidate("a", "b")])
+
+    assert result.winner.ids == ("a", "b")
+    assert result.trial.steps == 50
+    # all of both at one quarter from one seed, half-way from three, and the parts from one
+    assert ward.num_steps == 2 * 25 + 2 * 3 * 50 + 2 * 50
+
+
+def test_what_leaves_much_to_be_gained_is_joined_by_what_else_is_prescribed():
+    scores = {"": 0.1, "a": 0.5, "b": 0.3, "a + b": 0.55, "c": 0.1, "a + c": 0.9}
+    offered = [candidate("a"), candidate("b"), candidate("c")]
+    result, _ = found(scores, [candidate("a")], prescribed=offered)
+
+    assert result.winner.ids == ("a", "c")
+    reasons = {d.what: d.reason for d in result.rejected}
+    assert reasons["a + b"].startswith("after 25 steps held-out accuracy 0.55, a + c")
+    assert reasons["a"] == "a + c does better"
+
+
+def test_nothing_is_added_that_is_not_allowed():
+    scores = {"": 0.1, "a": 0.5, "a + c": 0.9}
+    offered = [candidate("a"), candidate("c")]
+    result, _ = found(scores, [candidate("a")], prescribed=offered, allowed=False)
+
+    assert result.winner.ids == ("a",)
+
+
+def test_what_diverged_is_tried_with_clipped_gradients(monkeypatch):
+    def steadied(model, steady, run, x, y):
+        return candidate(*steady.ids, "gradient-clipping")
+
+    monkeypatch.setattr(search, "steadied", steadied)
+    result, _ = found(
+        {"": 0.1, "a": None, "a + gradient-clipping": 0.9, "gradient-clipping": 0.1},
+        [candidate("a")],
+        [candidate("gradient-clipping")],
+    )
+
+    assert result.winner.ids == ("a", "gradient-clipping")

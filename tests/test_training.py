@@ -8,10 +8,11 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from gradscope import training
+from gradscope import seeding, training
 from gradscope.errors import TrialError
 from gradscope.examples import order, split
 from gradscope.graph import copied
+from gradscope.seeding import seeded
 from gradscope.training import run, runs
 from tests.snapshot import Snapshot, process_state
 from tests.training_models import (
@@ -43,6 +44,27 @@ def test_a_reused_trace_gives_what_a_fresh_model_gives(make):
 
     assert ends(together) == ends(alone)
     assert len({r.losses for r in together}) == 3
+
+
+def drawn(seed: int) -> float:
+    with seeded(seed):
+        return float(tf.random.normal(()))
+
+
+def test_operations_that_remember_begin_anew_with_every_seed():
+    first = drawn(0)
+
+    assert drawn(1) != first
+    assert drawn(0) == first
+
+
+def test_compiled_functions_stay_prepared_where_nothing_remembers(monkeypatch):
+    forgotten = []
+    original = seeding.forget_streams
+    monkeypatch.setattr(seeding, "forget_streams", lambda: forgotten.append(1) or original())
+    runs(learner, blobs(), seeds=(0, 1, 2), **PLAN)
+
+    assert forgotten == []
 
 
 def test_one_trace_serves_all_seeds(monkeypatch):

@@ -150,12 +150,6 @@ def test_a_diverged_run_stands_last():
     assert lost < verdicts.standing([ended(-0.9, 9.0)], "explained")
 
 
-def test_standing_at_a_step_is_that_of_the_last_look():
-    assert verdicts.standing_at(ended(0.8, 0.5), 9, "accuracy") == 0.3
-    assert verdicts.standing_at(ended(0.8, 0.5), 9, None) == -1.5
-    assert verdicts.standing_at(ended(None, None), 10, "accuracy") == 0.0
-
-
 def test_the_margin_is_the_standard_error_of_a_difference_of_two_accuracies():
     rng = np.random.default_rng(0)
     pairs = rng.binomial(100, 0.9, (20_000, 2)) / 100

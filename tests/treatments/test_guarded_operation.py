@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from keras import layers, ops
 
 from gradscope.records import Declined
 from tests.byhand import normal
-from tests.treatments.treated import planned, treated
+from tests.treatments.treated import operated, planned, treated
 
 ID = "guarded-operation"
 X = np.abs(normal(64, 4)).astype("float32") + 0.1
@@ -52,6 +54,24 @@ def test_away_from_zero_nothing_changes(operation):
 
     np.testing.assert_array_equal(surgery.model(x), model(x))
     np.testing.assert_array_equal(gradient(surgery.model, x), gradient(model, x))
+
+
+def test_a_logarithm_is_guarded_at_a_hundredth_of_the_usual_size_of_its_inputs():
+    prescription = planned(ID, of(ops.log), X * 50.0, Y, symptom="non-finite-values")
+    usual = np.sqrt(np.mean(np.square(X * 50.0)))
+
+    assert prescription.parameters["least"] == pytest.approx(0.01 * usual, rel=0.05)
+    (guard,) = prescription.parameters["least_by_layer"].values()
+    assert guard == prescription.parameters["least"]
+
+
+def test_a_prescription_without_guards_by_layer_is_carried_out_all_the_same():
+    model = of(ops.log)
+    prescription = planned(ID, model, X, Y, symptom="non-finite-values")
+    older = dataclasses.replace(prescription, parameters={"least": 0.5})
+    guarded = operated(ID, model, older, X).model
+
+    np.testing.assert_array_equal(guarded(X * 0.0 + 0.1), guarded(X * 0.0 + 0.5))
 
 
 def test_it_declines_where_there_is_none():

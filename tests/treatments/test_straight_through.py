@@ -51,7 +51,8 @@ def test_a_choice_of_one_becomes_a_softmax():
     surgery = treated(ID, model, X, Y, symptom="disconnected-layer")
     scores = model.get_layer("code")(X).numpy()
     centred = scores - scores.mean(-1, keepdims=True)
-    soft = ops.softmax(centred / np.sqrt(scores.var(-1, keepdims=True) + 1e-3))
+    weights = ops.softmax(centred / np.sqrt(scores.var(-1, keepdims=True) + 1e-3))
+    soft = weights * np.sqrt(scores.shape[-1])
 
     np.testing.assert_allclose(surgery.model(X), model.get_layer("out")(soft), rtol=1e-4, atol=1e-5)
     assert all(np.any(g) for g in gradients(surgery.model))

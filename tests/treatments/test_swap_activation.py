@@ -40,6 +40,13 @@ def test_what_saturates_becomes_relu_but_for_the_output(name):
     assert activations(model) == ["relu", "relu", "relu", "sigmoid"]
 
 
+def test_hidden_exponentials_become_relu():
+    patient = deep("exponential", kernel_initializer="glorot_uniform")
+    model = treated(ID, patient, *DATA, symptom="non-finite-values").model
+
+    assert activations(model) == ["relu", "relu", "relu", "sigmoid"]
+
+
 def test_kernels_in_front_are_drawn_anew_with_the_start_of_relu():
     surgery = treated(ID, deep("sigmoid"), *DATA, symptom="vanishing-gradient")
 
