@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
 from gradscope.records import Declined
+from gradscope.treatments._blocks import plan
 from tests.byhand import normal
-from tests.treatments.treated import planned, treated
+from tests.treatments.treated import asking, planned, profile_of, treated
 
 ID = "residual-connection"
 SYMPTOM = "vanishing-gradient"
@@ -177,3 +180,23 @@ def test_attention_without_a_way_around_it_gets_one():
     np.testing.assert_allclose(
         surgery.model(data[0]), model.layers[-1](np.mean(whole, 1)), rtol=1e-4, atol=1e-5
     )
+
+
+def test_the_feed_forward_half_of_a_block_is_wrapped_with_its_attention():
+    keras.utils.set_random_seed(0)
+    x = keras.Input((5, 8))
+    h = layers.Dense(8, name="stem")(x)
+    for n in range(2):
+        h = layers.MultiHeadAttention(2, 4, name=f"attention_{n}")(h, h)
+        h = layers.Dense(16, "relu", name=f"wide_{n}")(h)
+        h = layers.Dense(8, name=f"narrow_{n}")(h)
+    model = keras.Model(x, layers.Dense(1, name="out")(layers.GlobalAveragePooling1D()(h)))
+    model.compile("adam", "mse")
+    data = normal(32, 5, 8), normal(32, 1, seed=1)
+    profile, _ = profile_of(model, *data)
+    found = asking(SYMPTOM, profile)
+    attending = [id for id in found.layers if id.startswith("attention")]
+    prescription = plan(profile, [dataclasses.replace(found, layers=tuple(attending))])
+    ends = {(b["first"], b["last"]) for b in prescription.parameters["blocks"]}
+
+    assert {("wide_0", "narrow_0"), ("wide_1", "narrow_1")} <= ends
