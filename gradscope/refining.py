@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import keras
 
 from gradscope.candidates import FEW, Candidate, examined, joint, named
-from gradscope.proving import QUARTER, Found, leaves_much, steps_of, told, trial_of
+from gradscope.proving import ENOUGH, QUARTER, Found, leaves_much, steps_of, told, trial_of
 from gradscope.records import Declined, Prescription
 from gradscope.report import Report
 from gradscope.ward import Ward
@@ -48,7 +48,7 @@ def _enlarge(
     best = next(iter(standings), "")
     for name, standing in standings.items():
         if name == best:
-            _takes_over(ward, larger[name], report, result, margins=1)
+            _takes_over(ward, larger[name], report, result, _worth_more(ward, winner, trial.steps))
         else:
             here = f"after {steps} steps {told(ward, standing)}"
             result.reject(larger[name], f"{here}, {best} {told(ward, standings[best])}")
@@ -67,6 +67,12 @@ def _larger(
         if candidate is not None and candidate.burden <= winner.burden:
             found.setdefault(frozenset(candidate.ids), candidate)
     return {candidate.name: candidate for candidate in found.values()}
+
+
+def _worth_more(ward: Ward, winner: Candidate, steps: int) -> float:
+    """By how much more treatments have to be better: a good part of what the winner leaves."""
+    score, _ = ward.standings([winner], steps, ward.seeds[:1])[winner.name]
+    return max(ward.margin(score), (1 - ENOUGH) * (1 - score))
 
 
 def _reduce(ward: Ward, model: keras.Model, report: Report, result: Found) -> None:
@@ -97,16 +103,20 @@ def _as_good(
     if isinstance(candidate, Declined):
         result.rejected.append(candidate)
         return False
-    return _takes_over(ward, candidate, report, result, margins=-1)
+    assert result.winner is not None
+    assert result.trial is not None
+    first = ward.standings([result.winner], result.trial.steps, ward.seeds[:1])
+    chance = ward.margin(first[result.winner.name][0])
+    return _takes_over(ward, candidate, report, result, -chance)
 
 
 def _takes_over(
-    ward: Ward, candidate: Candidate, report: Report, result: Found, margins: int
+    ward: Ward, candidate: Candidate, report: Report, result: Found, least: float
 ) -> bool:
     """Whether a candidate is proven better than the winner; then it is the winner.
 
     Args:
-        margins: by how many margins of chance it has to be better; -1: it may be worse by one.
+        least: by how much it has to be better; below zero: by how much it may be worse.
     """
     winner, proof = result.winner, result.trial
     assert winner is not None
@@ -115,7 +125,6 @@ def _takes_over(
     if candidate.name not in first:
         result.reject(candidate, f"it cannot be trained: {ward.refused[candidate.name]}")
         return False
-    least = margins * ward.margin(first[winner.name][0])
     if first[candidate.name][0] < first[winner.name][0] + least:
         here, best = (told(ward, first[c.name]) for c in (candidate, winner))
         result.reject(candidate, f"{here} after {proof.steps} steps, {winner.name} {best}")
@@ -125,10 +134,10 @@ def _takes_over(
         return False
     result.trials = (*result.trials, trial)
     if trial.verdict != "improved" or trial.difference < proof.difference + least:
-        does = "does better" if margins < 0 else "does as well"
+        does = "does better" if least < 0 else "does as well"
         result.reject(candidate, f"{trial.verdict}: {trial.reason} {winner.name} {does}.")
         return False
-    if margins > 0:
+    if least > 0:
         result.reject(winner, f"{candidate.name} does better")
     result.winner, result.trial = candidate, trial
     return True

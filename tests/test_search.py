@@ -147,6 +147,14 @@ def test_what_leaves_much_to_be_gained_is_joined_by_what_else_is_prescribed():
     assert reasons["a"] == "a + c does better"
 
 
+def test_more_treatments_have_to_gain_a_third_of_what_is_left():
+    scores = {"": 0.1, "a": 0.5, "a + c": 0.63}
+    offered = [candidate("a"), candidate("c")]
+    result, _ = found(scores, [candidate("a")], prescribed=offered)
+
+    assert result.winner.ids == ("a",)
+
+
 def test_nothing_is_added_that_is_not_allowed():
     scores = {"": 0.1, "a": 0.5, "a + c": 0.9}
     offered = [candidate("a"), candidate("c")]

@@ -64,8 +64,8 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
         ),
     ),
     treatments=(
-        "swap-activation",
         "he-initialization",
+        "swap-activation",
         "batch-normalization",
         "learning-rate",
         "input-normalization",
