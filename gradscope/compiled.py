@@ -247,10 +247,9 @@ def _summed(tensors: list[Any]) -> list[Any]:
 def _numbers(losses: list[Any], gradients: Any, scale: Any, rate: Any) -> Any:
     """Loss, squared gradient norm (both still scaled), scale and learning rate, float32 (4,)."""
     loss = sum((tf.reduce_sum(tf.cast(t, tf.float32)) for t in losses), tf.constant(0.0))
-    squares = [2.0 * tf.nn.l2_loss(_summable(g)) for g in gradients]
-    return tf.stack(
-        [loss if losses else tf.constant(np.nan), tf.add_n(squares or [0.0]), scale, rate]
-    )
+    halves = [tf.nn.l2_loss(_summable(g)) for g in gradients]
+    squares = 2.0 * tf.add_n(halves or [0.0])
+    return tf.stack([loss if losses else tf.constant(np.nan), squares, scale, rate])
 
 
 def _summable(gradient: Any) -> Any:

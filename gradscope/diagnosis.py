@@ -113,13 +113,40 @@ def _as_float(value: Any) -> float:
         return math.inf
 
 
+class Memory:
+    """What was found in the layers of a run's last snapshot, for looks until the next one."""
+
+    def __init__(self) -> None:
+        self._of: tuple[int, bool] | None = None
+        self._outcomes: dict[tuple[str, bool], Sequence[Finding] | Skipped] = {}
+
+    def examined(
+        self, symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
+    ) -> Sequence[Finding] | Skipped:
+        """The outcome for a symptom; looked up where nothing that it depends on has changed."""
+        history = profile.history
+        if history is None or not history.snapshots or "history" in symptom.needs:
+            return _examined(symptom, profile, blocked, thresholds)
+        now = history.snapshots[-1].step, profile.loss.value is None
+        if now != self._of:
+            self._of, self._outcomes = now, {}
+        key = symptom.id, blocked
+        if key not in self._outcomes:
+            self._outcomes[key] = _examined(symptom, profile, blocked, thresholds)
+        return self._outcomes[key]
+
+
 def diagnose(
     profile: Profile,
     select: Collection[str] | None = None,
     ignore: Collection[str] | None = None,
     thresholds: Mapping[str, float] | None = None,
+    memory: Memory | None = None,
 ) -> tuple[tuple[Finding, ...], tuple[Check, ...]]:
     """Examine every chosen symptom, by `thresholds` (from `overrides`) instead of its own.
+
+    Args:
+        memory: of earlier looks at the same run, with the same rules.
 
     Returns:
         The findings, the most severe first, and one check a symptom: found, clean or not examined.
@@ -128,7 +155,7 @@ def diagnose(
     checks: list[Check] = []
     blocked = False
     for symptom in chosen(select, ignore):
-        outcome = _examined(symptom, profile, blocked, thresholds or {})
+        outcome = (memory or Memory()).examined(symptom, profile, blocked, thresholds or {})
         if symptom.id == FIRST and not isinstance(outcome, Skipped) and outcome:
             blocked = True
             # Without a layer to blame they came with the data, which is said already.

@@ -58,7 +58,7 @@ class Follower:
         self._num_samples = 0
         self._begins_epoch = True
         self._wants_sample = False
-        self._next_look = _LOOK_EVERY[0]
+        self._next_look, self._last_look = _LOOK_EVERY[0], 0
         self._epoch_start = 0
 
     # What fit does
@@ -258,8 +258,10 @@ class Follower:
     def _look(self, at: int) -> None:
         """Let the watch look, now and then: often at the start, later every 64 steps."""
         step = self.timeline.num_steps
-        if step < max(at, 1) or self.subject is None:
+        # The end of an epoch tells nothing new where the watch has just looked.
+        if step < max(at, self._last_look + 1) or self.subject is None:
             return
+        self._last_look = step
         least, most = _LOOK_EVERY
         self._next_look = step + max(least, min(most, step // 8))
         self._read()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from gradscope.diagnosis import chosen, diagnose, overrides
+from gradscope.diagnosis import Memory, chosen, diagnose, overrides
 from gradscope.records import Check, Event, Finding, Profile
 
 FOUND, GONE = "found", "gone"
@@ -63,6 +63,7 @@ class Watch:
         self._rules = (select, ignore, overrides(thresholds))
         self._patience, self._rest = patience, rest
         self._states: dict[str, _State] = {}
+        self._memory = Memory()
         self._checks: tuple[Check, ...] = ()
 
     def look(self, profile: Profile) -> tuple[Event, ...]:
@@ -71,7 +72,7 @@ class Watch:
         Args:
             profile: its history is the run so far, its layers are those of the last snapshot.
         """
-        findings, self._checks = diagnose(profile, *self._rules)
+        findings, self._checks = diagnose(profile, *self._rules, self._memory)
         # Of several findings of a symptom the first is the most severe.
         worst = {f.symptom: f for f in reversed(findings) if f.severity != "info"}
         step = profile.history.num_steps if profile.history else profile.steps

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from gradscope import diagnosis
 from gradscope.errors import UsageError
 from gradscope.records import Profile
 from gradscope.symptoms._runs import example_run
@@ -115,3 +116,25 @@ def test_unknown_ids_are_refused_at_once(arguments):
 def test_less_than_one_look_is_refused(name):
     with pytest.raises(ValueError, match=f"{name} must be 1 or more looks. Received: 0"):
         Watch(**{name: 0})
+
+
+def test_layers_are_judged_once_a_snapshot(monkeypatch):
+    examined = []
+    original = diagnosis._examined
+
+    def counted(symptom, *args):
+        examined.append(symptom.id)
+        return original(symptom, *args)
+
+    monkeypatch.setattr(diagnosis, "_examined", counted)
+    watch = Watch(select=["dead-relu", ID])
+    for _ in range(3):
+        watch.look(sick())
+    assert (examined.count("dead-relu"), examined.count(ID)) == (1, 3)
+
+    later = sick()
+    (*_, last) = later.history.snapshots
+    snapshots = (*later.history.snapshots, dataclasses.replace(last, step=last.step + 1))
+    history = dataclasses.replace(later.history, snapshots=snapshots)
+    watch.look(dataclasses.replace(later, history=history))
+    assert examined.count("dead-relu") == 2
