@@ -97,10 +97,12 @@ def test_an_open_row_shows_pictures_and_tables(visit):
     page, _, complaints = visit(recurrent_report())
     page.locator("#layer-table summary").first.click()
     more = page.locator("tr.more")
+    more.wait_for()
     assert more.locator("svg").count() == 5  # four histograms and the curve through time
     assert "dL/d output" in more.locator("table").inner_text()
     assert "activation factor 0.7" in more.inner_text()
     page.locator("#layer-table summary").first.click()
+    more.wait_for(state="detached")  # a browser tells of a toggle some time after the click
     assert more.count() == 0
     assert complaints == []
 
