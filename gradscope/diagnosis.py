@@ -153,9 +153,10 @@ def diagnose(
     """
     findings: list[Finding] = []
     checks: list[Check] = []
+    known = memory or Memory()
     blocked = False
     for symptom in chosen(select, ignore):
-        outcome = (memory or Memory()).examined(symptom, profile, blocked, thresholds or {})
+        outcome = known.examined(symptom, profile, blocked, thresholds or {})
         if symptom.id == FIRST and not isinstance(outcome, Skipped) and outcome:
             blocked = True
             # Without a layer to blame they came with the data, which is said already.

@@ -18,7 +18,7 @@ from gradscope.connections import chains, follows, input_consumers, output_paths
 from gradscope.isolation import isolated
 from gradscope.loading import deep_recursion
 from gradscope.records import Declined
-from gradscope.remake import Bridge, Work, heirs, is_functional, is_sequential, remade
+from gradscope.remake import Bridge, Work, heirs, is_graph, remade
 from gradscope.structure import sites
 from gradscope.transfer import (
     Refused,
@@ -106,7 +106,7 @@ def rebuilt(
         ValueError: a path or input that the model has not, or a layer that is in use elsewhere.
     """
     layers = {site.path: site.layer for site in sites(model)}
-    if not (is_sequential(model) or is_functional(model)):
+    if not is_graph(model):
         kind = type(model).__name__
         return Declined(model.name, f"the call of {kind} is its own code, which is not rewritten")
     if not model.built:
@@ -177,8 +177,8 @@ def _move(model: Any, work: Work, fresh: set[int]) -> dict[int, Any]:
     for old, new in work.pairs:
         if id(old) not in fresh:
             build_like(old, new)
-            own = is_sequential(old) or is_functional(old)  # the layers inside have their own pair
-            pairs += [(old, new)] if own else parts(old, new)
+            # the layers inside a graph have their own pair
+            pairs += [(old, new)] if is_graph(old) else parts(old, new)
     for old, chain in work.chains.values():
         heir = next((new for new in heirs(old, chain, work) if fits(old, new)), None)
         if heir is not None and id(old) not in work.made and id(old) not in fresh:
@@ -221,6 +221,6 @@ def _counterparts(work: Work) -> set[int]:
         made += heirs(old, chain, work)[:1]
     found = set(map(id, made))
     for new in made:
-        if isinstance(new, keras.Layer) and not (is_sequential(new) or is_functional(new)):
+        if isinstance(new, keras.Layer) and not is_graph(new):
             found.update(map(id, new._flatten_layers()))
     return found

@@ -18,7 +18,7 @@ from gradscope.evaluation import Outcome, gathered, has_loss
 from gradscope.examples import Examples
 from gradscope.isolation import value_of
 from gradscope.records import Run
-from gradscope.remake import is_functional, is_sequential
+from gradscope.remake import is_graph
 
 _MOST_KEPT = 2**28  # bytes of where runs have come to
 
@@ -148,7 +148,7 @@ def form(model: keras.Model) -> str | None:
 
     None where its config does not tell: a model whose call is its own code.
     """
-    if not (is_functional(model) or is_sequential(model)):
+    if not is_graph(model):
         return None
     try:
         told = {"model": model.get_config(), "compile": model.get_compile_config()}

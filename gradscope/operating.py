@@ -13,8 +13,9 @@ from gradscope.errors import UsageError
 from gradscope.graph import Surgery, copied
 from gradscope.isolation import isolated
 from gradscope.records import Declined, Prescription
+from gradscope.remake import is_graph
 from gradscope.suggestions import unknown
-from gradscope.symbolic import graph_of, has_own_call
+from gradscope.symbolic import graph_of
 from gradscope.treatments import registry
 
 _PROBE = 32  # samples that the drift of the output is measured on
@@ -117,7 +118,7 @@ def _operated(
     """What a treatment makes of the model, or of the graph of its calls where it declines that."""
     operate = registry()[prescription.treatment].operate
     outcome = operate(model, prescription, x)
-    if isinstance(outcome, Declined) and has_own_call(model):
+    if isinstance(outcome, Declined) and not is_graph(model):
         graph = graph_of(model, x)
         if isinstance(graph, Declined):
             return outcome, prescription

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from gradscope import verdicts
 from gradscope.candidates import Candidate
 from gradscope.comparison import with_examinations
-from gradscope.records import Declined, Trial
+from gradscope.records import Declined, Run, Trial
 from gradscope.report import Report
 from gradscope.trials import judged
 from gradscope.ward import Ward
@@ -74,13 +75,19 @@ def _looks(ward: Ward, candidate: Candidate) -> list[int]:
     steps = steps_of(ward, QUARTER)
     if ward.measure is None or len(candidate.ids) > 1 or steps == ward.plan.steps:
         return [HALF, WHOLE]
-    gained = [
-        verdicts.standing(runs, ward.measure)[0]
-        for runs in (ward.patient(steps, ward.seeds[:1]), ward.first_run(candidate, steps))
-        if runs
-    ]
-    has_enough = len(gained) == 2 and gained[1] - gained[0] >= ENOUGH * (1 - gained[0])
-    return [QUARTER, HALF, WHOLE] if has_enough else [HALF, WHOLE]
+    score = _score(ward, ward.first_run(candidate, steps))
+    patient, _ = verdicts.standing(ward.patient(steps, ward.seeds[:1]), ward.measure)
+    early = score is not None and is_enough(score - patient, patient)
+    return [QUARTER, HALF, WHOLE] if early else [HALF, WHOLE]
+
+
+def _score(ward: Ward, runs: Sequence[Run]) -> float | None:
+    return verdicts.standing(runs, ward.measure)[0] if runs else None
+
+
+def is_enough(gain: float, patient: float) -> bool:
+    """Whether a gain in a measure of at most 1 leaves little of what the patient lacks."""
+    return gain >= ENOUGH * (1 - patient)
 
 
 def _is_proof(ward: Ward, trial: Trial, part: int) -> bool:
@@ -95,7 +102,7 @@ def _is_proof(ward: Ward, trial: Trial, part: int) -> bool:
 def leaves_much(ward: Ward, trial: Trial) -> bool:
     """Whether more than a third of what the patient lacks is still to be gained."""
     before, _ = verdicts.standing(trial.before.runs, ward.measure)
-    return trial.difference < ENOUGH * (1 - before)
+    return not is_enough(trial.difference, before)
 
 
 def _is_ahead(ward: Ward, candidate: Candidate, steps: int) -> bool:
@@ -103,11 +110,9 @@ def _is_ahead(ward: Ward, candidate: Candidate, steps: int) -> bool:
 
     What is not ahead at the end either is not worth the runs of a proof.
     """
-    run = ward.first_run(candidate, steps)
+    score = _score(ward, ward.first_run(candidate, steps))
     patient, _ = verdicts.standing(ward.patient(steps, ward.seeds[:1]), ward.measure)
-    if not run:
-        return True
-    return verdicts.standing(run, ward.measure)[0] > patient + ward.margin(patient)
+    return score is None or score > patient + ward.margin(patient)
 
 
 def trial_of(ward: Ward, candidate: Candidate, report: Report, steps: int) -> Trial | None:

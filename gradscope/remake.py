@@ -102,8 +102,12 @@ def _own_code(layer: Any, work: Work) -> Any:
 
 def _made_by_graph(layer: Any, work: Work) -> Any:
     """The copy of a layer whose attributes are no use: graphs of calls, and tables."""
-    has_graph = is_sequential(layer) or is_functional(layer)
-    return remade(layer, work) if has_graph or hasattr(layer, "load_assets") else None
+    return remade(layer, work) if is_graph(layer) or hasattr(layer, "load_assets") else None
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether its graph of calls says all that it does; where not, its call is its own code."""
+    return is_sequential(layer) or is_functional(layer)
 
 
 def is_sequential(layer: Any) -> bool:

@@ -8,7 +8,7 @@ import keras
 
 from gradscope import verdicts
 from gradscope.candidates import Candidate, joint, steadied, wanted
-from gradscope.proving import ENOUGH, HALF, QUARTER, Found, proven, steps_of, told
+from gradscope.proving import HALF, QUARTER, Found, is_enough, proven, steps_of, told
 from gradscope.records import Declined, Prescription
 from gradscope.refining import refined
 from gradscope.report import Report
@@ -93,7 +93,7 @@ def _finalists(ward: Ward, candidates: Sequence[Candidate], result: Found) -> li
     ranked: dict[str, Standing] = {}
     for some in ward.together(candidates):
         ranked |= ward.standings(some, steps, ward.seeds[:1])
-        if ward.measure and any(s[0] - patient >= ENOUGH * (1 - patient) for s in ranked.values()):
+        if ward.measure and any(is_enough(s[0] - patient, patient) for s in ranked.values()):
             break
     known = {c.name: c for c in candidates}
     for name in known.keys() & ward.refused.keys():

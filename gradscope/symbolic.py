@@ -14,7 +14,6 @@ import numpy as np
 from gradscope.graph import copied
 from gradscope.isolation import isolated
 from gradscope.records import Declined
-from gradscope.remake import is_functional, is_sequential
 from gradscope.transfer import Refused, compile_like, first_line
 
 # A graph has none of these from the class that it was written down from.
@@ -23,11 +22,6 @@ _HOOKS = (
 )  # fmt: skip
 _NUM_SAMPLES = 4
 _TOLERANCE = 1e-5
-
-
-def has_own_call(model: keras.Model) -> bool:
-    """Whether the model's call is its own code."""
-    return not (is_sequential(model) or is_functional(model))
 
 
 def graph_of(model: keras.Model, x: Any) -> keras.Model | Declined:

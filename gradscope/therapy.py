@@ -17,11 +17,13 @@ from gradscope.candidates import Candidate, proposed, treated, wanted
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.examples import Split
 from gradscope.operating import Treated
+from gradscope.ownstep import has_own_step
 from gradscope.records import Declined, Prescription, Trial
+from gradscope.remake import is_graph
 from gradscope.report import Report
 from gradscope.search import searched
 from gradscope.suggestions import unknown
-from gradscope.symbolic import graph_of, has_own_call
+from gradscope.symbolic import graph_of
 from gradscope.treatments import registry
 from gradscope.trials import Plan, check
 from gradscope.ward import Ward
@@ -153,8 +155,7 @@ def admitted(
 ) -> Case:
     """Examine the patient, and split the data that its copies are trained on."""
     given = examples.split(x, y, validation_data=validation_data)
-    own_step = type(model).train_step is not keras.Model.train_step
-    if given.training.y is None and not own_step and model.loss is not None:
+    if given.training.y is None and not has_own_step(model) and model.loss is not None:
         raise UnreadableError(
             "The data hold no labels, and the loss needs them. Pass y, or a file that holds "
             "x and y."
@@ -168,7 +169,7 @@ def admitted(
 
 def _with_its_graph(case: Case) -> Case:
     """With what is prescribed for operations between layers, which only a graph of calls shows."""
-    if not has_own_call(case.model):
+    if is_graph(case.model):
         return case
     graph = graph_of(case.model, case.data.training.x)
     if isinstance(graph, Declined):

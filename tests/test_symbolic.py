@@ -11,7 +11,8 @@ import gradscope
 from gradscope.examples import split
 from gradscope.operating import carried_out
 from gradscope.records import Declined, Prescription
-from gradscope.symbolic import graph_of, has_own_call
+from gradscope.remake import is_graph
+from gradscope.symbolic import graph_of
 from gradscope.training import run
 from tests.byhand import normal
 from tests.snapshot import Snapshot
@@ -90,7 +91,7 @@ def test_the_graph_computes_the_same_with_layers_of_its_own():
     model = compiled(Coded())
     graph = graph_of(model, X)
 
-    assert not has_own_call(graph)
+    assert is_graph(graph)
     np.testing.assert_allclose(graph(X), model(X), rtol=1e-6, atol=1e-6)
     assert [layer.name for layer in graph.layers if layer.weights] == ["first", "norm", "last"]
     assert not {id(v) for v in graph.variables} & {id(v) for v in model.variables}
@@ -163,7 +164,7 @@ def test_what_code_declines_is_carried_out_on_its_graph():
     done = carried_out(model, [asked], X)
 
     assert done.declined == ()
-    assert not has_own_call(done.model)
+    assert is_graph(done.model)
     assert done.prescriptions[0].rationale == "Why. The copy is the graph of what Coded.call calls."
 
 
@@ -191,7 +192,7 @@ def test_treat_finds_what_is_wrong_between_layers():
 
     assert [p.treatment for p in outcome.prescriptions] == ["guarded-operation"]
     assert outcome.prescriptions[0].layers == ("log",)
-    assert not has_own_call(outcome.model)
+    assert is_graph(outcome.model)
 
 
 class Late(keras.Model):

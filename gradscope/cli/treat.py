@@ -137,6 +137,7 @@ def attempt(
 ) -> dict[str, Any]:
     """Load, read, check, treat and write as asked; report, status and notes as plain data."""
     from gradscope.loading import load_model
+    from gradscope.remake import is_graph
 
     with status("Loading the model"):
         loaded = load_model(model, custom_objects=custom_objects, safe_mode=not unsafe)
@@ -144,7 +145,7 @@ def attempt(
     outcome, data = _treated(loaded.model, **options)
     if outcome.status == "improved":
         save_atomically(outcome.model, output)
-        notes += [] if is_written_whole(outcome.model) else [_OWN_CODE]
+        notes += [] if is_graph(outcome.model) else [_OWN_CODE]
     else:
         notes.append(f"{output} is not written.")
     if outcome.rows is not None:
@@ -204,13 +205,6 @@ def _told() -> Iterator[Callable[..., None]]:
             bar.update(task, description=line, completed=done or 0, total=total)
 
         yield told
-
-
-def is_written_whole(model: keras.Model) -> bool:
-    """Whether the file says all that the model computes: not where its call is its own code."""
-    from gradscope.remake import is_functional, is_sequential
-
-    return is_functional(model) or is_sequential(model)
 
 
 def save_atomically(model: keras.Model, path: str) -> None:

@@ -125,11 +125,11 @@ def _told(layer: LayerProfile) -> str:
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.isolation import isolated
-    from gradscope.remake import is_functional, is_sequential
+    from gradscope.remake import is_graph
 
     if x is None:
         return Declined(_ID, "needs data: pass the inputs that the model is trained on")
-    if not (is_sequential(model) or is_functional(model)):
+    if not is_graph(model):
         kind = type(model).__name__
         return Declined(model.name, f"the call of {kind} is its own code, which is not rewritten")
     if not model.built:
