@@ -2,11 +2,13 @@
 
     python benchmarks/monitor.py [CASE ...] [--rounds N] [--alternatives]
 
-Prints one JSON line a case. One process runs the fits in turn (bare, watched every 64 and every
-16 steps, detached, bare, ...), every model from the same start; each ratio is the median over
-rounds of a fit's time over that of the bare fit of its round. Everything is compiled before the
-first round; what compiling costs more is given apart ("first_fit_cpu_s_more": a fit that traces
-all there is to trace, against the bare one). Peak memory is that of fresh processes.
+Prints one JSON line a case. In each round all fits run side by side in one process (bare, watched
+every 64 and every 16 steps, detached), every model from the same start, and take turns: a step of
+each, so that a machine which is slow for a second is slow for all. Each ratio is the median over
+stretches of 64 steps of a fit's time over that of the bare fit; "between" holds its 95 % confidence
+interval (order statistics). Everything is compiled before the first round; what compiling costs
+more is given apart ("first_fit_cpu_s_more": a fit that traces all there is to trace, against the
+bare one). Peak memory is that of fresh processes.
 """
 
 from __future__ import annotations
@@ -15,10 +17,12 @@ import argparse
 import gc
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from typing import Any
@@ -26,6 +30,7 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 STEPS = 256  # a fit
+STRETCH = 64
 NUM_BATCHES = 64
 BARS = {"every_64": 1.02, "every_16": 1.05, "detached": 1.0}
 CASES = ("cnn", "mlp_20", "lstm", "transformer")
@@ -94,12 +99,81 @@ class Fit:
         self._data = {"x": x, "y": y, "batch_size": size, "verbose": 0}
         self._data["epochs"] = STEPS // NUM_BATCHES
 
-    def __call__(self) -> tuple[float, float]:
+    def __call__(self, *more: Any) -> tuple[float, float]:
         """CPU and wall seconds of one fit."""
         gc.collect()
-        cpu, wall = time.process_time(), time.perf_counter()
-        self.model.fit(**self._data, callbacks=list(self.callbacks))
-        return time.process_time() - cpu, time.perf_counter() - wall
+        begin = _now()
+        self.model.fit(**self._data, callbacks=[*self.callbacks, *more])
+        return _since(begin)
+
+
+def _now() -> tuple[float, float]:
+    return time.process_time(), time.perf_counter()
+
+
+def _since(begin: tuple[float, float]) -> tuple[float, float]:
+    cpu, wall = _now()
+    return cpu - begin[0], wall - begin[1]
+
+
+def in_turn(every: dict[str, Fit], seed: int) -> dict[str, list[tuple[float, float]]]:
+    """CPU and wall seconds of each stretch of steps, of fits that take a step each in turn.
+
+    The order is drawn anew for every step, or what stops the machine every 100 ms might always
+    stop the same fit.
+    """
+    import keras
+
+    class Turn(keras.callbacks.Callback):
+        """Hands on after each step; goes last, so that a step holds all that callbacks do."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.mine, self.done = threading.Semaphore(0), threading.Semaphore(0)
+            self.steps: list[tuple[float, float]] = []
+            self.fault: BaseException | None = None
+
+        def follow(self, fit: Fit) -> None:
+            self.wait()
+            try:
+                fit(self)
+            except BaseException as error:
+                self.fault = error
+            self.steps.append(_since(self.begin))
+            self.done.release()
+
+        def wait(self) -> None:
+            self.mine.acquire()
+            self.begin = _now()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            self.steps.append(_since(self.begin))
+            self.done.release()
+            self.wait()
+
+    turns = {name: Turn() for name in every}
+    threads = [
+        threading.Thread(target=turn.follow, args=(every[name],)) for name, turn in turns.items()
+    ]
+    for thread in threads:
+        thread.start()
+    order, draw = list(turns.values()), random.Random(seed)
+    for _ in range(STEPS + 1):  # the last turn is what fit does after its last step
+        draw.shuffle(order)
+        for turn in order:
+            turn.mine.release()
+            turn.done.acquire()
+            if turn.fault is not None:
+                raise turn.fault
+    for thread in threads:
+        thread.join()
+    return {name: stretches(turn.steps) for name, turn in turns.items()}
+
+
+def stretches(steps: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    parts = [steps[first : first + STRETCH] for first in range(0, STEPS, STRETCH)]
+    parts[-1].append(steps[STEPS])
+    return [(sum(cpu for cpu, _ in part), sum(wall for _, wall in part)) for part in parts]
 
 
 def eager_tape(case: str) -> Fit:
@@ -155,21 +229,29 @@ def measured(case: str, rounds: int, alternatives: bool) -> dict[str, Any]:
     every["bare"]()
     times: dict[str, list[tuple[float, float]]] = {name: [] for name in every}
     for number in range(rounds):
-        for name in list(every)[:: -1 if number % 2 else 1]:
-            times[name].append(every[name]())
-    line: dict[str, Any] = {"case": case, "rounds": rounds, "steps": STEPS}
-    line["bare_ms_a_step"] = round(1e3 * statistics.median(t[0] for t in times["bare"]) / STEPS, 2)
+        for name, found in in_turn(every, number).items():
+            times[name] += found
+    line: dict[str, Any] = {"case": case, "stretches": len(times["bare"]), "steps": STRETCH}
+    spent = statistics.median(t[0] for t in times["bare"])
+    line["bare_ms_a_step"] = round(1e3 * spent / STRETCH, 2)
     for name in list(every)[1:]:
         pairs = list(zip(times[name], times["bare"], strict=True))
-        ratios = [[mine[k] / bare[k] for mine, bare in pairs] for k in (0, 1)]
+        cpu, wall = (sorted(mine[k] / bare[k] for mine, bare in pairs) for k in (0, 1))
         line[name] = {
-            "cpu": round(statistics.median(ratios[0]), 3),
-            "wall": round(statistics.median(ratios[1]), 3),
-            "cpu_range": [round(min(ratios[0]), 3), round(max(ratios[0]), 3)],
+            "cpu": round(statistics.median(cpu), 3),
+            "between": between(cpu),
+            "wall": round(statistics.median(wall), 3),
             "first_fit_cpu_s_more": round(first[name][0] - first["bare"][0], 2),
             "bar": BARS.get(name),
         }
     return line
+
+
+def between(ordered: list[float]) -> list[float]:
+    """The 95 % confidence interval of the median (Conover 1999, section 3.2, normal form)."""
+    half = 0.98 * len(ordered) ** 0.5
+    low = max(0, round(len(ordered) / 2 - half) - 1)
+    return [round(ordered[low], 3), round(ordered[-1 - low], 3)]
 
 
 def dumped(case: str) -> dict[str, float]:

@@ -105,7 +105,7 @@ class Monitor(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         if self._follower.is_on:
             # It gives the model its own one back before it does anything else.
-            self.model.train_function = functools.partial(self._run, self._follower.own)
+            _set_train_function(self.model, functools.partial(self._run, self._follower.own))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._follower.is_on:
@@ -171,7 +171,7 @@ class Monitor(keras.callbacks.Callback):
     def _run(self, own: Any, iterator: Any, keep: bool = False) -> Any:
         """One call of the train function; the model gets its own back first."""
         if not keep:
-            self.model.train_function = own
+            _set_train_function(self.model, own)
         logs = self._follower.step(own, iterator)
         self._act()
         return logs
@@ -200,6 +200,11 @@ class Monitor(keras.callbacks.Callback):
                 warnings.warn(
                     f"gradscope.Monitor failed at {what}: {one_line(error)} {end}", stacklevel=2
                 )
+
+
+def _set_train_function(model: keras.Model, function: Any) -> None:
+    # Not by setattr: Keras asks of every value whether it is to be tracked, twice a step.
+    vars(model)["train_function"] = function
 
 
 def _board(directory: str | os.PathLike[str] | None) -> Any:

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from gradscope import traced
 from gradscope.capture import Captured
+from gradscope.dispatch import TrainFunction
 from gradscope.handed import Snap, inner
 from gradscope.isolation import patched, value_of
 from gradscope.origins import NoTrail
@@ -54,18 +55,18 @@ class Functions:
                 tf.Variable(tf.zeros([size, 4]), trainable=False),
                 tf.Variable(0, trainable=False),
             )
-        self._plain = model._make_function(self._plain_step)
-        self._tapped = model._make_function(self._tapped_step)
+        self._plain = TrainFunction(model, self._plain_step)
+        self._tapped = TrainFunction(model, self._tapped_step)
         self._patches = patches(self.sites, _Current(), recurrent_patches)  # type: ignore[arg-type]
 
     def run(self, iterator: Any, tapped: bool) -> dict[str, Any]:
         """One call of the train function; what it handed out is for `numbers_of` and `snap_of`."""
         self._captured = None
-        if not tapped:
-            with _tapes_watched():
-                return dict(self._plain(iterator))
-        with _tapes_watched(), patched(self._patches):
-            return dict(self._tapped(iterator))
+        function = self._tapped if tapped else self._plain
+        if function.knows(iterator):
+            return dict(function(iterator))
+        with _tapes_watched(), patched(self._patches if tapped else []):
+            return dict(function(iterator))
 
     def numbers_of(self, found: dict[str, Any]) -> list[Any]:
         """The numbers of each step of a call, as tensors that are read later."""

@@ -26,7 +26,7 @@ LEVELS = (
     {
         "activations", "structure", "row", "origins", "rows", "taps", "isolation", "updates",
         "weights", "objectives", "reductions", "traced", "filling", "handed", "recurrence",
-        "warming", "compiled",
+        "warming", "dispatch", "compiled",
         "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
         "lossterms", "profiling", "graph",
         "remake", "duplicate", "splice", "transfer", "connections", "symbolic",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradscope.render.happenings import history_lines, trial_outcome, trial_title
-from gradscope.render.values import clean, findings_by_severity, items, named, number
+from gradscope.render.values import clean, findings_by_severity, items, named, number, offered
 from gradscope.render.verdict import STATUSES, count_checks, verdict
 
 # All but letters, digits and what never is markup where `escape` is used; an underscore inside a
@@ -91,7 +91,7 @@ def _findings(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Ite
 def _advice(
     report: dict[str, Any], rows: list[dict[str, Any]], caveats: tuple[str, ...]
 ) -> Iterator[str]:
-    prescriptions = items(report, "prescriptions")
+    prescriptions = offered(report)
     if prescriptions:
         yield "\n#### What to change"
     for i, p in enumerate(prescriptions[:_MAX_PRESCRIPTIONS], 1):

@@ -55,6 +55,13 @@ def items(data: Any, *keys: str) -> list[Any]:
     return dig(data, *keys) or []
 
 
+def offered(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """What is prescribed; after a treatment what it kept, and then what else there was."""
+    kept = items(report, "kept")
+    known = [p.get("treatment") for p in kept]
+    return kept + [p for p in items(report, "prescriptions") if p.get("treatment") not in known]
+
+
 def number(value: float | int | None) -> str:
     """Three significant digits, at any scale; whole numbers in full."""
     if value is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscope.render.happenings import trial_outcome, trial_title
-from gradscope.render.values import dig, findings_by_severity, items, named, number, plural
+from gradscope.render.values import dig, findings_by_severity, items, named, number, offered, plural
 
 STATUSES = ("found", "not examined", "clean")
 _MAX_PRESCRIPTIONS = 3
@@ -102,7 +102,7 @@ def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
     rows = items(report, "layers")
     prescribed = tuple(
         f"{p.get('treatment')} on {named(items(p, 'layers'), rows, 3)}: {p.get('rationale') or ''}"
-        for p in items(report, "prescriptions")[:_MAX_PRESCRIPTIONS]
+        for p in offered(report)[:_MAX_PRESCRIPTIONS]
     )
     answers: dict[str, list[str]] = {}
     for finding in findings:

@@ -71,6 +71,20 @@ def trial_report() -> Report:
     return dataclasses.replace(sick_sigmoid_report(), trials=(trial(),))
 
 
+def treated_report() -> Report:
+    """The sick report after a treatment that kept the second of its prescriptions."""
+    sick = sick_sigmoid_report()
+    kept = dataclasses.replace(sick.prescriptions[0], treatment="he-initialization", snippet="he()")
+    tried = dataclasses.replace(trial(), treatments=(kept.treatment,))
+    return dataclasses.replace(
+        sick,
+        prescriptions=(*sick.prescriptions, kept),
+        trials=(tried,),
+        outcome="improved",
+        kept=(kept,),
+    )
+
+
 def trial_only_report() -> Report:
     """A trial and nothing measured."""
     return dataclasses.replace(report((), checks=()), trials=(trial(seeds=(0,)),))
@@ -190,6 +204,7 @@ def long_names_report() -> Report:
 
 REPORTS = (
     trial_report,
+    treated_report,
     trial_only_report,
     history_report,
     history_only_report,

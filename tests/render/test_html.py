@@ -27,7 +27,7 @@ from tests.factories import (
     stats,
     weight,
 )
-from tests.render.examples import REPORTS, history_report, trial_report
+from tests.render.examples import REPORTS, history_report, treated_report, trial_report
 
 _VOID = {"meta", "link", "input", "path", "rect", "br"}
 
@@ -112,6 +112,29 @@ def test_first_screen_says_what_a_trial_proved():
     assert "tried: improved Accuracy on held-out samples rose" in _cells(
         page[: page.index('id="why"')]
     )
+
+
+def test_first_screen_says_what_a_treatment_kept():
+    page = render_html(treated_report().to_plain())
+    start = page[: page.index('id="why"')]
+    assert "Do this: he initialization on dense_0 … dense_18" in _cells(start)
+    assert "tried: improved" in _cells(start)
+    assert "he()" in start
+    assert "swap activation" not in start
+
+
+def test_what_a_treatment_kept_comes_before_what_else_is_prescribed():
+    page = render_html(treated_report().to_plain())
+    cards = _cells(page[page.index('id="change"') :])
+    assert cards.index("1. he initialization") < cards.index("2. swap activation")
+
+
+def test_first_screen_prescribes_nothing_that_did_not_help():
+    failed = replace(trial_report(), outcome="not improved")
+    page = render_html(failed.to_plain())
+    start = _cells(page[: page.index('id="why"')])
+    assert "What was tried did not help None of 1 trial improved it." in start
+    assert "Do this" not in start
 
 
 def test_snippet_keeps_its_lines(sick):

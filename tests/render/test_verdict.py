@@ -9,7 +9,7 @@ import pytest
 from gradscope.records import DataCard
 from gradscope.render.verdict import verdict
 from tests.factories import finding, healthy_report, report, sick_sigmoid_report
-from tests.render.examples import trial_only_report
+from tests.render.examples import treated_report, trial_only_report
 
 
 @pytest.mark.parametrize("severity", ["error", "warning", "info"])
@@ -73,6 +73,11 @@ def test_nothing_examined_is_not_healthy():
 def test_prescriptions_become_advice():
     advice = verdict(sick_sigmoid_report().to_plain()).advice
     assert advice[0].startswith("swap-activation on dense_0 … dense_18 (19 layers): A sigmoid")
+
+
+def test_what_a_treatment_kept_is_the_first_advice():
+    advice = verdict(treated_report().to_plain()).advice
+    assert [text.split()[0] for text in advice] == ["he-initialization", "swap-activation"]
 
 
 def test_treatments_become_advice_where_nothing_is_prescribed():

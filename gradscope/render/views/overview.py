@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import dig, items, maybe, named
+from gradscope.render.values import dig, items, maybe, named, offered, plural
 from gradscope.render.verdict import Verdict
 from gradscope.render.views.trials import trials
 
@@ -24,24 +24,35 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
-    """The first prescription, or else the first advice; `more` counts the other prescriptions."""
-    first = next(iter(items(report, "prescriptions")), None)
-    if first is None:
-        empty = {"treatment": "", "code": "", "layers": "", "more": 0, "proof": None}
-        return {"advice": opinion.advice, **empty}
+    """What a treatment kept, or the first prescription, or else the first advice.
+
+    `more` counts the other prescriptions.
+    """
+    every = offered(report)
+    first = items(report, "kept") or every[:1]
+    treatments = [p.get("treatment") or "" for p in first]
+    empty = {"title": "What to do next", "treatments": [], "code": "", "layers": "", "more": 0}
+    if not first:
+        return {**empty, "advice": opinion.advice, "proof": None}
+    proof = _proof(report, treatments)
+    if report.get("outcome") == "not improved":
+        tried = plural(len(items(report, "trials")), "trial")
+        said = f"None of {tried} improved it. What is prescribed stands below, unproven."
+        title = "What was tried did not help"
+        return {**empty, "title": title, "advice": (said, *opinion.caveats), "proof": proof}
+    layers = list(dict.fromkeys(name for p in first for name in items(p, "layers")))
     return {
-        "advice": (first.get("rationale") or "", *opinion.caveats),
-        "treatment": first.get("treatment") or "",
-        "code": first.get("snippet") or "",
-        "layers": named(items(first, "layers"), items(report, "layers"), 3),
-        "more": len(items(report, "prescriptions")) - 1,
-        "proof": _proof(report, first.get("treatment") or ""),
+        "title": "Do this" if items(report, "kept") else "Do this first",
+        "advice": (*(p.get("rationale") or "" for p in first), *opinion.caveats),
+        "treatments": treatments,
+        "code": "\n\n".join(p["snippet"] for p in first if p.get("snippet")),
+        "layers": named(layers, items(report, "layers"), 3),
+        "more": len(every) - len(first),
+        "proof": proof,
     }
 
 
-def _proof(report: dict[str, Any], treatment: str) -> dict[str, Any] | None:
-    """What a trial said of the treatment, alone or together with others."""
-    for tried in trials(report):
-        if treatment in tried["treatments"]:
-            return tried
-    return None
+def _proof(report: dict[str, Any], treatments: list[str]) -> dict[str, Any] | None:
+    """What a trial said of just these treatments, or else of these and others."""
+    about = [t for t in trials(report) if set(treatments) <= set(t["treatments"])]
+    return min(about, key=lambda t: len(t["treatments"]), default=None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import as_text, items, named
+from gradscope.render.values import as_text, items, named, offered
 
 _MAX_PARAMETERS = 240
 _SAFETY = {
@@ -16,7 +16,7 @@ _SAFETY = {
 
 def prescriptions(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The first choice first."""
-    return [_prescription(p, report) for p in items(report, "prescriptions")]
+    return [_prescription(p, report) for p in offered(report)]
 
 
 def _prescription(prescription: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
