@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscope.records import Evidence, Finding, History, Profile
+from gradscope.records import Curve, Evidence, Finding, History, Profile
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
 from gradscope.symptoms._runs import example_run
@@ -14,6 +14,8 @@ _ID = "learning-rate-too-low"
 _SHARE = 0.15  # of the planned steps, before anything is said
 _FEWEST = 32
 _EVEN = 1e4  # a kernel so many times slower than another gets no gradient; that is no rate
+
+_LOST = 0.1  # of the rate with which kernels still moved
 
 
 def _run(ratio: float, level: float) -> Profile:
@@ -113,13 +115,22 @@ def _path(history: History, budget: int) -> float | None:
     known = [(step, ratios) for step, ratios in known if ratios]
     if len(known) < 2:
         return None
-    last = known[-1][1]
+    at, last = next(((s, r) for s, r in reversed(known) if max(r) > 0), known[-1])
     if min(last) <= 0 or max(last) > _EVEN * min(last):
+        return None
+    if at != known[-1][0] and not _fell(history.learning_rate, at):
         return None
     fastest = [max(ratios) for _, ratios in known]
     ends = [step for step, _ in known[1:]] + [budget]
     lengths = np.diff([0, *ends])
     return float(np.dot(fastest, lengths)) or None
+
+
+def _fell(rates: Curve, at: int) -> bool:
+    """Whether the rate is far below what it was, so that steps may be lost in rounding."""
+    known = runs.track(rates)
+    before = known.until(at).mean
+    return bool(len(before) and known.mean[-1] < _LOST * before[-1])
 
 
 def _at_end(losses: runs.Track, budget: int) -> float:

@@ -20,7 +20,6 @@ HEALTHY = [case for case in RECORDED if not case.doomed]
 MISSED = {
     "byhand-momentum-swings-in-noise",  # slow swings under the noise of batches
     "exploding-relu-rnn",  # its loss jumps and comes back
-    "slow-after-decay",
 }
 
 recorded = pytest.mark.parametrize("case", RECORDED, ids=lambda c: c.name)

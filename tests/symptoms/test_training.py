@@ -171,6 +171,28 @@ def test_kernels_without_a_gradient_are_no_matter_of_the_rate():
     assert findings("learning-rate-too-low", example_run(noisy(1.0), ratio=0.0, planned=400)) == []
 
 
+def halted(profile, after: int):
+    """The same run, whose kernels do not move any more after so many steps."""
+    history = profile.history
+    snapshots = tuple(
+        dataclasses.replace(
+            s, layers=tuple(dataclasses.replace(row, update_ratio=0.0) for row in s.layers)
+        )
+        if s.step > after
+        else s
+        for s in history.snapshots
+    )
+    return dataclasses.replace(profile, history=dataclasses.replace(history, snapshots=snapshots))
+
+
+@pytest.mark.parametrize(("factor", "found"), [(0.8, True), (1.0, False)])
+def test_a_rate_that_decayed_until_steps_are_lost_in_rounding_is_too_low(factor, found):
+    rates = [1e-3 * factor**n for n in range(200)]
+    profile = example_run(noisy(1.0), rates=rates, ratio=1e-5, planned=400)
+
+    assert bool(findings("learning-rate-too-low", halted(profile, 60))) is found
+
+
 # ---- swings and spikes
 
 
