@@ -64,8 +64,17 @@ def stats_of(
     counts: np.ndarray, moments: np.ndarray, octaves: np.ndarray
 ) -> list[TensorStats | None]:
     """The statistics of each tensor; of one that is not all finite, moments from the octaves."""
-    pairs = zip(counts.tolist(), moments.astype(np.float64).tolist(), octaves, strict=True)
-    return [_stats(count, row, fields) for count, row, fields in pairs]
+    sampled = np.maximum(1, octaves.sum(axis=1))
+    each = zip(
+        counts.tolist(),
+        moments.astype(np.float64).tolist(),
+        octaves,
+        sampled.tolist(),
+        octaves[:, [0, -1]].tolist(),
+        _histograms(octaves[:, 1:-1], counts / sampled),
+        strict=True,
+    )
+    return [_stats(*numbers) for numbers in each]
 
 
 def _narrow(tensor: Any) -> Any:
@@ -101,12 +110,18 @@ def _octaves(tensors: Sequence[Any], flat: list[Any]) -> Any:
     return tf.reshape(counted, [len(samples), _NUM_FIELDS])
 
 
-def _stats(count: int, moments: list[float], fields: np.ndarray) -> TensorStats | None:
+def _stats(
+    count: int,
+    moments: list[float],
+    fields: np.ndarray,
+    sampled: int,
+    ends: list[int],
+    histogram: Histogram,
+) -> TensorStats | None:
     if not count:
         return exact_stats(np.zeros(0))
     largest, total, scaled = abs(moments[0]), moments[1], moments[2]
-    sampled = max(1, int(fields.sum()))
-    broken = int(fields[-1])
+    zeros, broken = ends
     finite_fraction = 1.0 - broken / sampled
     if not math.isfinite(total + scaled * largest) or broken:
         finite_fraction = min(finite_fraction, 1.0 - 1.0 / count)
@@ -122,8 +137,8 @@ def _stats(count: int, moments: list[float], fields: np.ndarray) -> TensorStats 
         rms=math.sqrt(mean_square),
         l2_norm=largest * math.sqrt(scaled),
         abs_max=largest,
-        zero_fraction=float(fields[0]) / sampled if largest else finite_fraction,
-        histogram=_histogram(fields, count / sampled),
+        zero_fraction=zeros / sampled if largest else finite_fraction,
+        histogram=histogram,
     )
 
 
@@ -139,13 +154,13 @@ def _from_octaves(fields: np.ndarray, count: int) -> tuple[float, float, float]:
     return largest, 0.0, float(7.0 / 3.0 * (inner * ratios).sum())
 
 
-def _histogram(fields: np.ndarray, times: float) -> Histogram:
-    inner = fields[1:-1]
-    filled = np.flatnonzero(inner)
-    if not filled.size:
-        return Histogram()
-    low, high = int(filled[0]), int(filled[-1]) + 1
-    counts = inner[low:high]
-    if times != 1.0:
-        counts = np.rint(counts * times).astype(np.int64)
-    return Histogram(_LOWEST + 1 + low, tuple(counts.tolist()))
+def _histograms(inner: np.ndarray, times: np.ndarray) -> list[Histogram]:
+    """Of each tensor, from its sample's counts by octave and how many entries one stands for."""
+    held = inner > 0
+    first = held.argmax(axis=1).tolist()
+    last = (inner.shape[1] - held[:, ::-1].argmax(axis=1)).tolist()
+    every = np.rint(inner * times[:, None]).astype(np.int64)
+    return [
+        Histogram(_LOWEST + 1 + low, tuple(counts[low:high].tolist())) if some else Histogram()
+        for counts, low, high, some in zip(every, first, last, held.any(axis=1), strict=True)
+    ]
