@@ -133,7 +133,7 @@ def test_first_screen_prescribes_nothing_that_did_not_help():
     failed = replace(trial_report(), outcome="not improved")
     page = render_html(failed.to_plain())
     start = _cells(page[: page.index('id="why"')])
-    assert "What was tried did not help None of 1 trial improved it." in start
+    assert "What was tried did not help No treatment improved it in 1 trial." in start
     assert "Do this" not in start
 
 

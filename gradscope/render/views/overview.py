@@ -37,7 +37,7 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
     proof = _proof(report, treatments)
     if report.get("outcome") == "not improved":
         tried = plural(len(items(report, "trials")), "trial")
-        said = f"None of {tried} improved it. What is prescribed stands below, unproven."
+        said = f"No treatment improved it in {tried}. What is prescribed stands below, unproven."
         title = "What was tried did not help"
         return {**empty, "title": title, "advice": (said, *opinion.caveats), "proof": proof}
     layers = list(dict.fromkeys(name for p in first for name in items(p, "layers")))
