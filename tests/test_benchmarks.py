@@ -1,10 +1,10 @@
-"""How the repair benchmark counts."""
+"""How the benchmarks count."""
 
 from __future__ import annotations
 
 import pytest
 
-from benchmarks import repair
+from benchmarks import monitor, repair
 
 
 def line(*, sick=True, before=(0.1, 0.1, 0.1), after=(0.9, 0.9, 0.9), **rest):
@@ -52,3 +52,17 @@ def test_the_summary_is_shares_points_and_trainings():
     assert found["mean_gain_points"] == pytest.approx((3 * 80 + 20 + 20 + 0) / 6, abs=0.1)
     assert (found["mean_trainings_wall"], found["mean_trainings_cpu"]) == (3.0, 2.0)
     assert (found["healthy"], found["healthy_treated"], found["healthy_worse"]) == (1, 1, 0)
+
+
+def test_the_stretches_of_a_fit_hold_all_its_steps_and_what_follows_the_last():
+    steps = [(1.0, 2.0)] * monitor.STEPS + [(0.5, 0.25)]
+    found = monitor.stretches(steps)
+
+    assert len(found) == monitor.STEPS // monitor.STRETCH
+    assert found[0] == (1.0 * monitor.STRETCH, 2.0 * monitor.STRETCH)
+    assert found[-1] == (monitor.STRETCH + 0.5, 2.0 * monitor.STRETCH + 0.25)
+
+
+def test_the_interval_of_a_median_holds_the_ranks_of_the_binomial_distribution():
+    # For 25 values ranks 8 and 18 (Conover 1999, table A3).
+    assert monitor.between([float(n) for n in range(1, 26)]) == [8.0, 18.0]
