@@ -162,5 +162,7 @@ def _histograms(inner: np.ndarray, times: np.ndarray) -> list[Histogram]:
     every = np.rint(inner * times[:, None]).astype(np.int64)
     return [
         Histogram(_LOWEST + 1 + low, tuple(counts[low:high].tolist())) if some else Histogram()
-        for counts, low, high, some in zip(every, first, last, held.any(axis=1), strict=True)
+        for counts, low, high, some in zip(
+            every, first, last, (inner.sum(axis=1) > 0).tolist(), strict=True
+        )
     ]
