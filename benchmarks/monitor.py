@@ -153,7 +153,8 @@ def in_turn(every: dict[str, Fit], seed: int) -> dict[str, list[tuple[float, flo
 
     turns = {name: Turn() for name in every}
     threads = [
-        threading.Thread(target=turn.follow, args=(every[name],)) for name, turn in turns.items()
+        threading.Thread(target=turn.follow, args=(every[name],), daemon=True)  # one may fail
+        for name, turn in turns.items()
     ]
     for thread in threads:
         thread.start()

@@ -138,11 +138,11 @@ class Monitor(keras.callbacks.Callback):
         model.make_train_function()
         own = model.train_function
         self._begin(None)
-        model.train_function = functools.partial(self._run, own, keep=True)
+        _set_train_function(model, functools.partial(self._run, own, keep=True))
         try:
             yield self
         finally:
-            model.train_function = own
+            _set_train_function(model, own)
             self.on_epoch_end(self._follower.timeline.epoch)
             self.on_train_end()
 

@@ -58,9 +58,9 @@ def _direct(model: keras.Model, step: Callable[[Any], Any]) -> Any:
     def one(data: Any) -> Any:
         return model.distribute_strategy.run(step, args=(data,))
 
-    compiled = tf.function(one, reduce_retracing=True, jit_compile=model.jit_compile)
-    if hasattr(model, "_autoconvert_optionals"):  # Keras 3.14 and later: what is optional
-        compiled = model._autoconvert_optionals(compiled)
+    compiled = model._autoconvert_optionals(
+        tf.function(one, reduce_retracing=True, jit_compile=model.jit_compile)
+    )
 
     @tf.autograph.experimental.do_not_convert
     def next_one(iterator: Any) -> Any:

@@ -14,7 +14,6 @@ _ID = "learning-rate-too-low"
 _SHARE = 0.15  # of the planned steps, before anything is said
 _FEWEST = 32
 _EVEN = 1e4  # a kernel so many times slower than another gets no gradient; that is no rate
-
 _LOST = 0.1  # of the rate with which kernels still moved
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradscope.render.values import dig, items, maybe, named, offered, plural
 from gradscope.render.verdict import Verdict
-from gradscope.render.views.trials import trials
+from gradscope.render.views.trials import judgement
 
 
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -54,5 +54,6 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
 
 def _proof(report: dict[str, Any], treatments: list[str]) -> dict[str, Any] | None:
     """What a trial said of just these treatments, or else of these and others."""
-    about = [t for t in trials(report) if set(treatments) <= set(t["treatments"])]
-    return min(about, key=lambda t: len(t["treatments"]), default=None)
+    about = [t for t in items(report, "trials") if set(treatments) <= set(items(t, "treatments"))]
+    closest = min(about, key=lambda t: len(items(t, "treatments")), default=None)
+    return None if closest is None else judgement(closest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradscope.render.happenings import trial_title
 from gradscope.render.pictures.trials import final, trial_pictures
 from gradscope.render.values import as_text, items, maybe, number
 
@@ -15,14 +16,20 @@ def trials(report: dict[str, Any]) -> list[dict[str, Any]]:
     return [_trial(trial) for trial in items(report, "trials")]
 
 
-def _trial(trial: dict[str, Any]) -> dict[str, Any]:
+def judgement(trial: dict[str, Any]) -> dict[str, Any]:
+    """What came of it, without seeds and pictures."""
     verdict = trial.get("verdict") or "no verdict"
     return {
-        "treatments": items(trial, "treatments"),
-        "title": " + ".join(items(trial, "treatments")) or "before against after",
         "verdict": verdict,
         "level": _LEVELS.get(verdict, "info"),
         "reason": trial.get("reason") or "",
+    }
+
+
+def _trial(trial: dict[str, Any]) -> dict[str, Any]:
+    return {
+        **judgement(trial),
+        "title": trial_title(trial),
         "facts": _facts(trial),
         "measure": trial.get("measure") or "result",
         "seeds": _seeds(trial),
