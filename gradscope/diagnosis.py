@@ -113,21 +113,34 @@ def _as_float(value: Any) -> float:
         return math.inf
 
 
+Moment = tuple[int, bool]
+
+
+def moment(profile: Profile) -> Moment | None:
+    """Says of a run when judgements of its layers are new: the last snapshot, if the loss is NaN.
+
+    None where there are no snapshots: then every profile is a measurement of its own.
+    """
+    history = profile.history
+    if history is None or not history.snapshots:
+        return None
+    return history.snapshots[-1].step, profile.loss.value is None
+
+
 class Memory:
     """What was found in the layers of a run's last snapshot, for looks until the next one."""
 
     def __init__(self) -> None:
-        self._of: tuple[int, bool] | None = None
+        self._of: Moment | None = None
         self._outcomes: dict[tuple[str, bool], Sequence[Finding] | Skipped] = {}
 
     def examined(
         self, symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
     ) -> Sequence[Finding] | Skipped:
         """The outcome for a symptom; looked up where nothing that it depends on has changed."""
-        history = profile.history
-        if history is None or not history.snapshots or "history" in symptom.needs:
+        now = moment(profile)
+        if now is None or "history" in symptom.needs:
             return _examined(symptom, profile, blocked, thresholds)
-        now = history.snapshots[-1].step, profile.loss.value is None
         if now != self._of:
             self._of, self._outcomes = now, {}
         key = symptom.id, blocked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from gradscope.diagnosis import Memory, chosen, diagnose, overrides
+from gradscope.diagnosis import Memory, Moment, chosen, diagnose, moment, overrides
 from gradscope.records import Check, Event, Finding, Profile
 
 FOUND, GONE = "found", "gone"
@@ -27,7 +27,9 @@ class Watch:
 
     One bad batch is no illness, and a symptom that comes and goes is one symptom. So a symptom is
     announced once it was found in `patience` looks in a row, and is over once `rest` looks in a row
-    were clean; only then can it be announced again. A finding that more looks cannot make surer
+    were clean; only then can it be announced again. What is said of layers depends on the batch of
+    the last snapshot alone, so there only looks at a new snapshot count; `is_unsure` says when one
+    is wanted. A finding that more looks cannot make surer
     (severity error, high confidence: the loss is NaN) is announced at once. A symptom that a look
     could not examine stays as it was; notes ("info") are not announced.
 
@@ -59,7 +61,9 @@ class Watch:
         for name, value in (("patience", patience), ("rest", rest)):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more looks. Received: {value}")
-        chosen(select, ignore)
+        symptoms = chosen(select, ignore)
+        self._of_layers = {s.id for s in symptoms if "history" not in s.needs}
+        self._moment: Moment | None = None
         self._rules = (select, ignore, overrides(thresholds))
         self._patience, self._rest = patience, rest
         self._states: dict[str, _State] = {}
@@ -77,8 +81,10 @@ class Watch:
         worst = {f.symptom: f for f in reversed(findings) if f.severity != "info"}
         step = profile.history.num_steps if profile.history else profile.steps
         events = []
+        last, self._moment = self._moment, moment(profile)
+        seen_before = self._of_layers if self._moment is not None and self._moment == last else ()
         for check in self._checks:
-            if check.status == "not examined":
+            if check.status == "not examined" or check.symptom in seen_before:
                 continue
             before = self._states.get(check.symptom, _State())
             after = self._next(before, worst.get(check.symptom))
@@ -97,6 +103,15 @@ class Watch:
         sure = finding.severity == "error" and finding.confidence == "high"
         found = state.found + 1
         return _State(found, 0, state.announced or sure or found >= self._patience, finding)
+
+    @property
+    def is_unsure(self) -> bool:
+        """Whether something was found in layers that only another snapshot can confirm."""
+        return any(
+            state.found and not state.announced
+            for symptom, state in self._states.items()
+            if symptom in self._of_layers
+        )
 
     @property
     def findings(self) -> tuple[Finding, ...]:

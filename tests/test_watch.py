@@ -138,3 +138,39 @@ def test_layers_are_judged_once_a_snapshot(monkeypatch):
     history = dataclasses.replace(later.history, snapshots=snapshots)
     watch.look(dataclasses.replace(later, history=history))
     assert examined.count("dead-relu") == 2
+
+
+def at_snapshot(number: int, fraction: float) -> Profile:
+    """A run whose last snapshot found so many units dead."""
+    profile = sick()
+    (*_, last) = profile.history.snapshots
+    layers = tuple(
+        dataclasses.replace(row, num_units=64, num_dead=round(64 * fraction)) for row in last.layers
+    )
+    snapshots = (*profile.history.snapshots, dataclasses.replace(last, step=number, layers=layers))
+    history = dataclasses.replace(profile.history, snapshots=snapshots)
+    return dataclasses.replace(profile, layers=layers, history=history)
+
+
+def test_layers_are_announced_once_another_snapshot_confirms_them():
+    watch = Watch(select=["dead-relu"], patience=2)
+    told = []
+    for number, fraction in ((100, 0.7), (100, 0.7), (100, 0.7), (101, 0.7)):
+        told.append((len(watch.look(at_snapshot(number, fraction))), watch.is_unsure))
+
+    assert told == [(0, True), (0, True), (0, True), (1, False)]
+
+
+def test_what_another_snapshot_does_not_confirm_was_one_batch():
+    watch = Watch(select=["dead-relu"], patience=2)
+    told = [watch.look(at_snapshot(n, f)) for n, f in ((100, 0.7), (101, 0.1), (102, 0.7))]
+
+    assert told == [(), (), ()]
+    assert watch.is_unsure
+
+
+def test_symptoms_of_the_run_itself_want_no_snapshot():
+    watch = Watch(select=[ID], patience=2)
+    watch.look(sick())
+
+    assert not watch.is_unsure
