@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.records import Evidence, Finding, History, LayerProfile, Profile
 from gradscope.symptoms import symptom
 from gradscope.symptoms._common import confidence, consumers, example_chain, names, num
 from gradscope.symptoms._units import num_pruned
@@ -38,11 +38,12 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
     ),
     measured=(
         "Units (channels) whose local derivative is exactly zero at every sample and position "
-        "seen, with the number of samples; for ReLU, ReLU6 and any activation flat on one side."
+        "seen, with the number of samples; for ReLU, ReLU6 and any activation flat on one side. Of "
+        "a training run as many batches as hold 32 samples together."
     ),
     silent=(
-        "Units that are off for most samples but not for all: 60-80 % zeros are ordinary sparsity. "
-        "Output layers. Made-up inputs."
+        "Units off for most samples but not for all: 60-80 % zeros are ordinary sparsity. Output "
+        "layers. Made-up inputs."
     ),
     needs=("data",),
     thresholds=(
@@ -79,14 +80,17 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     takers = consumers(profile)
-    shares = {layer.id: _dead_share(layer) for layer in profile.layers if takers[layer.id]}
+    hidden = [layer for layer in profile.layers if takers[layer.id]]
+    if profile.history is not None:
+        hidden = [row for row in (_longest_seen(r, profile.history) for r in hidden) if row]
+    shares = {layer.id: _dead_share(layer) for layer in hidden}
     bound = limits["warning_fraction"]
-    dead = [row for row in profile.layers if row.id in shares and shares[row.id] > bound]
+    dead = [row for row in hidden if shares[row.id] > bound]
     if not dead:
         return []
     worst = max(dead, key=lambda layer: shares[layer.id])
     is_error = shares[worst.id] >= limits["error_fraction"]
-    enough = profile.data.num_samples >= _FEW_SAMPLES
+    enough = profile.history is not None or profile.data.num_samples >= _FEW_SAMPLES
     return [
         Finding(
             symptom=_ID,
@@ -102,6 +106,19 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     ]
 
 
+def _longest_seen(layer: LayerProfile, history: History) -> LayerProfile | None:
+    """Of the last snapshots the row with the fewest dead units; None for too few samples in all."""
+    seen, rows = 0.0, []
+    for snapshot in reversed(history.snapshots):
+        for row in snapshot.layers:
+            if row.id == layer.id and row.num_units and row.output is not None:
+                seen += row.output.count / row.num_units
+                rows.append(row)
+        if seen >= _FEW_SAMPLES:
+            return min(rows, key=_dead_share)
+    return None
+
+
 def _dead_share(layer: LayerProfile) -> float:
     """The share of dead units, of those that were not removed by pruning."""
     if not layer.num_dead or not layer.num_units:
@@ -112,7 +129,7 @@ def _dead_share(layer: LayerProfile) -> float:
 
 
 def _culprits(dead: list[LayerProfile]) -> tuple[str, ...]:
-    """Below a layer that is dead throughout, constants follow: the first such layer is to blame."""
+    """Below a layer that is dead throughout constants follow: the first such is to blame."""
     for layer in sorted(dead, key=lambda layer: layer.depth):
         if layer.dead_fraction == 1.0:
             return (layer.id,)

@@ -14,7 +14,7 @@ from gradscope.thresholds import Threshold
 
 _ID = "learning-speed-imbalance"
 _FASTEST = 0.1  # kernels that change by more a step are replaced rather than trained
-_FLOOR = 1e-12
+_FLOOR, _ROUNDING = 1e-12, math.log10(2.0**-24)  # float32 hardly keeps a step below the second
 
 
 def _example(*decades: float) -> Profile:
@@ -40,9 +40,9 @@ def _example(*decades: float) -> Profile:
         "trainable kernel; how many decades the slowest lie below the median kernel."
     ),
     silent=(
-        "Converged models, in which all kernels are slow alike; biases and scales; embeddings, of "
-        "which a batch touches a few rows; what a weight above takes away that starts small and "
-        "grows at once; blocks that stochastic depth left out in these batches."
+        "Converged models: kernels are slow alike, or none moves beyond rounding; biases, scales; "
+        "embeddings, of which a batch touches a few rows; what a weight above takes away that "
+        "starts small and grows at once; blocks that stochastic depth left out in these batches."
     ),
     thresholds=(
         Threshold(
@@ -83,7 +83,7 @@ def _example(*decades: float) -> Profile:
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     levels = {layer: _level(ratio) for layer, ratio in _speeds(profile).items()}
-    if len(levels) < 2:
+    if len(levels) < 2 or max(levels.values()) < _ROUNDING:
         return []
     usual = statistics.median_high(levels.values())
     hidden = _hidden(profile)

@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from gradscope.diagnosis import diagnose
-from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain
+from gradscope.records import Finding, History, Profile, Snapshot
+from gradscope.symptoms._common import example_chain, example_stats
 
 ID = "dead-relu"
 
@@ -57,3 +57,28 @@ def test_counts_are_named():
     (finding,) = found(relu_net(60))
 
     assert "60 of 64 units of dense_0 are off for all 128 samples seen" in finding.message
+
+
+def watched(batch_size: int, *num_dead: int) -> Profile:
+    """A run whose snapshots found so many of 64 units dead, the last one last."""
+    output = example_stats(count=64 * batch_size)
+    snapshots = []
+    for number, dead in enumerate(num_dead):
+        layers = relu_net(dead, num_samples=0).layers
+        layers = tuple(dataclasses.replace(layer, output=output) for layer in layers)
+        snapshots.append(Snapshot(64 * number + 1, 0, 1.0, 1.0, layers))
+    history = History(num_steps=64 * len(num_dead), snapshots=tuple(snapshots))
+    profile = relu_net(0, num_samples=0)
+    return dataclasses.replace(profile, layers=snapshots[-1].layers, history=history)
+
+
+def test_a_batch_of_a_training_run_is_enough_where_it_holds_many_samples():
+    (finding,) = found(watched(32, 0, 60))
+
+    assert "60 of 64 units of dense_0 are off for all samples seen" in finding.message
+
+
+def test_small_batches_of_a_training_run_are_taken_together():
+    assert found(watched(2, *[60] * 15)) == []  # 30 samples
+    assert found(watched(2, *[60] * 16)) != []
+    assert found(watched(2, *[60] * 10, 20, *[60] * 5)) == []

@@ -52,6 +52,11 @@ def test_silent_below_the_bound():
     assert found(speeds(-4.4, -2, -2, -2, -2)) == []
 
 
+def test_silent_where_nothing_moves_beyond_rounding():
+    assert found(speeds(-13, -9, -9, -9, -7.3)) == []
+    assert found(speeds(-13, -9, -9, -9, -7.1)) != []
+
+
 def test_the_slowest_comes_first():
     (finding,) = found(speeds(-5, -6, -2, -2, -2, -2))
 
