@@ -41,6 +41,7 @@ class Monitor(keras.callbacks.Callback):
     Args:
         log_freq: which steps to sample: every how many (the first one always), "epoch" (the first
             of each), a mapping {from step: every how many}, or a function of the step (from 1).
+            What is found in the layers of a batch is confirmed on one more before it is told.
         path: a file to append the run to as it goes, one JSON object a line; `load_report` reads
             it, also after the process was killed.
         html: a page to write anew after every epoch.

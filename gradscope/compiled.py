@@ -19,6 +19,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope import traced
+from gradscope.batchluck import BatchLuck
 from gradscope.capture import Captured
 from gradscope.dispatch import TrainFunction
 from gradscope.handed import Snap, inner
@@ -35,10 +36,15 @@ _local = threading.local()  # replicas of a distributed model are traced by a th
 
 
 class Functions:
-    """The two compiled train functions of one model; the model itself is not changed."""
+    """The two compiled train functions of one model; the model itself is not changed.
 
-    def __init__(self, model: keras.Model) -> None:
+    Args:
+        loss: the compiled loss by its full name, where it is one.
+    """
+
+    def __init__(self, model: keras.Model, loss: str | None = None) -> None:
         self.model = model
+        self._luck = BatchLuck(loss)
         self.sites = sites(model)
         self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
         self.trainable = {id(inner(v)) for v in model.trainable_weights}
@@ -52,7 +58,7 @@ class Functions:
         self._ring: tuple[Any, Any] | None = None
         if size > 1 and model.distribute_strategy.num_replicas_in_sync == 1:
             self._ring = (
-                tf.Variable(tf.zeros([size, 4]), trainable=False),
+                tf.Variable(tf.zeros([size, 5]), trainable=False),
                 tf.Variable(0, trainable=False),
             )
         self._plain = TrainFunction(model, self._plain_step)
@@ -95,10 +101,11 @@ class Functions:
         rate, scale = self._settings()
         logs, calls = self._stepped(data)
         losses, gradients = self._read(calls)
+        luck = self._luck(self._labels(data))
         self.num_traces += 1
         return {
             "logs": logs,
-            "numbers": self._noted(_numbers(losses, gradients.values(), scale, rate)),
+            "numbers": self._noted(_numbers(losses, gradients.values(), scale, rate, luck)),
         }
 
     def _tapped_step(self, data: Any) -> dict[str, Any]:
@@ -114,7 +121,8 @@ class Functions:
         labels = self._labels(data)
         if labels is not None:
             watched["labels"] = labels
-        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate))
+        luck = self._luck(labels)
+        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
         return {"logs": logs, "numbers": numbers, "watched": watched}
 
@@ -134,7 +142,8 @@ class Functions:
             losses, gradients = self._read(calls)
             reached = self._note_weights(rows, before, gradients)
             self._captured = Captured(rows, (), [r or None for r in reached], float(scale))
-            numbers = self._noted(_numbers(losses, gradients.values(), scale, rate))
+            luck = self._luck(self._labels(data))
+            numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
             return {"logs": logs, "numbers": numbers, "watched": {}}
         except Exception as error:
             self._fault = error
@@ -245,12 +254,12 @@ def _summed(tensors: list[Any]) -> list[Any]:
     return list(context.all_reduce(tf.distribute.ReduceOp.SUM, dense)) if dense else []
 
 
-def _numbers(losses: list[Any], gradients: Any, scale: Any, rate: Any) -> Any:
-    """Loss, squared gradient norm (both still scaled), scale and learning rate, float32 (4,)."""
+def _numbers(losses: list[Any], gradients: Any, scale: Any, rate: Any, luck: Any) -> Any:
+    """Loss and squared gradient norm (still scaled), scale, learning rate, luck: float32 (5,)."""
     loss = sum((tf.reduce_sum(tf.cast(t, tf.float32)) for t in losses), tf.constant(0.0))
     halves = [tf.nn.l2_loss(_summable(g)) for g in gradients]
     squares = 2.0 * tf.add_n(halves or [0.0])
-    return tf.stack([loss if losses else tf.constant(np.nan), squares, scale, rate])
+    return tf.stack([loss if losses else tf.constant(np.nan), squares, scale, rate, luck])
 
 
 def _summable(gradient: Any) -> Any:

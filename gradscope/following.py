@@ -21,7 +21,7 @@ from gradscope.report import Report, is_chief
 from gradscope.runs import RunFile, Subject
 from gradscope.schedules import Schedule
 from gradscope.structure import sites
-from gradscope.subjects import FULL_NAMES, subject_of, will_update
+from gradscope.subjects import full_loss_name, subject_of, will_update
 from gradscope.timeline import Sampled, Timeline
 from gradscope.watch import Watch
 
@@ -30,7 +30,7 @@ TrainFunction = Callable[[Any], Any]
 
 _MAX_PENDING = 64  # steps whose numbers were not read yet
 _LOOK_EVERY = (8, 64)  # steps between looks: at the start, and in a long run
-_MAX_LABELS = 4096  # enough for the frequencies of classes
+_FEWEST_LABELS, _MAX_LABELS = 32, 4096  # enough for a variance, and for frequencies of classes
 
 
 class Follower:
@@ -159,7 +159,7 @@ class Follower:
         if not all(layer.built for layer in layers if isinstance(layer, keras.Layer)):
             return None
         with self._guarded("watching this model", fatal=True):
-            self._functions = Functions(self._model)
+            self._functions = Functions(self._model, full_loss_name(self._model))
             self.subject = self.subject or subject_of(self._model)
         wanted = self._path is not None and self._file is None and is_chief()
         if wanted and self.subject is not None:
@@ -231,8 +231,9 @@ class Follower:
         if labels is None or sum(len(part) for part in self._labels) >= _MAX_LABELS:
             return
         self._labels.append(labels)
-        name = self.subject.loss.name if self.subject else ""
-        known = constant_loss(FULL_NAMES.get(name, name), np.concatenate(self._labels))
+        if sum(len(part) for part in self._labels) < _FEWEST_LABELS:
+            return
+        known = constant_loss(full_loss_name(self._model), np.concatenate(self._labels))
         self.timeline.constant_loss = known
         if known is not None:
             self._append(lambda file: file.constant_loss(known))
@@ -244,8 +245,8 @@ class Follower:
         for step, tensor in pending:
             known = numbers_in(tensor.numpy())
             norm = None if known.is_skipped else known.gradient_norm
-            rate = known.learning_rate if np.isfinite(known.learning_rate) else None
-            rows.append((known.loss, norm, rate))
+            others = (known.learning_rate, known.batch_constant)
+            rows.append((known.loss, norm, *(v if np.isfinite(v) else None for v in others)))
             for name, value in zip(runs.CURVES, rows[-1], strict=True):
                 if value is not None:
                     getattr(self.timeline, name).add(step, value)
@@ -269,6 +270,8 @@ class Follower:
             self.timeline.add_event(event)
             self._events.append(event)
             self._append(lambda file, event=event: file.event(event))  # type: ignore[misc]
+        # The next batch tells whether it was this one's alone.
+        self._wants_sample |= self.watch.is_unsure and self._is_due is not _never
 
     def _append(self, write: Callable[[RunFile], None]) -> None:
         """Write to the run's file, if there is one; after a fault there is none any more."""

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """What is known of every step. `scale` is what the loss was multiplied by."""
+    """What is known of every step. `scale` is what the loss was multiplied by; `batch_constant`
+    is as in `History`."""
 
     loss: float
     gradient_norm: float
     scale: float
     learning_rate: float
+    batch_constant: float
 
     @property
     def is_skipped(self) -> bool:
@@ -35,8 +37,8 @@ class Numbers:
 
 def numbers_in(row: np.ndarray) -> Numbers:
     """What `Functions` handed out of one step, unscaled."""
-    loss, squares, scale, rate = row.astype(np.float64).tolist()
-    return Numbers(loss / scale, float(np.sqrt(squares)) / scale, scale, rate)
+    loss, squares, scale, rate, luck = row.astype(np.float64).tolist()
+    return Numbers(loss / scale, float(np.sqrt(squares)) / scale, scale, rate, luck)
 
 
 class Snap:

@@ -100,6 +100,7 @@ def model_card(
 ) -> ModelCard:
     """What a reader wants to know of the model first."""
     rates = {float(tf.convert_to_tensor(optimizer.learning_rate)) for optimizer in optimizers}
+    momenta = {_momentum(optimizer) for optimizer in optimizers}
     rate = rates.pop() if len(rates) == 1 else None
     kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers)
     return ModelCard(
@@ -111,7 +112,15 @@ def model_card(
         optimizer="+".join(kinds) or None,
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,
         dtype_policy=model.dtype_policy.name,
+        momentum=momenta.pop() if len(momenta) == 1 else None,
     )
+
+
+def _momentum(optimizer: Any) -> float | None:
+    """The share of its last step that a step keeps."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    held = getattr(inner, "momentum", None) or getattr(inner, "beta_1", None)
+    return float(held) if isinstance(held, int | float) and 0 < held < 1 else None
 
 
 def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, ...]) -> LossCard:

@@ -33,7 +33,7 @@ from gradscope.records.ranges import Count
 from gradscope.report import RUN_SCHEMA, RUN_START, Report
 from gradscope.timeline import Sampled, Timeline
 
-CURVES = ("loss", "gradient_norm", "learning_rate")
+CURVES = ("loss", "gradient_norm", "learning_rate", "batch_constant")
 _DIGITS = 7  # float32 has no more
 
 
@@ -102,6 +102,8 @@ class RunFile:
         rounded = {
             n: [_number(v) for v in column] for n, column in zip(CURVES, columns, strict=True)
         }
+        if all(v is None for v in rounded["batch_constant"]):  # known of few losses
+            del rounded["batch_constant"]
         self._line({"steps": last, "planned": planned, **rounded})
 
     def snapshot(self, sampled: Sampled, deaths: tuple[Death, ...]) -> None:
@@ -213,8 +215,9 @@ def _replay(timeline: Timeline, line: dict[str, Any]) -> None:
         read = from_plain(_Steps, line)
         timeline.num_steps, timeline.num_planned_steps = read.steps, read.planned
         for name in CURVES:
-            first = read.steps - len(line[name]) + 1
-            for step, value in enumerate(line[name], first):
+            values = line.get(name, [])  # files of earlier versions lack some
+            first = read.steps - len(values) + 1
+            for step, value in enumerate(values, first):
                 if value is not None:
                     getattr(timeline, name).add(step, float(value))
     elif "snapshot" in line:

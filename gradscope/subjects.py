@@ -24,7 +24,13 @@ def subject_of(model: keras.Model) -> Subject:
 
 
 # As a user may write them in compile(loss=...).
-FULL_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
+_FULL_NAMES = {"mse": "mean_squared_error", "mae": "mean_absolute_error"}
+
+
+def full_loss_name(model: keras.Model) -> str:
+    """As `_loss_name`; of a loss that has a short name too, the long one."""
+    name = _loss_name(model)
+    return _FULL_NAMES.get(name, name)
 
 
 def _loss_name(model: keras.Model) -> str:

@@ -153,6 +153,7 @@ class Timeline:
     loss: Trace = field(default_factory=Trace)
     gradient_norm: Trace = field(default_factory=Trace)
     learning_rate: Trace = field(default_factory=Trace)
+    batch_constant: Trace = field(default_factory=Trace)
     epoch_ends: list[int] = field(default_factory=list)
     validation: list[Validation] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -185,6 +186,7 @@ class Timeline:
             loss=self.loss.curve(),
             gradient_norm=self.gradient_norm.curve(),
             learning_rate=self.learning_rate.curve(),
+            batch_constant=self.batch_constant.curve(),
             validation=tuple(self.validation),
             snapshots=tuple(s.snapshot() for s in self.snapshots),
             deaths=self.deaths.found() if self.known_deaths is None else self.known_deaths,

@@ -134,6 +134,22 @@ def test_a_model_that_is_not_compiled(seeded):
     assert "not compiled" in report.loss.note
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "momentum"),
+    [
+        (keras.optimizers.SGD(0.1, momentum=0.9), 0.9),
+        (keras.optimizers.SGD(0.1), None),
+        (keras.optimizers.Adam(beta_1=0.8), 0.8),
+        (keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1, momentum=0.5)), 0.5),
+    ],
+    ids=["sgd", "none", "adam", "scaled"],
+)
+def test_the_optimizers_momentum(optimizer, momentum, seeded):
+    model = sequential(layers.Dense(1), optimizer=optimizer)
+
+    assert gradscope.analyze(model, *arrays()).model.momentum == momentum
+
+
 def test_another_loss_can_be_asked_for(seeded):
     report = gradscope.analyze(sequential(layers.Dense(1)), *arrays(), loss="mae")
 

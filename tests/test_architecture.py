@@ -26,7 +26,7 @@ LEVELS = (
     {
         "activations", "structure", "row", "origins", "rows", "taps", "isolation", "updates",
         "weights", "objectives", "reductions", "traced", "filling", "handed", "recurrence",
-        "warming", "dispatch", "compiled",
+        "warming", "dispatch", "batchluck", "compiled",
         "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
         "lossterms", "profiling", "graph",
         "remake", "duplicate", "splice", "transfer", "connections", "symbolic",

@@ -21,8 +21,10 @@ from tensorflow.python.framework.config import disable_op_determinism
 import gradscope
 from gradscope import following, runs
 from gradscope.errors import UsageError
+from gradscope.records import Curve
 from gradscope.reductions import reduced
 from tests.byhand import classes, normal
+from tests.runs.luck import batch_constants
 
 X, Y = normal(128, 8), classes(128, 5)
 
@@ -275,6 +277,33 @@ def test_every_step_has_the_loss_and_norm_that_a_tape_gives(steps_per_execution)
         assert snapshot.layers[0].update_ratio == pytest.approx(ratio, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    "settings", [{}, {"steps_per_execution": 3}, {"run_eagerly": True}], ids=str
+)
+def test_every_step_has_what_a_constant_prediction_gets_on_its_batch(settings, tmp_path):
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
+    model.compile("sgd", "mse", **settings)
+    y = normal(128, 2) + 3.0
+    monitor = gradscope.Monitor(2, path=tmp_path / "run.jsonl")
+    model.fit(X, y, batch_size=32, shuffle=False, verbose=0, callbacks=[monitor])
+    expected = batch_constants("mean_squared_error", np.split(y, 4))
+
+    for report in (monitor.report(), gradscope.load_report(tmp_path / "run.jsonl")):
+        assert report.history.batch_constant.steps == (1, 2, 3, 4)
+        assert report.history.batch_constant.mean == pytest.approx(expected, rel=1e-5)
+
+
+def test_what_a_constant_prediction_gets_is_not_known_of_weighted_samples():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    monitor = gradscope.Monitor(2)
+    weights = np.arange(128.0)
+    model.fit(X, normal(128, 2), sample_weight=weights, verbose=0, callbacks=[monitor])
+
+    assert monitor.report().history.batch_constant == Curve()
+
+
 def test_gradients_are_those_before_clipping_by_hand():
     monitor = gradscope.Monitor(1)
     fitted(clipped, monitor)
@@ -457,6 +486,18 @@ def test_a_finding_stops_the_training():
     assert monitor.events
 
 
+def test_what_is_found_in_layers_is_confirmed_on_one_more_batch():
+    model = mlp(optimizer=SGD(0.0))
+    bias = model.get_layer("one").bias
+    bias.assign(tf.fill(bias.shape, -100.0))
+    monitor = gradscope.Monitor(64, on_finding=lambda event: None)
+    model.fit(X, Y, epochs=4, batch_size=32, verbose=0, callbacks=[monitor])
+    (event,) = [e for e in monitor.events if e.symptom == "dead-relu"]
+
+    assert [s.step for s in monitor.report().history.snapshots] == [1, 5]
+    assert 5 <= event.step <= 16
+
+
 def test_a_finding_is_handed_to_a_function():
     events = []
     model = mlp(optimizer=SGD(1e12))
@@ -488,6 +529,21 @@ def test_the_file_gives_the_same_report(tmp_path):
     first, second = (r.layers[0].kernel_gradient for r in (mine, read))
     assert second.l2_norm == pytest.approx(first.l2_norm, rel=1e-6)
     assert read.checks == mine.checks
+
+
+def test_a_file_of_an_earlier_version_lacks_some_numbers(tmp_path):
+    path = tmp_path / "run.jsonl"
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
+    model.compile("sgd", "mse")
+    model.fit(X, X[:, :2], verbose=0, callbacks=[gradscope.Monitor(2, path=path)])
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    for line in lines:
+        line.pop("batch_constant", None)
+    path.write_text("".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines))
+    history = gradscope.load_report(path).history
+
+    assert history.batch_constant == Curve()
+    assert len(history.loss.mean) == 4
 
 
 KILLED = """

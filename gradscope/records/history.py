@@ -89,6 +89,8 @@ class History:
             between.
         constant_loss: what the best prediction that does not look at the inputs would reach, on the
             labels seen (`gradscope.baselines`); None where that is not known.
+        batch_constant: what that prediction gets on each batch (`gradscope.batchluck`); empty where
+            that is not known.
     """
 
     num_steps: Count
@@ -102,3 +104,4 @@ class History:
     deaths: tuple[Death, ...] = ()
     events: tuple[Event, ...] = ()
     constant_loss: float | None = None
+    batch_constant: Curve = Curve()

@@ -12,7 +12,13 @@ from gradscope.records.ranges import Count
 
 @dataclass(frozen=True, slots=True)
 class ModelCard:
-    """The model as it was handed over. `source` is the file or factory it came from."""
+    """The model as it was handed over.
+
+    Attributes:
+        source: the file or factory it came from.
+        learning_rate, momentum: the optimizer's, where all optimizers share one; of Adam and its
+            kin `beta_1` is the momentum.
+    """
 
     name: str
     class_: str
@@ -22,6 +28,7 @@ class ModelCard:
     optimizer: str | None = None
     learning_rate: float | None = None
     dtype_policy: str = "float32"
+    momentum: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,8 @@ import numpy as np
 from gradscope.records import Curve, History, LayerProfile, Profile, Snapshot
 from gradscope.symptoms._losses import BINARY, CATEGORICAL, SPARSE, num_units
 
+_MOST_KNOWN = 0.9  # of the bins
+
 
 class Track(NamedTuple):
     """The bins of a curve that hold a finite value."""
@@ -30,6 +32,27 @@ def track(curve: Curve) -> Track:
     steps, mean, high = (np.array(c, float) for c in (curve.steps, curve.mean, curve.maximum))
     held = ~np.isnan(mean)  # None became NaN
     return Track(steps[held], mean[held], high[held])
+
+
+def without_luck(history: History, level: float, step: float) -> Track:
+    """The loss after `step` with what the labels of each batch do to it taken out, where known.
+
+    What a constant prediction gets on a batch, less its mean `level`, is a control variate with
+    the coefficient that leaves least variance (Owen 2013, Monte Carlo theory, section 8.9): near
+    one where predictions are nearly constant, near zero where the model knows better.
+    """
+    losses = track(history.loss).after(step)
+    luck = track(history.batch_constant).after(step)
+    _, mine, its = np.intersect1d(losses.steps, luck.steps, return_indices=True)
+    if len(mine) < max(3, _MOST_KNOWN * len(losses.steps)):
+        return losses
+    steps, mean, high = (part[mine] for part in losses)
+    known = luck.mean[its]
+    variance = float(known.var())
+    share = (
+        float(np.mean((mean - mean.mean()) * (known - known.mean()))) / variance if variance else 0
+    )
+    return Track(steps, mean - share * (known - level), high)
 
 
 def history_of(profile: Profile) -> History:
@@ -107,9 +130,3 @@ def kernel_ratios(snapshot: Snapshot) -> list[float]:
 def usual_ratio(snapshot: Snapshot) -> float | None:
     ratios = kernel_ratios(snapshot)
     return statistics.median(ratios) if ratios else None
-
-
-def output_variations(history: History) -> list[float]:
-    """How far the output depends on the inputs, by snapshot; the start is left out."""
-    seen = [s.layers[-1].sample_variation for s in history.snapshots[1:] if s.layers]
-    return [v for v in seen if v is not None]

@@ -114,15 +114,24 @@ def _path(history: History, budget: int) -> float | None:
     known = [(step, ratios) for step, ratios in known if ratios]
     if len(known) < 2:
         return None
-    at, last = next(((s, r) for s, r in reversed(known) if max(r) > 0), known[-1])
+    at, last = next(((s, r) for s, r in reversed(known) if min(r) > 0), known[-1])
     if min(last) <= 0 or max(last) > _EVEN * min(last):
         return None
     if at != known[-1][0] and not _fell(history.learning_rate, at):
         return None
-    fastest = [max(ratios) for _, ratios in known]
     ends = [step for step, _ in known[1:]] + [budget]
-    lengths = np.diff([0, *ends])
-    return float(np.dot(fastest, lengths)) or None
+    rates = runs.track(history.learning_rate)
+    path, begin = 0.0, 0
+    for (step, ratios), end in zip(known, ends, strict=True):
+        path += max(ratios) * (end - begin) * _slowed(rates, max(begin, step - 1), end)
+        begin = end
+    return path or None
+
+
+def _slowed(rates: runs.Track, begin: int, end: int) -> float:
+    """The mean rate of the steps after `begin` over that of the first of them."""
+    taken = rates.after(begin).until(end).mean
+    return float(taken.mean() / taken[0]) if len(taken) and taken[0] > 0 else 1.0
 
 
 def _fell(rates: Curve, at: int) -> bool:

@@ -11,6 +11,7 @@ from gradscope.symptoms._runs import example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-divergence"
+_FIRST = 4  # steps that tell where the loss began: that of one small batch may be anything
 _FEWEST = 8  # steps that are judged together at least
 _MANY = 16
 _RECENT = 0.1  # of the run so far
@@ -31,7 +32,7 @@ def _healthy() -> Profile:
     ),
     measured=(
         "Batches whose loss is NaN or infinite; else the median loss of the last tenth of the "
-        "steps over that of the first step or of the best constant prediction, whichever is "
+        "steps over the highest of the first four or of the best constant prediction, whichever is "
         "higher; and, where the loss had once halved, over the lower of the two."
     ),
     silent=(
@@ -83,7 +84,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         return []
     span = max(_FEWEST, _RECENT * history.num_steps)
     recent = float(np.median(losses.after(history.num_steps - span).mean))
-    first, constant = float(losses.mean[0]), runs.constant_level(profile)
+    first, constant = float(losses.mean[:_FIRST].max()), runs.constant_level(profile)
     highest, lowest = max(first, constant or first), min(first, constant or first)
     if lowest <= 0:
         return []

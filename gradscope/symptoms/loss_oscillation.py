@@ -7,12 +7,14 @@ import numpy as np
 from gradscope.records import Evidence, Finding, Profile
 from gradscope.symptoms import _history as runs
 from gradscope.symptoms import symptom
+from gradscope.symptoms._progress import strongest_swing
 from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-oscillation"
 _FEWEST, _MOST = 32, 256  # bins that are looked at
-_SLOWEST = 3  # swings in the window; slower ones are a trend
+_TURN, _FEWEST_A_PART = 8, 8  # parts of the run, in which a turn is looked for; bins of each
+Reason = tuple[tuple[Evidence, ...], str]
 
 
 def _healthy() -> Profile:
@@ -32,7 +34,8 @@ def _healthy() -> Profile:
     measured=(
         "Spectrum of the log of the loss, without its trend, over the last half of the steps (at "
         "most 256 bins): share of the strongest period in the variance; where the swings are large "
-        "and the second half of them is no lower than the first."
+        "and the second half of them is no lower than the first. Also what momentum leaves of a "
+        "swing over all steps planned, where the loss, in eighths of the run, rises again."
     ),
     silent=(
         "The noise of small batches, which has no period; swings that die out or ride on a falling "
@@ -64,10 +67,19 @@ def _healthy() -> Profile:
             "loss of the later half of the swings over that of the earlier",
             "Swings that lead down are only rough.",
         ),
+        Threshold(
+            f"{_ID}.warning_left",
+            0.75,
+            "fraction",
+            "derived",
+            "Goh 2017: with momentum b a swing shrinks by sqrt(b) a step",
+            "Most of the first swing is still there when the training ends.",
+        ),
     ),
     treatments=("learning-rate", "input-normalization", "batch-normalization"),
     sources=(
         "LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 5: rates above 2/lambda",
+        "Goh 2017, Why momentum really works, doi:10.23915/distill.00006, dynamics of momentum",
         "Cohen et al. 2021, Gradient descent at the edge of stability, arXiv:2103.00065",
         "Fisher 1929, Tests of significance in harmonic analysis, doi:10.1098/rspa.1929.0151",
     ),
@@ -75,50 +87,53 @@ def _healthy() -> Profile:
     healthy=_healthy,
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    found = _swinging(profile, limits) or _undamped(profile, limits)
+    if found is None:
+        return []
+    evidence, message = found
+    return [Finding(_ID, "warning", "medium", (), (), evidence, message)]
+
+
+def _swinging(profile: Profile, limits: dict[str, float]) -> Reason | None:
     history = runs.history_of(profile)
     seen = runs.track(history.loss).after(history.num_steps / 2)
     losses, steps = seen.mean[-_MOST:], seen.steps[-_MOST:]
     if len(losses) < _FEWEST or (losses <= 0).any():
-        return []
+        return None
     logs = np.log(losses)
     spacing = (steps[-1] - steps[0]) / (len(steps) - 1)
-    share, period, swing = _swings(logs)
+    share, period, swing = strongest_swing(logs)
     middle = len(logs) // 4 * 2  # even, as swings of two steps count in pairs
     level = float(np.exp(logs[middle:].mean() - logs[:middle].mean()))
     if share < limits["warning_share"] or swing < limits["warning_swing"]:
-        return []
+        return None
     if level < limits["warning_level"]:
-        return []
-    return [
-        Finding(
-            symptom=_ID,
-            severity="warning",
-            confidence="medium",
-            layers=(),
-            culprits=(),
-            evidence=(
-                Evidence("share", share, limits["warning_share"], "fraction"),
-                Evidence("swing", swing, limits["warning_swing"], "ratio"),
-                Evidence("level", level, limits["warning_level"], "ratio"),
-            ),
-            message=(
-                f"The loss swings with a period of about {period * spacing:.2g} steps, which makes "
-                f"{share:.0%} of its changes, and is {level:.2g} times what it was before."
-            ),
-        )
-    ]
+        return None
+    evidence = (
+        Evidence("share", share, limits["warning_share"], "fraction"),
+        Evidence("swing", swing, limits["warning_swing"], "ratio"),
+        Evidence("level", level, limits["warning_level"], "ratio"),
+    )
+    return evidence, (
+        f"The loss swings with a period of about {period * spacing:.2g} steps, which makes "
+        f"{share:.0%} of its changes, and is {level:.2g} times what it was before."
+    )
 
 
-def _swings(values: np.ndarray) -> tuple[float, float, float]:
-    """Share of the strongest period in the variance around the trend, its length, and the std."""
-    place = np.arange(len(values))
-    rest = values - np.polyval(np.polyfit(place, values, 1), place)
-    swing = float(rest.std())
-    if swing == 0:
-        return 0.0, 0.0, 0.0
-    power = np.abs(np.fft.rfft(rest * np.hanning(len(rest)))) ** 2
-    # A period between two frequencies shows in both, and the window spreads it to the next.
-    near = np.convolve(power, np.ones(3), mode="same")
-    near[:_SLOWEST] = 0.0
-    strongest = int(power[_SLOWEST:].argmax()) + _SLOWEST
-    return float(near.max() / power.sum()), len(rest) / strongest, swing
+def _undamped(profile: Profile, limits: dict[str, float]) -> Reason | None:
+    """A loss that turned upwards under a momentum so great that no swing dies out in this run."""
+    momentum, history = profile.model.momentum, runs.history_of(profile)
+    planned, losses = runs.num_budget(history), runs.track(history.loss).mean
+    if momentum is None or planned is None or len(losses) < _TURN * _FEWEST_A_PART:
+        return None
+    left = momentum ** (planned / 2)
+    parts = np.array_split(losses, _TURN)
+    turn = int(np.argmin([part.mean() for part in parts[:-1]]))
+    lowest, since = parts[turn], np.concatenate(parts[turn + 1 :])
+    doubt = 1.0 * np.hypot(runs.error_of_mean(lowest), runs.error_of_mean(since))
+    if left < limits["warning_left"] or since.mean() < lowest.mean() + doubt:
+        return None
+    return (Evidence("left", left, limits["warning_left"], "fraction"),), (
+        f"The loss rises again, from {lowest.mean():.3g} to {since.mean():.3g}, and a momentum of "
+        f"{momentum:g} leaves {left:.0%} of such a swing after the {planned:,} steps planned."
+    )

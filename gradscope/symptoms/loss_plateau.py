@@ -6,14 +6,13 @@ import numpy as np
 
 from gradscope.records import Evidence, Finding, History, Profile, Skipped
 from gradscope.symptoms import _history as runs
+from gradscope.symptoms import _progress as progress
 from gradscope.symptoms import symptom
 from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-plateau"
-_FEWEST, _SHARE = 64, 0.2  # steps, and share of those planned, before anything is said
 _BINS = 16
-_BLIND, _SEEING = 1e-3, 0.5  # outputs that differ between samples by less, by more
 
 
 @symptom(
@@ -26,14 +25,15 @@ _BLIND, _SEEING = 1e-3, 0.5  # outputs that differ between samples by less, by m
     ),
     measured=(
         "Mean loss over the last half of the steps, less two standard errors, over that of the "
-        "best constant prediction on the labels; how much of it the second half of these steps "
-        "took away, at most; growth of the gradient, and of the output's variation, in them."
+        "best constant prediction on the labels (batch by batch where that can be); how much of it "
+        "the second half of these steps took away, at most; growth of the gradient, and of the "
+        "output's variation, in them."
     ),
     silent=(
         "Converged models, which are far below a constant prediction; a first plateau that is "
-        "being left, where the signal grows; noisy losses, as long as they may hide that "
-        "something is learned; LSTM and GRU whose output depends on the inputs, which on tasks of "
-        "memory are flat for long and end well."
+        "being left, where the signal grows; noisy losses that may hide that something is learned, "
+        "unless a recurrent gradient vanishes; LSTM and GRU whose output depends on the inputs, "
+        "which on tasks of memory are flat for long and end well."
     ),
     needs=("history",),
     thresholds=(
@@ -61,6 +61,14 @@ _BLIND, _SEEING = 1e-3, 0.5  # outputs that differ between samples by less, by m
             "python -m benchmarks.watching",
             "On the way out of a saddle the signal grows exponentially (Saxe et al. 2014, eq. 6).",
         ),
+        Threshold(
+            f"{_ID}.forgetting_decades",
+            2.0,
+            "decades",
+            "convention",
+            "early inputs of a sequence have a hundredth of the say of late ones",
+            "A flat loss is then taken for flat as long as its noise allows it.",
+        ),
     ),
     treatments=(
         "swap-activation",
@@ -84,45 +92,33 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     level = runs.constant_level(profile)
     if level is None or level <= 0:
         return Skipped(_ID, "it is not known what a constant prediction reaches with this loss")
-    if not runs.enough(history, _FEWEST, _SHARE):
+    if not runs.enough(history, progress.FEWEST, progress.SHARE):
         return []
-    losses = runs.track(history.loss).after(history.num_steps / 2).mean
+    # What would have to be learned from does not come back through time.
+    forgets = progress.lost_through_time(history) >= limits["forgetting_decades"]
+    half = history.num_steps / 2
+    losses = (
+        runs.without_luck(history, level, half) if forgets else runs.track(history.loss).after(half)
+    ).mean
     if len(losses) < _BINS or runs.is_rising(history.learning_rate):
         return []
     earlier, later = np.array_split(losses, 2)
-    # Noise may hide that something is learned, unless the output says nothing of the inputs.
-    doubt = 2.0 if _is_blind(history) else -2.0
+    # Noise may hide that something is learned, unless it is known why nothing is.
+    doubt = 2.0 if progress.is_blind(history) or forgets else -2.0
     error = np.hypot(runs.error_of_mean(earlier), runs.error_of_mean(later))
     reached = float(losses.mean() + doubt * runs.error_of_mean(losses)) / level
     fall = float(earlier.mean() - later.mean() - doubt * error) / level
     if reached < limits["warning_level"] or fall > limits["warning_fall"]:
         return []
-    if _is_leaving(history, limits) or (runs.has_gates(profile) and not _is_blind(history)):
+    if progress.is_leaving(history, limits["leaving_growth"]) or (
+        runs.has_gates(profile) and not progress.is_blind(history)
+    ):
         return []
     return [_finding(history, reached, fall, limits)]
 
 
-def _is_leaving(history: History, limits: dict[str, float]) -> bool:
-    """Whether the gradient grows, or how far the output depends on the inputs."""
-    seen = runs.output_variations(history)[-3:]
-    growth = limits["leaving_growth"]
-    if len(seen) > 1 and _BLIND <= seen[-1] < _SEEING and seen[-1] > growth * min(seen[:-1]):
-        return True
-    norms = runs.track(history.gradient_norm).after(history.num_steps / 2).mean
-    if len(norms) < _BINS:
-        return False
-    parts = np.array_split(norms, 4)
-    return bool(np.median(parts[-1]) > growth * np.median(parts[0]))
-
-
-def _is_blind(history: History) -> bool:
-    """Whether the output hardly depends on the inputs."""
-    seen = runs.output_variations(history)
-    return bool(seen) and seen[-1] < _BLIND
-
-
 def _finding(history: History, reached: float, fall: float, limits: dict[str, float]) -> Finding:
-    blind = _is_blind(history)
+    blind = progress.is_blind(history)
     evidence = [
         Evidence("level", reached, limits["warning_level"], "ratio"),
         Evidence("fall", fall, limits["warning_fall"], "ratio"),
@@ -132,8 +128,8 @@ def _finding(history: History, reached: float, fall: float, limits: dict[str, fl
         "constant prediction reaches"
     )
     if blind:
-        variation = runs.output_variations(history)[-1]
-        evidence.append(Evidence("sample_variation", variation, _BLIND, "ratio"))
+        variation = progress.output_variations(history)[-1]
+        evidence.append(Evidence("sample_variation", variation, progress.BLIND, "ratio"))
         text += f"; of the output only {variation:.1e} depends on the input"
     return Finding(
         symptom=_ID,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from gradscope.records import Finding, Profile
+from gradscope.symptoms import _progress as progress
 from gradscope.symptoms import symptom
 from gradscope.symptoms._time import example, time_findings
 from gradscope.thresholds import Threshold
@@ -24,7 +25,8 @@ _ID = "vanishing-through-time"
     ),
     silent=(
         "Short sequences; gated cells (LSTM, GRU) at their usual start, because their gates open "
-        "in training; masked steps."
+        "in training; masked steps; in a training run whose loss falls, or that has just begun, "
+        "all that is no error: the task may need no long memory."
     ),
     needs=("recurrent",),
     thresholds=(
@@ -70,4 +72,8 @@ _ID = "vanishing-through-time"
     healthy=lambda: example(0.731, gated=True),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
-    return time_findings(_ID, profile, limits, growing=False)
+    found = time_findings(_ID, profile, limits, growing=False)
+    # Whether early inputs matter is up to the task: a loss that falls says they may not.
+    if progress.may_be_learning(profile):
+        return [finding for finding in found if finding.severity == "error"]
+    return found

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,10 @@ class Case:
     @property
     def doomed(self) -> bool:
         return bool(self.names)
+
+    def proven(self, score: float) -> bool:
+        """Whether a run ended as the case claims; what is not finite has come to nothing."""
+        return (math.isfinite(score) and score >= self.threshold) != self.doomed
 
 
 def cases() -> tuple[Case, ...]:

@@ -49,11 +49,11 @@ def classifier(optimizer: Any, *, depth: int = 2, width: int = 48, activation: s
 
 
 def regressor(optimizer: Any, *, depth: int = 2, width: int = 32, bias: float = 0.0,
-              activation: str = "relu", kernel: Any = None, inputs: int = 10,
+              activation: str = "relu", kernel: Any = None, inputs: int = 10, outputs: int = 1,
               loss: str = "mean_squared_error") -> keras.Model:  # fmt: skip
     kernel = kernel or ("he_normal" if activation == "relu" else "glorot_uniform")
     stack = dense(depth, width, activation, kernel, bias)
-    return compiled(sequential((inputs,), *stack, layers.Dense(1)), loss, optimizer)
+    return compiled(sequential((inputs,), *stack, layers.Dense(outputs)), loss, optimizer)
 
 
 def convolutional(optimizer: Any, *, norm: bool = False) -> keras.Model:

@@ -11,6 +11,7 @@ import numpy as np
 from gradscope.baselines import constant_loss
 from gradscope.records import DataCard, LayerProfile, LossCard, ModelCard, Profile
 from tests.clinic.data import Data
+from tests.runs.luck import batch_constants
 
 MSE, CROSSENTROPY = "mean_squared_error", "sparse_categorical_crossentropy"
 SNAPSHOTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the run, beside the first step
@@ -122,6 +123,7 @@ def train(data: Data, *, steps: int, batch_size: int, seed: int, rate: Callable[
     judged = crossentropy if loss == CROSSENTROPY else squared
     steps_of = Steps(network.weights, momentum, adam)
     sampled = {1, *(round(steps * part) for part in SNAPSHOTS)}
+    labels = []
     seen: dict[str, Any] = {"loss": [], "gradient_norm": [], "learning_rate": [], "looks": {}}
     order, at = rng.permutation(len(x)), 0
     with np.errstate(all="ignore"):
@@ -130,24 +132,27 @@ def train(data: Data, *, steps: int, batch_size: int, seed: int, rate: Callable[
                 order, at = rng.permutation(len(x)), 0
             rows = order[at : at + batch_size]
             at += batch_size
+            labels.append(data.y[rows])
             passed = network.forward(x[rows], rng, dropout)
             value, gradient = judged(passed[-1][3], data.y[rows])
             gradients = network.backward(passed, gradient)
             updates = steps_of(gradients, rate(number))
             if number + 1 in sampled:
-                seen["looks"][number + 1] = _look(network, passed, updates, batch_size)
+                seen["looks"][number + 1] = _look(network, passed, updates, steps_of, batch_size)
             for weight, update in zip(network.weights, updates, strict=True):
                 weight += update
             seen["loss"].append(value)
             seen["gradient_norm"].append(float(np.sqrt(sum((g * g).sum() for g in gradients))))
             seen["learning_rate"].append(rate(number))
     seen["constant_loss"] = constant_loss(loss, data.y)
+    seen["batch_constant"] = batch_constants(loss, labels)
     tail = np.mean(seen["loss"][-(steps // 10) :])
     seen["score"] = float(1 - tail / seen["constant_loss"])
     return seen
 
 
-def _look(network: Network, passed: list[tuple], updates: list[np.ndarray], size: int) -> Profile:
+def _look(network: Network, passed: list[tuple], updates: list[np.ndarray], taken: Steps,
+          size: int) -> Profile:  # fmt: skip
     layers = []
     for i, kernel in enumerate(network.kernels):
         norm, out = np.linalg.norm(kernel), passed[i][3]
@@ -166,7 +171,13 @@ def _look(network: Network, passed: list[tuple], updates: list[np.ndarray], size
                 sample_variation=_known(variation),
             )
         )
-    model = ModelCard("byhand", "Sequential", len(layers), sum(w.size for w in network.weights))
+    model = ModelCard(
+        "byhand",
+        "Sequential",
+        len(layers),
+        sum(w.size for w in network.weights),
+        momentum=0.9 if taken.adam else taken.momentum or None,
+    )
     return Profile(model, DataCard("arrays", size, 1), LossCard("", None), tuple(layers))
 
 

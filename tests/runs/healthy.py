@@ -49,6 +49,12 @@ def _lstm(steps: int, features: int, units: int, out, loss, rate: float, width: 
     )  # fmt: skip
 
 
+def _simple_rnn(steps: int, features: int, units: int, optimizer, activation: str = "tanh"):
+    out, loss = ("softmax", CE) if units > 1 else (None, MSE)
+    cell = layers.SimpleRNN(24, activation)
+    return compiled(sequential((steps, features), cell, layers.Dense(units, out)), loss, optimizer)
+
+
 def _encoder(optimizer):
     x = keras.Input((6,), dtype="int32")
     h = layers.Embedding(6, 24)(x) + layers.Embedding(6, 24)(keras.ops.arange(6))
@@ -136,6 +142,18 @@ CASES = (
          lambda: sequences.recall(40), 500, metric="accuracy"),
     Case("lstm-digits", (), lambda: _lstm(8, 8, 10, "softmax", CE, 5e-3), data.digits_rows, 400,
          metric="accuracy"),
+    Case("simple-rnn-digits", (), lambda: _simple_rnn(8, 8, 10, optimizers.adam(5e-3)),
+         data.digits_rows, 400, metric="accuracy"),
+    Case("relu-rnn-digits", (), lambda: _simple_rnn(8, 8, 10, optimizers.adam(3e-3), "relu"),
+         data.digits_rows, 400, metric="accuracy"),
+    Case("rnn-forecast", (), lambda: _simple_rnn(40, 2, 1, optimizers.adam(5e-3)),
+         lambda: tables.forecast(0.6), 300, threshold=0.3),
+    Case("rnn-weak-forecast", (), lambda: _simple_rnn(40, 2, 1, optimizers.adam(3e-3)),
+         lambda: tables.forecast(0.15), 500, threshold=0.05),
+    Case("rnn-slow-forecast", (), lambda: _simple_rnn(40, 2, 1, optimizers.sgd(0.01)),
+         lambda: tables.forecast(0.4), 500, threshold=0.2),
+    Case("heavy-momentum", (), lambda: classifier(optimizers.sgd(0.002, momentum=0.995)),
+         data.digits, 250, metric="accuracy"),
     Case("transformer", (), lambda: _encoder(optimizers.adam(3e-3)), sequences.reversal, 500,
          metric="accuracy"),
     Case("tokens", (), _tokens, sequences.tokens, 400, metric="accuracy"),

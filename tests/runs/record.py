@@ -32,6 +32,7 @@ from tests import runs
 from tests.clinic.data import Data
 from tests.clinic.measure import score
 from tests.runs import Case, byhand, recordings
+from tests.runs.luck import batch_constants
 
 SNAPSHOTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the run, beside the first step
 
@@ -73,6 +74,7 @@ def record(case: Case, seed: int, model: keras.Model, step: Any) -> dict[str, An
     data = case.data()
     sampled = {1, *(round(case.steps * part) for part in SNAPSHOTS)}
     seen: dict[str, Any] = {"loss": [], "gradient_norm": [], "learning_rate": [], "looks": {}}
+    labels = []
     taken = itertools.islice(batches(data, case.batch_size, seed), case.steps)
     for number, (x, y) in enumerate(taken):
         if case.rate is not None:
@@ -80,12 +82,14 @@ def record(case: Case, seed: int, model: keras.Model, step: Any) -> dict[str, An
         if number + 1 in sampled:
             seen["looks"][number + 1] = look(model, x, y)
         loss, norm = step(tf.constant(x), tf.constant(y))
+        labels.append(y)
         seen["loss"].append(float(loss))
         seen["gradient_norm"].append(float(norm))
         seen["learning_rate"].append(float(model.optimizer.learning_rate))
     seen["score"] = score(model, data, case.metric)
     name = keras.losses.get(model.loss).__name__
     seen["constant_loss"] = None if model.losses else constant_loss(name, data.y)
+    seen["batch_constant"] = batch_constants("" if model.losses else name, labels)
     return seen
 
 
@@ -141,7 +145,7 @@ def by_hand(case: Case, seed: int) -> dict[str, Any]:
 
 
 def told(case: Case, kept: list[dict[str, Any]], seconds: float) -> str:
-    right = [proven(case, k["score"]) for k in kept]
+    right = [case.proven(k["score"]) for k in kept]
     return (
         f"{case.name:36} {'proven' if all(right) else 'NOT PROVEN':10}  scores "
         + " ".join(f"{k['score']:.2f}" for k in kept)
@@ -149,11 +153,6 @@ def told(case: Case, kept: list[dict[str, Any]], seconds: float) -> str:
         + " ".join(f"{np.mean(k['loss'][-20:]):.3g}" for k in kept)
         + f"  constant {kept[0]['constant_loss'] or math.nan:.3g}  {seconds:.0f} s"
     )
-
-
-def proven(case: Case, score: float) -> bool:
-    """Whether a run ended as its case claims; what is not finite has come to nothing."""
-    return (math.isfinite(score) and score >= case.threshold) != case.doomed
 
 
 if __name__ == "__main__":

@@ -28,8 +28,9 @@ from gradscope.records import (
 FOLDER = Path(__file__).with_name("recorded")
 # What the symptoms read of a layer, beside its name; numbers to three digits.
 KEPT = ("class_", "call", "activation", "trainable", "depth", "inputs", "update_ratio",
-        "sample_variation", "dead_fraction")  # fmt: skip
-BITS = {"loss": 11, "gradient_norm": 8, "learning_rate": 11}  # of the mantissa: 0.02 % and 0.2 %
+        "sample_variation", "dead_fraction", "gate_saturated_fraction")  # fmt: skip
+# Of the mantissa: 0.02 % and 0.2 %.
+BITS = {"loss": 11, "gradient_norm": 8, "learning_rate": 11, "batch_constant": 11}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Recording:
     loss: np.ndarray
     gradient_norm: np.ndarray
     learning_rate: np.ndarray
+    batch_constant: np.ndarray  # NaN where it is not known
     looks: tuple[tuple[int, Profile], ...]
     score: float
     constant_loss: float | None
@@ -61,10 +63,15 @@ class Recording:
             loss=curve(losses, bin_size),
             gradient_norm=curve(self.gradient_norm[:step], bin_size),
             learning_rate=curve(self.learning_rate[:step], bin_size),
+            batch_constant=self._luck(step, bin_size),
             snapshots=snapshots,
             constant_loss=self.constant_loss if constant else None,
         )
         return dataclasses.replace(looks[-1][1], history=history)
+
+    def _luck(self, step: int, bin_size: int) -> Curve:
+        known = self.batch_constant[:step]
+        return curve(known, bin_size) if np.isfinite(known).all() else Curve()
 
 
 def curve(values: np.ndarray, bin_size: int = 1) -> Curve:
@@ -133,8 +140,15 @@ def rounded(values: Sequence[float], bits: int) -> np.ndarray:
 def _trimmed(layer: LayerProfile) -> dict[str, Any]:
     plain = to_plain(layer)
     short = {key.rstrip("_"): plain.get(key, plain.get(key.rstrip("_"))) for key in KEPT}
-    digits = {k: float(f"{v:.3g}") if isinstance(v, float) else v for k, v in short.items()}
+    digits = {k: _short(v) if isinstance(v, float) else v for k, v in short.items()}
+    if layer.timesteps is not None:
+        gains = [_short(gain) for gain in layer.timesteps.recurrent_gain]
+        digits["timesteps"] = {"gradient_rms": [], "recurrent_gain": gains, "half_life": None}
     return {"path": layer.path, **{k: v for k, v in digits.items() if v is not None}}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.3g}")
 
 
 def load(name: str) -> tuple[Recording, ...]:

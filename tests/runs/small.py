@@ -117,4 +117,8 @@ CASES = (
     case("label-noise", (), tables.noisy_labels, 1e-3, 400, adam=True),
     case("autoencoder", (), data.digits_itself, 3e-3, 400, loss=MSE, adam=True),
     case("large-start", (), DIGITS, 3e-3, 400, adam=True, scale=12.0),
+    case("heavy-momentum", (), DIGITS, 0.002, 250, momentum=0.995),
+    case("heavier-momentum", (), DIGITS, 2e-4, 400, momentum=0.999),
+    case("heaviest-momentum", (), DIGITS, 2e-4, 300, momentum=0.9995),
+    case("heavy-momentum-regression", (), FRIEDMAN, 2e-4, loss=MSE, momentum=0.997),
 )  # fmt: skip

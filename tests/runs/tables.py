@@ -24,6 +24,15 @@ def weak_signal() -> Data:
     return split(x, y.astype("float32"))
 
 
+def forecast(share: float, steps: int = 40) -> Data:
+    """`share` of the target's variance can be known, from the last two of `steps` inputs."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4000, steps, 2)).astype("float32")
+    signal = (x[:, -1, :1] + x[:, -2, :1]) / 2**0.5
+    y = share**0.5 * signal + (1 - share) ** 0.5 * rng.standard_normal((4000, 1))
+    return split(x, y.astype("float32"))
+
+
 def heavy_tails() -> Data:
     """A target with Student's t noise of two and a half degrees of freedom."""
     rng = np.random.default_rng(0)

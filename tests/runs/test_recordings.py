@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import pytest
 
@@ -16,11 +14,6 @@ from tests.runs.byhand import CROSSENTROPY, MSE, Network, crossentropy, squared
 RECORDED = [case for case in runs.cases() if recordings.path(case.name).exists()]
 DOOMED = [case for case in RECORDED if case.doomed]
 HEALTHY = [case for case in RECORDED if not case.doomed]
-# Known to be wrong, as docs/benchmarks.md says; whoever mends one takes it out here.
-MISSED = {
-    "byhand-momentum-swings-in-noise",  # slow swings under the noise of batches
-    "exploding-relu-rnn",  # its loss jumps and comes back
-}
 
 recorded = pytest.mark.parametrize("case", RECORDED, ids=lambda c: c.name)
 
@@ -33,18 +26,10 @@ def test_there_are_enough_runs_of_either_kind():
 @recorded
 def test_every_run_ended_as_its_case_claims(case: Case):
     for run in recordings.load(case.name):
-        reached = math.isfinite(run.score) and run.score >= case.threshold
-        assert reached != case.doomed
+        assert case.proven(run.score)
 
 
-def all_but(cases, known):
-    return [
-        pytest.param(c, marks=pytest.mark.xfail(strict=True) if c.name in known else (), id=c.name)
-        for c in cases
-    ]
-
-
-@pytest.mark.parametrize("case", all_but(DOOMED, MISSED))
+@pytest.mark.parametrize("case", DOOMED, ids=lambda c: c.name)
 def test_doomed_runs_are_called_early_and_by_a_right_name(case: Case):
     for run in recordings.load(case.name):
         calls = watched(run)

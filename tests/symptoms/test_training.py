@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from gradscope.diagnosis import diagnose
-from gradscope.records import Finding, LossTerm, Profile
-from gradscope.symptoms._runs import example_noise, example_run
+from gradscope.records import Finding, LossTerm, Profile, Timesteps
+from gradscope.symptoms._runs import example_curve, example_noise, example_run
 
 
 def findings(id: str, profile: Profile) -> list[Finding]:
@@ -193,6 +193,23 @@ def test_a_rate_that_decayed_until_steps_are_lost_in_rounding_is_too_low(factor,
     assert bool(findings("learning-rate-too-low", halted(profile, 60))) is found
 
 
+@pytest.mark.parametrize(("factor", "found"), [(0.8, True), (1.0, False)])
+def test_between_snapshots_the_rate_tells_how_far_steps_go(factor, found):
+    """Steps of 0.003 of the kernel at first: over 65 alike it would move by a fifth."""
+    rates = [1e-3 * factor**n for n in range(200)]
+    profile = example_run(noisy(1.3), rates=rates, planned=400)
+    history = profile.history
+    first = history.snapshots[0]
+    snapshots = []
+    for step, ratio in ((1, 3e-3), (65, 3e-3 * factor**64), (129, 0.0)):
+        layers = tuple(dataclasses.replace(row, update_ratio=ratio) for row in first.layers)
+        snapshots.append(dataclasses.replace(first, step=step, layers=layers))
+    history = dataclasses.replace(history, snapshots=tuple(snapshots))
+    profile = dataclasses.replace(profile, history=history)
+
+    assert bool(findings("learning-rate-too-low", profile)) is found
+
+
 # ---- swings and spikes
 
 
@@ -236,3 +253,98 @@ def test_a_spike_is_forgotten():
     norms = [1.0] * 80 + [50.0] + [1.0] * 100
 
     assert findings("gradient-spike", example_run([1.0] * len(norms), norms=norms)) == []
+
+
+# ---- what momentum keeps
+
+
+def turned(momentum: float | None, planned: int = 400, count: int = 200) -> Profile:
+    """A loss that comes down to 0.4 and rises to 0.8 again."""
+    losses = [max(0.4, 1 - 0.01 * n) + max(0, n - 100) * 0.004 for n in range(count)]
+    profile = example_run([x + v for x, v in zip(losses, noisy(0, count), strict=True)],
+                          planned=planned)  # fmt: skip
+    return dataclasses.replace(profile, model=dataclasses.replace(profile.model, momentum=momentum))
+
+
+@pytest.mark.parametrize(
+    ("momentum", "planned", "found"),
+    [
+        (0.9995, 400, True),  # 0.9995**200 = 0.90
+        (0.9995, 2000, False),  # 0.61: the swings die out in time
+        (0.99, 400, False),
+        (None, 400, False),
+    ],
+)
+def test_a_loss_that_rises_again_under_momentum_that_keeps_swings(momentum, planned, found):
+    assert bool(findings("loss-oscillation", turned(momentum, planned))) is found
+
+
+def test_how_much_of_a_swing_is_left_is_told():
+    (finding,) = findings("loss-oscillation", turned(0.9995))
+
+    assert finding.evidence[0].observed == pytest.approx(0.9995**200)
+    assert "leaves 90% of such a swing after the 400 steps planned" in finding.message
+
+
+def test_a_loss_that_falls_under_such_momentum_is_left_alone():
+    losses = [1 - 0.004 * n + v for n, v in enumerate(noisy(0, 200, 0.02))]
+    profile = example_run(losses, planned=400)
+    model = dataclasses.replace(profile.model, momentum=0.9995)
+
+    assert findings("loss-oscillation", dataclasses.replace(profile, model=model)) == []
+
+
+# ---- recurrent layers whose gradient does not come back
+
+
+def recurrent(losses: list[float], gain: float, luck: list[float] | None = None) -> Profile:
+    """A run of a recurrent layer with this gain in each of 29 steps back."""
+    profile = example_run(losses, planned=len(losses))
+    steps = Timesteps(gradient_rms=(), recurrent_gain=(gain,) * 29, half_life=None)
+    history = profile.history
+    assert history is not None
+    snapshots = tuple(
+        dataclasses.replace(
+            s, layers=tuple(dataclasses.replace(row, timesteps=steps) for row in s.layers)
+        )
+        for s in history.snapshots
+    )
+    history = dataclasses.replace(
+        history, snapshots=snapshots, batch_constant=example_curve(luck or [])
+    )
+    return dataclasses.replace(profile, layers=snapshots[-1].layers, history=history)
+
+
+def test_a_flat_noisy_loss_is_a_plateau_where_the_gradient_does_not_come_back():
+    losses = noisy(1.0, 100, scale=0.3)
+
+    assert findings("loss-plateau", recurrent(losses, 0.8)) != []  # 0.8**29: 2.8 decades
+    assert findings("loss-plateau", recurrent(losses, 0.9)) == []  # 1.3 decades
+
+
+def test_what_labels_do_to_the_loss_of_a_batch_is_taken_out():
+    """All that this model has learned is a tenth, which the noise of labels hides."""
+    luck = noisy(1.0, 100, scale=0.3)
+    learned = [0.9 * v for v in luck]
+
+    assert findings("loss-plateau", recurrent(learned, 0.8)) != []
+    assert findings("loss-plateau", recurrent(learned, 0.8, luck)) == []
+    assert findings("loss-plateau", recurrent(luck, 0.8, luck)) != []
+
+
+def test_memory_is_not_missed_where_the_loss_falls():
+    """3.5 decades are lost, which is a warning before training."""
+    assert findings("vanishing-through-time", recurrent([1.0] * 100, 0.757)) != []
+    assert findings("vanishing-through-time", recurrent(noisy(0.5, 100), 0.757)) == []
+    assert findings("vanishing-through-time", recurrent([1.0] * 20, 0.757)) == []
+    lost = findings("vanishing-through-time", recurrent(noisy(0.5, 100), 0.6))
+    assert {f.severity for f in lost} == {"error"}
+
+
+# ---- where a run began
+
+
+def test_one_lucky_batch_at_the_start_says_nothing():
+    losses = [0.2, 1.0, 0.9, 1.1, *noisy(0.9, 40)]
+
+    assert findings("loss-divergence", example_run(losses, constant=None)) == []
