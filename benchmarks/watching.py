@@ -2,6 +2,7 @@
 
     python -m benchmarks.watching [--half calibration|held-out] [--runs NAME ...] [--bins N]
                                   [--without-constant] [--json FILE]
+    python -m benchmarks.watching --live SEED ... [--half ...] [--runs NAME ...] [--json FILE]
 
 Run it from the repository's root. Replays the runs recorded in `tests/runs` (real ones, of several
 seeds each; `tests/runs/record.py` made them) through `gradscope.watch.Watch`, with a look every 16
@@ -12,6 +13,10 @@ steps. A run is called by the first of the six training symptoms that is announc
   and the median share of the steps at the call;
 - a line for each case that was missed, called late or called although healthy;
 - one line of JSON with all of it.
+
+`--live` trains the cases anew from these seeds, by `fit` with a `gradscope.Monitor` as a user does,
+and counts all that it announces, of layers too: on a doomed run any symptom is a call, on a healthy
+one a false alarm. Runs that did not end as their case claims are told and left out.
 
 Bounds were chosen by looking at "calibration" only. `--bins N` replays with N steps a bin, as in a
 long run; `--without-constant` as if what a constant prediction reaches had not been measured.
@@ -86,6 +91,25 @@ def outcomes(cases: Sequence[Case], bin_size: int, constant: bool) -> list[Outco
     ]
 
 
+def trained(cases: Sequence[Case], seeds: Sequence[int]) -> list[Outcome]:
+    """As `outcomes`, of runs that are trained now and watched by a Monitor."""
+    from tests.runs import live
+
+    found = []
+    for case in cases:
+        for seed in seeds:
+            told = live.watched(case, seed)
+            outcome = Outcome(case, seed, told.num_steps, told.calls)
+            if case.proven(told.score):
+                found.append(outcome)
+            else:
+                print(
+                    f"  left out: {case.name}, seed {seed}: its score is {told.score:.3g}",
+                    flush=True,
+                )
+    return found
+
+
 def rates(found: Sequence[Outcome]) -> dict[str, Any]:
     """Shares in [0, 1], with what they are a share of; None of nothing."""
     doomed = [o for o in found if o.case.doomed]
@@ -134,6 +158,7 @@ def main() -> None:
     parser.add_argument("--runs", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--bins", type=int, default=1, metavar="N")
     parser.add_argument("--without-constant", action="store_true")
+    parser.add_argument("--live", nargs="+", type=int, default=[], metavar="SEED")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     halves = runs.halves(runs.cases())
@@ -142,7 +167,11 @@ def main() -> None:
         for c in runs.cases()
         if options.half in (None, halves[c.name]) and (not options.runs or c.name in options.runs)
     ]
-    found = outcomes(chosen, options.bins, not options.without_constant)
+    found = (
+        trained(chosen, options.live)
+        if options.live
+        else outcomes(chosen, options.bins, not options.without_constant)
+    )
     told = result(found)
     for part, content in told.items():
         print(f"{part}: {json.dumps(content)}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks import monitor, repair
+from benchmarks import monitor, repair, watching
+from tests.runs import Case
 
 
 def line(*, sick=True, before=(0.1, 0.1, 0.1), after=(0.9, 0.9, 0.9), **rest):
@@ -66,3 +67,25 @@ def test_the_stretches_of_a_fit_hold_all_its_steps_and_what_follows_the_last():
 def test_the_interval_of_a_median_holds_the_ranks_of_the_binomial_distribution():
     # For 25 values ranks 8 and 18 (Conover 1999, table A3).
     assert monitor.between([float(n) for n in range(1, 26)]) == [8.0, 18.0]
+
+
+def outcome(names, num_steps, *calls):
+    case = Case("c", names, None, lambda: None, num_steps)
+    return watching.Outcome(case, 0, num_steps, calls)
+
+
+def test_runs_called_in_time_by_a_right_name_and_healthy_ones_called():
+    found = [
+        outcome(("loss-plateau",), 100, (50, "loss-plateau")),
+        outcome(("loss-plateau",), 100, (20, "dead-relu"), (51, "loss-plateau")),
+        outcome(("loss-plateau",), 100, (51, "loss-plateau")),
+        outcome(("loss-plateau",), 100),
+        outcome((), 100),
+        outcome((), 100, (99, "gradient-spike")),
+    ]
+    told = watching.rates(found)
+
+    assert (told["doomed"], told["healthy"]) == (4, 2)
+    assert (told["called"], told["called_before_half"]) == (0.75, 0.5)
+    assert told["rightly_named_before_half"] == 0.25
+    assert (told["median_share_at_call"], told["false_alarms"]) == (0.5, 0.5)
