@@ -13,6 +13,7 @@ from gradscope.thresholds import Threshold
 
 _ID = "loss-plateau"
 _BINS = 16
+_GROWN = 2.0  # a loss that doubled is not flat
 
 
 @symptom(
@@ -30,7 +31,8 @@ _BINS = 16
         "output's variation, in them."
     ),
     silent=(
-        "Converged models, which are far below a constant prediction; a first plateau that is "
+        "Converged models, which are far below a constant prediction; losses that grow or have "
+        "become NaN, which is loss-divergence; a first plateau that is "
         "being left, where the signal grows; noisy losses that may hide that something is learned, "
         "unless a recurrent gradient vanishes; LSTM and GRU whose output depends on the inputs, "
         "which on tasks of memory are flat for long and end well."
@@ -103,6 +105,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if len(losses) < _BINS or runs.is_rising(history.learning_rate):
         return []
     earlier, later = np.array_split(losses, 2)
+    if history.loss.mean[-1] is None or later.mean() > _GROWN * earlier.mean():
+        return []
     # Noise may hide that something is learned, unless it is known why nothing is.
     doubt = 2.0 if progress.is_blind(history) or forgets else -2.0
     error = np.hypot(runs.error_of_mean(earlier), runs.error_of_mean(later))

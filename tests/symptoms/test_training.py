@@ -78,6 +78,14 @@ def test_a_plateau_with_a_growing_gradient_is_being_left():
     assert findings("loss-plateau", example_run(noisy(1.0), norms=norms)) == []
 
 
+def test_a_loss_that_grows_or_became_nan_is_no_plateau():
+    grown = [1.03**n for n in range(200)]
+
+    assert findings("loss-plateau", example_run(grown)) == []
+    assert findings("loss-plateau", example_run([*noisy(1.0), math.nan])) == []
+    assert findings("loss-plateau", example_run([*noisy(1.0), math.nan, 1.0])) != []
+
+
 def test_a_warm_up_is_waited_for():
     rates = [1e-4 * n for n in range(1, 201)]
 
