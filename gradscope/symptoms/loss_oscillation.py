@@ -76,7 +76,7 @@ def _healthy() -> Profile:
             "Most of the first swing is still there when the training ends.",
         ),
     ),
-    treatments=("learning-rate", "input-normalization", "batch-normalization"),
+    treatments=("momentum", "learning-rate", "input-normalization", "batch-normalization"),
     sources=(
         "LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 5: rates above 2/lambda",
         "Goh 2017, Why momentum really works, doi:10.23915/distill.00006, dynamics of momentum",

@@ -23,8 +23,8 @@ HUGE = keras.initializers.RandomNormal(stddev=1.5, seed=2)
 LOW = keras.initializers.Constant(-8.0)
 
 
-def compiled(model: keras.Model, loss="mse") -> keras.Model:
-    model.compile(keras.optimizers.SGD(0.5), loss, jit_compile=False)
+def compiled(model: keras.Model, loss="mse", momentum: float = 0.0) -> keras.Model:
+    model.compile(keras.optimizers.SGD(0.5, momentum=momentum), loss, jit_compile=False)
     return model
 
 
@@ -120,7 +120,7 @@ def nested():
     inner = keras.Sequential(stack, name="inner")
     x = keras.Input((5,))
     model = keras.Model(x, layers.Dense(2, name="out")(inner(x)))
-    return compiled(model), normal(48, 5), normal(48, 2, seed=1)
+    return compiled(model, momentum=0.99), normal(48, 5), normal(48, 2, seed=1)
 
 
 def shared():

@@ -1,0 +1,98 @@
+"""momentum: keep less of the last step, so that swings die out within the run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from gradscope.records import Declined, Finding, Prescription, Profile
+from gradscope.treatments import treatment
+from gradscope.treatments._compiling import (
+    NOT_COMPILED,
+    compiled_copy,
+    edited,
+    inner,
+    inner_name,
+)
+from gradscope.treatments._plans import prescribed
+
+if TYPE_CHECKING:
+    import keras
+
+    from gradscope.graph import Surgery
+
+_ID = "momentum"
+_SOURCES = (
+    "Goh 2017, Why momentum really works, doi:10.23915/distill.00006: a swing shrinks by sqrt(b)",
+    "Sutskever, Martens, Dahl, Hinton 2013, On the importance of initialization and momentum in "
+    "deep learning, section 3",
+)
+_WITH_MOMENTUM = ("SGD", "RMSprop", "Muon")
+_USUAL = 0.9  # convention: the default of Adam's beta_1, and what SGD is mostly run with
+
+
+def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
+    """The usual momentum, where there is more of it."""
+    if profile.model.optimizer is None:
+        return Declined(_ID, NOT_COMPILED)
+    held = profile.model.momentum
+    if held is None:
+        return Declined(_ID, "the optimizer has no momentum, or several have different ones")
+    if held <= _USUAL:
+        return Declined(_ID, f"a momentum of {held:g} is not above the usual {_USUAL:g}")
+    return prescribed(
+        _ID,
+        (),
+        findings,
+        safety="safe",
+        parameters={"momentum": _USUAL},
+        rationale=(
+            f"With a momentum of {held:g} a swing halves in {_half_life(held):,.0f} steps; with "
+            f"{_USUAL:g} in {_half_life(_USUAL):,.0f}."
+        ),
+        snippet=f"# after model.compile(...), before model.fit(...)\n{_assigned(profile)}",
+        sources=_SOURCES,
+    )
+
+
+def _half_life(momentum: float) -> float:
+    """Steps after which half of a swing is left, that shrinks by sqrt(momentum) a step."""
+    return 2.0 * math.log(0.5) / math.log(momentum)
+
+
+def _assigned(profile: Profile) -> str:
+    """Adam and its kin call it beta_1; of a scaled optimizer the profile does not know the kind."""
+    name = inner_name(profile)
+    if profile.model.optimizer == "LossScaleOptimizer":
+        attribute = f'"momentum" if hasattr({name}, "momentum") else "beta_1"'
+        return f"setattr({name}, {attribute}, {_USUAL!r})"
+    attribute = "momentum" if profile.model.optimizer in _WITH_MOMENTUM else "beta_1"
+    return f"{name}.{attribute} = {_USUAL!r}"
+
+
+@treatment(
+    id=_ID,
+    summary="bring the optimizer's momentum down to 0.9",
+    why=(
+        "Momentum b carries the weights on for 1 / (1 - b) steps, through the valley and up its "
+        "other side. Where that is longer than the training, it ends in the middle of a swing."
+    ),
+    caution=(
+        "Steps get shorter: at the same learning rate SGD goes (1 - b) / 0.1 as far as it did with "
+        "momentum b. What the optimizer has gathered is kept and fades within some twenty steps."
+    ),
+    rank=25,
+    sources=_SOURCES,
+    plan=plan,
+)
+def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    copy = compiled_copy(model)
+    if isinstance(copy, Declined):
+        return copy
+    optimizer = inner(copy.optimizer)
+    name = "momentum" if getattr(optimizer, "momentum", None) else "beta_1"
+    if not getattr(optimizer, name, None):
+        return Declined(_ID, f"{type(optimizer).__name__} has no momentum to change")
+    setattr(optimizer, name, float(prescription.parameters["momentum"]))
+    return edited(copy)
