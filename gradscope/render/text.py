@@ -21,6 +21,7 @@ from gradscope.render.values import (
     geometric_mean,
     items,
     labels,
+    measured_on,
     named,
     number,
     plural,
@@ -97,20 +98,20 @@ def _headline(
     )
     if opinion.culprits:
         yield Text(f"Culprit layers: {named(opinion.culprits, rows)}")
+    noun, count = measured_on(report)
     parts = (
         dig(report, "model", "name"),
         dig(report, "model", "class"),
-        _count(report, "model", "num_layers", "layer"),
-        _count(report, "model", "num_params", "parameter"),
-        _count(report, "data", "num_samples", "sample"),
+        _plural(dig(report, "model", "num_layers"), "layer"),
+        _plural(dig(report, "model", "num_params"), "parameter"),
+        _plural(count, noun),
         f"loss {dig(report, 'loss', 'name')} {number(dig(report, 'loss', 'value'))}",
     )
     yield Text(" · ".join(part for part in parts if part), style="dim")
 
 
-def _count(report: dict[str, Any], record: str, key: str, noun: str) -> str | None:
-    value = dig(report, record, key)
-    return None if value is None else plural(value, noun)
+def _plural(count: int | None, noun: str) -> str | None:
+    return None if count is None else plural(count, noun)
 
 
 def _pairs(pairs: Sequence[tuple[RenderableType, RenderableType]]) -> Table:

@@ -86,6 +86,12 @@ def maybe(value: float | None) -> str | None:
     return None if value is None else number(value)
 
 
+def measured_on(report: dict[str, Any]) -> tuple[str, int | None]:
+    """What was looked at, as a noun, and how many: of a training run the steps."""
+    steps = dig(report, "history", "num_steps")
+    return ("sample", dig(report, "data", "num_samples")) if steps is None else ("step", steps)
+
+
 def as_text(value: Any) -> str:
     """Any plain data as one line."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from gradscope.render.values import clean, flow_trend, labels, named, number, percent, stretches
+from gradscope.render.values import (
+    clean,
+    flow_trend,
+    labels,
+    measured_on,
+    named,
+    number,
+    percent,
+    stretches,
+)
+from tests.render.examples import history_report
 
 
 @pytest.mark.parametrize(
@@ -88,3 +100,9 @@ def test_clean_keeps_the_lines_of_a_snippet():
 )
 def test_trend_runs_from_the_last_layer_to_the_first(signal, text):
     assert flow_trend(signal).startswith(text)
+
+
+def test_a_training_run_was_looked_at_for_steps_and_a_model_on_samples():
+    assert measured_on(json.loads(history_report().to_json())) == ("step", 640)
+    assert measured_on({"data": {"num_samples": 128}, "history": None}) == ("sample", 128)
+    assert measured_on({}) == ("sample", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import dig, items, maybe, named, offered, plural
+from gradscope.render.values import dig, items, maybe, measured_on, named, offered, plural
 from gradscope.render.verdict import Verdict
 from gradscope.render.views.trials import judgement
 
@@ -12,12 +12,13 @@ from gradscope.render.views.trials import judgement
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what identifies the model and the data."""
     loss = dig(report, "loss", "value")
+    noun, count = measured_on(report)
     every = (
         ("model", dig(report, "model", "name")),
         ("class", dig(report, "model", "class")),
         ("layers", maybe(dig(report, "model", "num_layers"))),
         ("parameters", maybe(dig(report, "model", "num_params"))),
-        ("samples", maybe(dig(report, "data", "num_samples"))),
+        (f"{noun}s", maybe(count)),
         ("loss", f"{dig(report, 'loss', 'name') or ''} {maybe(loss) or 'not finite'}".strip()),
     )
     return [(name, value) for name, value in every if value]
