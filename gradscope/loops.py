@@ -17,6 +17,7 @@ from gradscope.errors import TrialError
 from gradscope.evaluation import Outcome, gathered, has_loss
 from gradscope.examples import Examples
 from gradscope.isolation import value_of
+from gradscope.optimizers import inner
 from gradscope.records import Run
 from gradscope.remake import is_graph
 
@@ -65,8 +66,7 @@ def _copy(variable: Any) -> Any:
 
 def _rate(optimizer: Any) -> Any:
     """The variable that holds the learning rate; None where it follows a schedule."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    held = getattr(inner, "_learning_rate", None)
+    held = getattr(inner(optimizer), "_learning_rate", None)
     return held if isinstance(held, keras.Variable) else None
 
 

@@ -17,6 +17,7 @@ from gradscope.capture import Batch, Captured, Objective, capture
 from gradscope.errors import CannotExamineError
 from gradscope.isolation import isolated, value_of
 from gradscope.lossterms import loss_terms
+from gradscope.optimizers import inner, momentum_name
 from gradscope.records import (
     BackwardFactors,
     DataCard,
@@ -118,8 +119,8 @@ def model_card(
 
 def _momentum(optimizer: Any) -> float | None:
     """The share of its last step that a step keeps."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    held = getattr(inner, "momentum", None) or getattr(inner, "beta_1", None)
+    name = momentum_name(optimizer)
+    held = getattr(inner(optimizer), name) if name else None
     return float(held) if isinstance(held, int | float) and 0 < held < 1 else None
 
 

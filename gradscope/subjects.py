@@ -8,6 +8,7 @@ import keras
 
 from gradscope import profiling
 from gradscope.objectives import loss_name
+from gradscope.optimizers import inner
 from gradscope.ownstep import optimizers
 from gradscope.records import DataCard, LossCard
 from gradscope.runs import Subject
@@ -51,6 +52,6 @@ _MEANS = ("mean", "sum_over_batch_size", "mean_with_sample_weight")
 
 def will_update(model: Any) -> bool:
     """Whether the next step changes the weights: of accumulated gradients the last one does."""
-    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    optimizer = inner(model.optimizer)
     every = getattr(optimizer, "gradient_accumulation_steps", None)
     return not every or (int(optimizer._iterations) + 1) % every == 0

@@ -14,6 +14,7 @@ import tensorflow as tf
 from keras.src.saving import serialization_lib
 
 from gradscope.isolation import value_of
+from gradscope.optimizers import inner
 
 Pair = tuple[Any, Any]
 _LONGEST = 200  # characters of an error message that are passed on; some hold a whole config
@@ -228,13 +229,13 @@ def _optimizer_twin(optimizer: Any, moved: dict[int, Any]) -> Any:
         raise Refused(
             optimizer.name, f"its optimizer cannot be made again: {first_line(error)}"
         ) from error
-    inner, new_inner = (getattr(o, "inner_optimizer", o) for o in (optimizer, new))
-    excluded: set[int] = getattr(inner, "_exclude_from_weight_decay", set())
+    own, new_own = inner(optimizer), inner(new)
+    excluded: set[int] = getattr(own, "_exclude_from_weight_decay", set())
     if excluded:  # ids of variables, in no config
-        new_inner._exclude_from_weight_decay = {id(moved[k]) for k in excluded if k in moved}
-    pattern = getattr(inner, "_exclude_from_weight_decay_pattern", None)
+        new_own._exclude_from_weight_decay = {id(moved[k]) for k in excluded if k in moved}
+    pattern = getattr(own, "_exclude_from_weight_decay_pattern", None)
     if pattern is not None:
-        new_inner._exclude_from_weight_decay_pattern = pattern
+        new_own._exclude_from_weight_decay_pattern = pattern
     return new
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.isolation import value_of
+from gradscope.optimizers import inner
 from gradscope.rows import as_array
 
 # Optimizers whose update of an entry depends on that entry's own history only: many small weights
@@ -49,7 +50,7 @@ def updates(
         gradients: unscaled, one a variable, None where there is none.
     """
     clipped = _clipped(optimizer, gradients)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner(optimizer)
     elementwise = type(optimizer) in _ELEMENTWISE
     strides = [_stride(v) if elementwise else 1 for v in variables]
     for twin in _twins(optimizer, variables, strides):
@@ -82,7 +83,7 @@ def train(
 
 
 def _shadows(optimizer: Any, variables: list[Any]) -> Iterator[_Twin]:
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner(optimizer)
     return _twins(optimizer, variables, [1] * len(variables))
 
 
@@ -202,7 +203,7 @@ def _length(variable: Any, stride: int) -> int:
 
 def _clipped(optimizer: Any, gradients: list[Any]) -> list[Any]:
     """The gradients, dense and clipped as the optimizer would."""
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = inner(optimizer)
     present = [i for i, g in enumerate(gradients) if g is not None]
     dense = optimizer._clip_gradients([tf.convert_to_tensor(gradients[i]) for i in present])
     clipped = [None] * len(gradients)

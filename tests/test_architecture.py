@@ -28,7 +28,7 @@ LEVELS = (
         "weights", "objectives", "reductions", "traced", "filling", "handed", "recurrence",
         "warming", "dispatch", "batchluck", "compiled",
         "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
-        "lossterms", "profiling", "graph",
+        "lossterms", "optimizers", "profiling", "graph",
         "remake", "duplicate", "splice", "transfer", "connections", "symbolic",
         "treatments", "prescription",
         "signature", "datasets", "datafiles", "datafolders",

@@ -31,11 +31,6 @@ def recompiled(model: keras.Model, **changes: Any) -> None:
     model.compile(**settings, auto_scale_loss=False)
 
 
-def inner(optimizer: Any) -> Any:
-    """The optimizer that makes the steps, inside of a LossScaleOptimizer too."""
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
 def inner_name(profile: Profile) -> str:
     """How a script reaches the optimizer that makes the steps."""
     scaled = profile.model.optimizer == "LossScaleOptimizer"

@@ -6,13 +6,13 @@ import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradscope.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
 from gradscope.treatments._compiling import (
     NOT_COMPILED,
     compiled_copy,
     edited,
-    inner,
     inner_name,
     rounded,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradscope.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.symptoms._common import num
 from gradscope.treatments import treatment
@@ -12,7 +13,6 @@ from gradscope.treatments._compiling import (
     NOT_COMPILED,
     compiled_copy,
     edited,
-    inner,
     recompiled,
 )
 from gradscope.treatments._plans import prescribed

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from gradscope.optimizers import inner, momentum_name
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
 from gradscope.treatments._compiling import (
     NOT_COMPILED,
     compiled_copy,
     edited,
-    inner,
     inner_name,
 )
 from gradscope.treatments._plans import prescribed
@@ -90,9 +90,8 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     copy = compiled_copy(model)
     if isinstance(copy, Declined):
         return copy
-    optimizer = inner(copy.optimizer)
-    name = "momentum" if getattr(optimizer, "momentum", None) else "beta_1"
-    if not getattr(optimizer, name, None):
-        return Declined(_ID, f"{type(optimizer).__name__} has no momentum to change")
-    setattr(optimizer, name, float(prescription.parameters["momentum"]))
+    name = momentum_name(copy.optimizer)
+    if name is None:
+        return Declined(_ID, "the optimizer has no momentum to change")
+    setattr(inner(copy.optimizer), name, float(prescription.parameters["momentum"]))
     return edited(copy)
