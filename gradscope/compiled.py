@@ -102,11 +102,9 @@ class Functions:
         logs, calls = self._stepped(data)
         losses, gradients = self._read(calls)
         luck = self._luck(self._labels(data))
+        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
-        return {
-            "logs": logs,
-            "numbers": self._noted(_numbers(losses, gradients.values(), scale, rate, luck)),
-        }
+        return {"logs": logs, "numbers": numbers}
 
     def _tapped_step(self, data: Any) -> dict[str, Any]:
         if tf.executing_eagerly():

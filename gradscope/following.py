@@ -228,10 +228,11 @@ class Follower:
 
     def _note_labels(self, labels: np.ndarray | None) -> None:
         """What a constant prediction would reach, from the labels seen so far."""
-        if labels is None or sum(len(part) for part in self._labels) >= _MAX_LABELS:
+        held = sum(len(part) for part in self._labels)
+        if labels is None or held >= _MAX_LABELS:
             return
         self._labels.append(labels)
-        if sum(len(part) for part in self._labels) < _FEWEST_LABELS:
+        if held + len(labels) < _FEWEST_LABELS:
             return
         known = constant_loss(full_loss_name(self._model), np.concatenate(self._labels))
         self.timeline.constant_loss = known

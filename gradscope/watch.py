@@ -29,9 +29,9 @@ class Watch:
     announced once it was found in `patience` looks in a row, and is over once `rest` looks in a row
     were clean; only then can it be announced again. What is said of layers depends on the batch of
     the last snapshot alone, so there only looks at a new snapshot count; `is_unsure` says when one
-    is wanted. A finding that more looks cannot make surer
-    (severity error, high confidence: the loss is NaN) is announced at once. A symptom that a look
-    could not examine stays as it was; notes ("info") are not announced.
+    is wanted. A finding that more looks cannot make surer (severity error, high confidence: the
+    loss is NaN) is announced at once. A symptom that a look could not examine stays as it was;
+    notes ("info") are not announced.
 
     Example:
         >>> watch = Watch()

@@ -18,7 +18,7 @@ from gradscope.symptoms._time import decades
 
 FEWEST, SHARE = 64, 0.2  # steps, and share of those planned, before a flat loss says anything
 BLIND, _SEEING = 1e-3, 0.5  # outputs that differ between samples by less, by more
-_FEWEST_BINS = 16
+FEWEST_BINS = 16
 _SLOWEST_SWING = 3  # swings in what is looked at; slower ones are a trend
 
 
@@ -41,7 +41,7 @@ def may_be_learning(profile: Profile) -> bool:
     if history is None or level is None:
         return False
     losses = without_luck(history, level, history.num_steps / 2).mean
-    if not enough(history, FEWEST, SHARE) or len(losses) < _FEWEST_BINS:
+    if not enough(history, FEWEST, SHARE) or len(losses) < FEWEST_BINS:
         return True
     return bool(losses.mean() + 2 * error_of_mean(losses) < level)
 
@@ -52,7 +52,7 @@ def is_leaving(history: History, growth: float) -> bool:
     if len(seen) > 1 and BLIND <= seen[-1] < _SEEING and seen[-1] > growth * min(seen[:-1]):
         return True
     norms = track(history.gradient_norm).after(history.num_steps / 2).mean
-    if len(norms) < _FEWEST_BINS:
+    if len(norms) < FEWEST_BINS:
         return False
     parts = np.array_split(norms, 4)
     return bool(np.median(parts[-1]) > growth * np.median(parts[0]))

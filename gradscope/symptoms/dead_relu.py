@@ -82,7 +82,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     takers = consumers(profile)
     hidden = [layer for layer in profile.layers if takers[layer.id]]
     if profile.history is not None:
-        hidden = [row for row in (_longest_seen(r, profile.history) for r in hidden) if row]
+        hidden = _longest_seen(hidden, profile.history)
     shares = {layer.id: _dead_share(layer) for layer in hidden}
     bound = limits["warning_fraction"]
     dead = [row for row in hidden if shares[row.id] > bound]
@@ -106,17 +106,19 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     ]
 
 
-def _longest_seen(layer: LayerProfile, history: History) -> LayerProfile | None:
-    """Of the last snapshots the row with the fewest dead units; None for too few samples in all."""
-    seen, rows = 0.0, []
+def _longest_seen(hidden: list[LayerProfile], history: History) -> list[LayerProfile]:
+    """Each row where its fewest units are dead, of the last snapshots that hold enough samples."""
+    seen = {row.id: 0.0 for row in hidden if row.num_units}
+    found: dict[str, list[LayerProfile]] = {id: [] for id in seen}
     for snapshot in reversed(history.snapshots):
+        wanted = {id for id, count in seen.items() if count < _FEW_SAMPLES}
+        if not wanted:
+            break
         for row in snapshot.layers:
-            if row.id == layer.id and row.num_units and row.output is not None:
-                seen += row.output.count / row.num_units
-                rows.append(row)
-        if seen >= _FEW_SAMPLES:
-            return min(rows, key=_dead_share)
-    return None
+            if row.id in wanted and row.num_units and row.output is not None:
+                seen[row.id] += row.output.count / row.num_units
+                found[row.id].append(row)
+    return [min(found[id], key=_dead_share) for id in seen if seen[id] >= _FEW_SAMPLES]
 
 
 def _dead_share(layer: LayerProfile) -> float:

@@ -123,14 +123,14 @@ def _path(history: History, budget: int) -> float | None:
     rates = runs.track(history.learning_rate)
     path, begin = 0.0, 0
     for (step, ratios), end in zip(known, ends, strict=True):
-        path += max(ratios) * (end - begin) * _slowed(rates, max(begin, step - 1), end)
+        path += max(ratios) * (end - begin) * _slowed(rates, step, end)
         begin = end
     return path or None
 
 
-def _slowed(rates: runs.Track, begin: int, end: int) -> float:
-    """The mean rate of the steps after `begin` over that of the first of them."""
-    taken = rates.after(begin).until(end).mean
+def _slowed(rates: runs.Track, step: int, end: int) -> float:
+    """The mean rate from `step` to `end` over that of `step`."""
+    taken = rates.after(step - 1).until(end).mean
     return float(taken.mean() / taken[0]) if len(taken) and taken[0] > 0 else 1.0
 
 

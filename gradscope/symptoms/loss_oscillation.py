@@ -127,11 +127,13 @@ def _undamped(profile: Profile, limits: dict[str, float]) -> Reason | None:
     if momentum is None or planned is None or len(losses) < _TURN * _FEWEST_A_PART:
         return None
     left = momentum ** (planned / 2)
+    if left < limits["warning_left"]:
+        return None
     parts = np.array_split(losses, _TURN)
     turn = int(np.argmin([part.mean() for part in parts[:-1]]))
     lowest, since = parts[turn], np.concatenate(parts[turn + 1 :])
-    doubt = 1.0 * np.hypot(runs.error_of_mean(lowest), runs.error_of_mean(since))
-    if left < limits["warning_left"] or since.mean() < lowest.mean() + doubt:
+    doubt = np.hypot(runs.error_of_mean(lowest), runs.error_of_mean(since))
+    if since.mean() < lowest.mean() + doubt:
         return None
     return (Evidence("left", left, limits["warning_left"], "fraction"),), (
         f"The loss rises again, from {lowest.mean():.3g} to {since.mean():.3g}, and a momentum of "

@@ -12,7 +12,6 @@ from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-plateau"
-_BINS = 16
 _GROWN = 2.0  # a loss that doubled is not flat
 
 
@@ -26,16 +25,16 @@ _GROWN = 2.0  # a loss that doubled is not flat
     ),
     measured=(
         "Mean loss over the last half of the steps, less two standard errors, over that of the "
-        "best constant prediction on the labels (batch by batch where that can be); how much of it "
-        "the second half of these steps took away, at most; growth of the gradient, and of the "
-        "output's variation, in them."
+        "best constant prediction on the labels (batch by batch where a recurrent gradient "
+        "vanishes); how much of it the second half of these steps took away, at most; growth of "
+        "the gradient, and of the output's variation, in them."
     ),
     silent=(
         "Converged models, which are far below a constant prediction; losses that grow or have "
-        "become NaN, which is loss-divergence; a first plateau that is "
-        "being left, where the signal grows; noisy losses that may hide that something is learned, "
-        "unless a recurrent gradient vanishes; LSTM and GRU whose output depends on the inputs, "
-        "which on tasks of memory are flat for long and end well."
+        "become NaN, which is loss-divergence; a first plateau that is being left, where the "
+        "signal grows; noisy losses that may hide that something is learned, unless a recurrent "
+        "gradient vanishes; LSTM and GRU whose output depends on the inputs, which on tasks of "
+        "memory are flat for long and end well."
     ),
     needs=("history",),
     thresholds=(
@@ -102,7 +101,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     losses = (
         runs.without_luck(history, level, half) if forgets else runs.track(history.loss).after(half)
     ).mean
-    if len(losses) < _BINS or runs.is_rising(history.learning_rate):
+    if len(losses) < progress.FEWEST_BINS or runs.is_rising(history.learning_rate):
         return []
     earlier, later = np.array_split(losses, 2)
     if history.loss.mean[-1] is None or later.mean() > _GROWN * earlier.mean():

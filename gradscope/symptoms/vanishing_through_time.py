@@ -74,6 +74,6 @@ _ID = "vanishing-through-time"
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
     found = time_findings(_ID, profile, limits, growing=False)
     # Whether early inputs matter is up to the task: a loss that falls says they may not.
-    if progress.may_be_learning(profile):
+    if found and progress.may_be_learning(profile):
         return [finding for finding in found if finding.severity == "error"]
     return found

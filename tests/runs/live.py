@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,8 @@ import gradscope
 from gradscope.baselines import constant_loss
 from tests.clinic.data import Data
 from tests.clinic.measure import score
-from tests.runs import Case
+from tests.runs import Case, byhand
 from tests.runs.building import classifier, regressor
-from tests.runs.byhand import CROSSENTROPY, MSE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,8 @@ def learned(monitor: gradscope.Monitor, data: Data, loss: str) -> float:
 
 def dense(case: Case) -> keras.Model:
     """The network that `byhand.train` trains, as a Keras model."""
-    given: dict[str, Any] = {"depth": 2, "width": 32, "activation": "relu", "scale": None}
-    given |= {"loss": CROSSENTROPY, "momentum": 0.0, "adam": False, "bias": 0.0, "dropout": 0.0}
-    given |= case.byhand or {}
+    taken = inspect.signature(byhand.train).parameters.values()
+    given = {p.name: p.default for p in taken} | (case.byhand or {})
     data = case.data()
     rate = case.rate(0) if case.rate else 0.0
     optimizer = (
@@ -70,7 +69,7 @@ def dense(case: Case) -> keras.Model:
     start = keras.initializers.VarianceScaling(gain, mode) if gain else "zeros"
     made = {name: given[name] for name in ("depth", "width", "activation", "bias")}
     made |= {"kernel": start, "inputs": data.x.shape[-1]}
-    if given["loss"] == MSE:
+    if given["loss"] == byhand.MSE:
         return regressor(optimizer, **made, outputs=data.y.reshape(len(data.y), -1).shape[1])
     between = ((keras.layers.Dropout, given["dropout"]),) if given["dropout"] else ()
     return classifier(optimizer, **made, between=between)
