@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The name carries what was installed, and where: a change of either, or a copy of the folder,
 # which would import the sources it was copied from, makes a new environment.
-STAMP := $(VENV)/installed-$(shell (echo '$(CURDIR)'; cat setup.cfg pyproject.toml) | cksum | cut -d ' ' -f 1)
+STAMP := $(VENV)/installed-$(shell (echo '$(CURDIR)'; cat setup.py setup.cfg pyproject.toml) | cksum | cut -d ' ' -f 1)
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -47,6 +47,7 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -50,8 +50,8 @@ DEFAULT_FILE = Path("build/repair.jsonl")
 
 def measured(case: Case, first: int, by_chance: bool) -> dict[str, Any]:
     """Treat one case, train the result from every seed, and tell what came of it."""
-    from gradscope import therapy
     from gradscope.errors import GradscopeError
+    from gradscope.therapy import treat_model
 
     data = case.data()
     model = case.build(first)
@@ -61,7 +61,7 @@ def measured(case: Case, first: int, by_chance: bool) -> dict[str, Any]:
     }  # fmt: skip
     began, used = time.perf_counter(), time.process_time()
     try:
-        treat = _treated_by_chance if by_chance else therapy.treat
+        treat = _treated_by_chance if by_chance else treat_model.treat
         outcome = treat(model, data.x, data.y)
     except GradscopeError as error:
         return line | {"status": f"refused: {error}", "seconds": time.perf_counter() - began}
@@ -88,9 +88,10 @@ def measured(case: Case, first: int, by_chance: bool) -> dict[str, Any]:
 
 def _steps(data: Data) -> int:
     """Of a whole run of `treat`, by default."""
-    from gradscope import examples, therapy
+    from gradscope.therapy import treat_model
+    from gradscope.trials import splits
 
-    return therapy.default_steps(examples.split(data.x, data.y), 32)
+    return treat_model.default_steps(splits.split(data.x, data.y), 32)
 
 
 def _rows(data: Data, rows: np.ndarray) -> Data:
@@ -100,8 +101,8 @@ def _rows(data: Data, rows: np.ndarray) -> Data:
 
 def _scores(case: Case, make: Any, data: Data, seeds: range) -> list[float | None]:
     """The clinic's metric on its held-out data after the case's steps, from each seed."""
-    from gradscope.examples import Examples, Split
-    from gradscope.training import runs
+    from gradscope.trials.splits import Examples, Split
+    from gradscope.trials.training import runs
 
     whole = Split(Examples(data.x, data.y), Examples(data.x_val, data.y_val))
     measures = (case.metric,) * len(keras.tree.flatten(data.y))
@@ -119,8 +120,8 @@ def _scores(case: Case, make: Any, data: Data, seeds: range) -> list[float | Non
 
 def _after(case: Case, outcome: Any, data: Data, seeds: range) -> list[float | None]:
     """The scores of the models of all seeds, each treated as `outcome` says and trained."""
-    from gradscope.candidates import treated
     from gradscope.errors import GradscopeError
+    from gradscope.therapy.candidates import treated
 
     def make(seed: int) -> Any:
         done = treated(case.build(seed), outcome.prescriptions, data.x, seed)
@@ -153,11 +154,11 @@ def _plain(case: Case, data: Data, seed: int, steps: int) -> tuple[float, float]
 
 def _treated_by_chance(model: keras.Model, x: Any, y: Any) -> Any:
     """`treat` with treatments drawn at random in the place of its candidates."""
-    from gradscope import candidates, search, therapy
     from gradscope.records import Declined
+    from gradscope.therapy import candidates, search, treat_model
 
     rng = np.random.default_rng(0)
-    case = therapy.admitted(model, x, y, None, 32, None)
+    case = treat_model.admitted(model, x, y, None, 32, None)
     offered = _offered(case.report)
     found: dict[str, Any] = {}
     for _ in range(20):
@@ -168,7 +169,7 @@ def _treated_by_chance(model: keras.Model, x: Any, y: Any) -> Any:
         candidate = candidates.examined(model, drawn, *case.data.training[:2])
         if not isinstance(candidate, Declined):
             found.setdefault(candidate.name, candidate)
-    return therapy.concluded(case, [list(found.values())], seeds=NUM_SEEDS)
+    return treat_model.concluded(case, [list(found.values())], seeds=NUM_SEEDS)
 
 
 def _offered(report: Any) -> list[Any]:

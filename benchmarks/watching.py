@@ -5,9 +5,9 @@
     python -m benchmarks.watching --live SEED ... [--half ...] [--runs NAME ...] [--json FILE]
 
 Run it from the repository's root. Replays the runs recorded in `tests/runs` (real ones, of several
-seeds each; `tests/runs/record.py` made them) through `gradscope.watch.Watch`, with a look every 16
-steps. A run is called by the first of the six training symptoms that is announced, at severity
-"warning" or "error". Prints
+seeds each; `tests/runs/record.py` made them) through `monitor.announcements.Watch`, with a look
+every 16 steps. A run is called by the first of the six training symptoms that is announced, at
+severity "warning" or "error". Prints
 - by half: sensitivity (doomed runs called at all; called before half of their steps were taken; so
   called, and by a right name at some time in that half), false alarms (healthy runs called, ever)
   and the median share of the steps at the call;
@@ -32,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradscope.watch import Watch
+from gradscope.monitor.announcements import Watch
 from tests import runs
 from tests.runs import HALVES, Case, recordings
 from tests.runs.recordings import Recording

@@ -8,7 +8,8 @@ from typing import Any
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from gradscope import reference, symptoms, treatments
+from gradscope import symptoms, treatments
+from gradscope.diagnosis import reference
 
 _KINDS = {"symptoms": "Symptoms", "treatments": "Treatments"}
 

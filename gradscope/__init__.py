@@ -12,33 +12,34 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gradscope import _moved as _moved
 from gradscope._version import __version__
 
 if TYPE_CHECKING:
     from gradscope.analysis import analyze as analyze
     from gradscope.assertions import assert_healthy as assert_healthy
-    from gradscope.callback import Monitor as Monitor
-    from gradscope.comparison import trial as trial
-    from gradscope.differences import compare as compare
     from gradscope.errors import CannotExamineError as CannotExamineError
     from gradscope.errors import GradscopeError as GradscopeError
     from gradscope.errors import UnreadableError as UnreadableError
     from gradscope.errors import UsageError as UsageError
-    from gradscope.operating import apply as apply
-    from gradscope.report import Report as Report
-    from gradscope.report import load_report as load_report
-    from gradscope.therapy import treat as treat
+    from gradscope.monitor.callback import Monitor as Monitor
+    from gradscope.report.comparison import compare as compare
+    from gradscope.report.report import Report as Report
+    from gradscope.report.report import load_report as load_report
+    from gradscope.therapy.apply_prescriptions import apply as apply
+    from gradscope.therapy.treat_model import treat as treat
+    from gradscope.trials.trial import trial as trial
 
 _HOME = {
-    "Monitor": "callback",
+    "Monitor": "monitor.callback",
     "analyze": "analysis",
-    "apply": "operating",
+    "apply": "therapy.apply_prescriptions",
     "assert_healthy": "assertions",
-    "Report": "report",
-    "load_report": "report",
-    "treat": "therapy",
-    "compare": "differences",
-    "trial": "comparison",
+    "Report": "report.report",
+    "load_report": "report.report",
+    "treat": "therapy.treat_model",
+    "compare": "report.comparison",
+    "trial": "trials.trial",
     "GradscopeError": "errors",
     "UsageError": "errors",
     "UnreadableError": "errors",

@@ -10,19 +10,24 @@ import keras
 import numpy as np
 from keras.src.utils.python_utils import is_default
 
-from gradscope import dataprofile, diagnosis, flow, probe, profiling
-from gradscope.capture import Batch, Objective, gradients, one_line
-from gradscope.datasets import Data, check_data
+from gradscope.backend.isolation import isolated, restorers
+from gradscope.backend.train_step import Updater, has_own_call
+from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import CannotExamineError, UsageError
-from gradscope.isolation import isolated, restorers
-from gradscope.loading import require_tensorflow_backend
-from gradscope.objectives import labels, objective
-from gradscope.ownstep import Updater, has_own_call
-from gradscope.prescription import prescribe
+from gradscope.inputs import batches as probe
+from gradscope.inputs.batches import Batch
+from gradscope.inputs.data import Data, check_data
+from gradscope.inputs.models import require_tensorflow_backend
+from gradscope.measure import data_profile, profiling
+from gradscope.measure.objective import labels, objective
+from gradscope.measure.passes import Objective, gradients
+from gradscope.measure.updates import train
+from gradscope.messages import one_line
 from gradscope.records import DataTensor, Finding, Profile
-from gradscope.report import Report
-from gradscope.symptoms._units import repeated
-from gradscope.updates import train
+from gradscope.report.report import Report
+from gradscope.signals import flow
+from gradscope.signals.units import repeated
 
 SETTLING_STEPS = 10
 
@@ -78,8 +83,8 @@ def analyze(
         CannotExamineError: no trainable weights, no loss, or the model refuses the data.
     """
     _check_arguments(model, batch_size, num_batches)
-    diagnosis.chosen(select, ignore)
-    limits = diagnosis.overrides(thresholds)
+    diagnose.chosen(select, ignore)
+    limits = diagnose.overrides(thresholds)
     batches, data = probe.batches(
         model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
     )
@@ -91,7 +96,7 @@ def analyze(
         if x is not None:
             data = dataclasses.replace(data, note="no labels were given; they are made up")
     start = profiling.profile(model, batches, data, target, seed=seed, source=source)
-    findings, checks = diagnosis.diagnose(start, select, ignore, limits)
+    findings, checks = diagnose.diagnose(start, select, ignore, limits)
     findings, steps = _second_look(model, batches, target, start, findings, select, ignore, limits)
     found = {f.symptom for f in findings}
     checks = tuple(
@@ -146,8 +151,8 @@ def _tensors(
     if kind == "arrays":
         held = Data(probe.as_arrays(x), probe.as_arrays(y), "arrays", None)
         check_data(model, held, loss=target.loss)
-        return dataprofile.array_tensors(held.x, held.y)
-    return () if x is None else dataprofile.batch_tensors(batches)
+        return data_profile.array_tensors(held.x, held.y)
+    return () if x is None else data_profile.batch_tensors(batches)
 
 
 def _labelled(
@@ -175,7 +180,7 @@ def _second_look(
     start alike may part. Where all weights change by little in a step and units differ, a few
     steps change nothing and none are taken.
     """
-    if start.loss.value is None or any(f.symptom == diagnosis.FIRST for f in findings):
+    if start.loss.value is None or any(f.symptom == diagnose.FIRST for f in findings):
         return findings, 0
     if not (flow.obstructed(start) or repeated(start)):
         return findings, 0
@@ -184,10 +189,10 @@ def _second_look(
         later = profiling.profile(
             model, batches, start.data, target, seed=start.seed, steps=SETTLING_STEPS
         )
-    found, _ = diagnosis.diagnose(later, select, ignore, limits)
-    if any(f.symptom == diagnosis.FIRST for f in found):
+    found, _ = diagnose.diagnose(later, select, ignore, limits)
+    if any(f.symptom == diagnose.FIRST for f in found):
         return findings, 0
-    return diagnosis.reconcile(findings, found, SETTLING_STEPS), SETTLING_STEPS
+    return diagnose.reconcile(findings, found, SETTLING_STEPS), SETTLING_STEPS
 
 
 def take_steps(model: keras.Model, batches: list[Batch], target: Objective, num_steps: int) -> None:

@@ -10,7 +10,7 @@ import functools
 import sys
 from collections.abc import Callable
 
-from gradscope.registries import load_all
+from gradscope.registry import load_all
 from gradscope.samples._story import Budget, Claim, Figure, Formula, Sample, Section, Story
 
 __all__ = [

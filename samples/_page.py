@@ -14,7 +14,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gradscope.report import Report, write_atomically
+from gradscope.report.report import Report, write_atomically
 
 INDEX = "index.html"
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from gradscope.console import import_tensorflow
+from gradscope.cli.terminal import import_tensorflow
 from gradscope.samples._data import digits
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from gradscope.report import write_atomically
+from gradscope.report.report import write_atomically
 from gradscope.samples import registry
 from gradscope.samples._page import held, load_stories, title, worded
 

@@ -11,9 +11,9 @@ import tensorflow as tf
 from keras import layers
 
 import gradscope
-from tests.byhand import classes, normal
-from tests.healthy import HEALTHY, sequential, sparse_relu
-from tests.models import several_outputs
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import HEALTHY, sequential, sparse_relu
+from tests.support.models import several_outputs
 
 
 def deep_sigmoid(depth: int = 20) -> keras.Model:

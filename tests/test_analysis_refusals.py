@@ -9,9 +9,9 @@ from keras import layers
 
 import gradscope
 from gradscope import CannotExamineError, GradscopeError, UnreadableError, UsageError
-from tests.byhand import normal
-from tests.healthy import sequential
-from tests.models import mlp
+from tests.support.by_hand import normal
+from tests.support.healthy import sequential
+from tests.support.models import mlp
 
 
 def arrays() -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,9 @@
-"""The import rule, the light start, and sizes: read from the source, so they cannot drift."""
+"""The import rule and the light start: read from the source, so they cannot drift."""
 
 from __future__ import annotations
 
 import ast
+import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,76 +12,18 @@ from pathlib import Path
 import pytest
 
 import gradscope
+from gradscope import _moved
 
 ROOT = Path(gradscope.__file__).parent
 FILES = sorted(p for p in ROOT.rglob("*.py") if "__pycache__" not in p.parts)
 
-# From the ground up; a module imports its own level and those below. A module that is listed
-# nowhere fails its test: every file has its place.
-LEVELS = (
-    {"_version", "errors", "suggestions", "registries", "records", "plain", "thresholds"},
-    {
-        "statistics", "moments", "variation", "flow", "baselines", "symptoms", "diagnosis", "watch",
-        "verdicts", "timeline",
-    },
-    {
-        "activations", "structure", "row", "origins", "rows", "taps", "isolation", "updates",
-        "weights", "objectives", "reductions", "traced", "filling", "handed", "recurrence",
-        "warming", "dispatch", "batchluck", "compiled",
-        "boards", "ownstep", "probe", "capture", "features", "dataprofile", "outputs",
-        "lossterms", "optimizers", "profiling", "graph",
-        "remake", "duplicate", "splice", "transfer", "connections", "symbolic",
-        "treatments", "prescription",
-        "signature", "datasets", "datafiles", "datafolders",
-        "modelfiles", "savedobjects", "heaps", "containers", "loading", "examples",
-        "evaluation", "seeding",
-        "loops", "training", "transport",
-    },
-    {
-        "context", "report", "runs", "schedules", "subjects", "following", "differences",
-        "reference", "trials", "comparison", "analysis", "assertions", "operating", "therapy",
-        "candidates", "ward", "proving", "refining", "search",
-    },
-    {"callback", "console", "limits", "config", "cli", "samples", "__init__"},
-)  # fmt: skip
-WITHOUT_TENSORFLOW = (
-    LEVELS[0]
-    | LEVELS[1]
-    | {
-        "treatments",
-        "prescription",
-        "context",
-        "report",
-        "differences",
-        "reference",
-        "console",
-        "limits",
-        "config",
-        "cli",
-        "__init__",
-    }
-    | {"render"}
-)
 RENDERING = {"jinja2", "markupsafe", "rich"}
+# What a report is read, compared and shown with, and what judges a profile.
+WITHOUT_TENSORFLOW = ("records", "render", "signals", "symptoms", "diagnosis", "report", "cli")
 
 
-def unit_of(path: Path) -> str:
-    """ "symptoms" for gradscope/symptoms/dead_relu.py, "rows" for gradscope/rows.py."""
-    return path.relative_to(ROOT).with_suffix("").parts[0]
-
-
-def level_of(unit: str) -> int:
-    found = [n for n, units in enumerate(LEVELS) if unit in units]
-    assert found, f"{unit} has no place in LEVELS"
-    return found[0]
-
-
-def imports(path: Path, *, lazy: bool) -> Iterator[str]:
+def import_names(tree: ast.AST, *, lazy: bool) -> Iterator[str]:
     """Dotted names of what a file imports; `lazy` includes imports inside functions."""
-    return _imports(ast.parse(path.read_text()), lazy)
-
-
-def _imports(tree: ast.AST, lazy: bool) -> Iterator[str]:
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             continue
@@ -89,72 +32,47 @@ def _imports(tree: ast.AST, lazy: bool) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "relative imports are not used"
-            inside = node.module == "gradscope"
-            names = [f"gradscope.{a.name}" for a in node.names] if inside else [node.module or ""]
-            yield from names
+            yield node.module or ""
         else:
-            yield from _imports(node, lazy)
+            yield from import_names(node, lazy=lazy)
 
 
-def own(names: Iterator[str]) -> set[str]:
-    """The units of gradscope among imported names; `gradscope` itself is __init__."""
-    parts = [name.split(".") for name in names]
-    return {(p[1] if len(p) > 1 else "__init__") for p in parts if p[0] == "gradscope"}
-
-
-def others(names: Iterator[str]) -> set[str]:
+def foreign(path: Path, *, lazy: bool) -> set[str]:
+    """Packages of others that a file imports."""
+    names = import_names(ast.parse(path.read_text()), lazy=lazy)
     return {n.split(".")[0] for n in names} - sys.stdlib_module_names - {"gradscope"}
 
 
-ranked = pytest.mark.parametrize(
-    "path",
-    [p for p in FILES if unit_of(p) != "render"],
-    ids=lambda p: str(p.relative_to(ROOT)),
-)
-every = pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def files_in(*folders: str) -> pytest.MarkDecorator:
+    paths = [p for p in FILES if p.relative_to(ROOT).parts[0] in folders]
+    return pytest.mark.parametrize("path", paths, ids=lambda p: str(p.relative_to(ROOT)))
 
 
-@ranked
-def test_imports_point_downwards(path):
-    level = level_of(unit_of(path))
-    upward = {unit for unit in own(imports(path, lazy=False)) if level_of(unit) > level}
+def test_folders_are_the_stages():
+    """The layers are in pyproject.toml; `lint-imports` shows what breaks them."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from importlinter.cli import lint_imports as l;sys.exit(l(no_cache=True))",
+    ]
+    done = subprocess.run(command, cwd=ROOT.parent, capture_output=True, text=True, timeout=120)
 
-    assert upward == set()
+    assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "render").rglob("*.py")), ids=lambda p: p.name)
+@files_in("render")
 def test_rendering_knows_nothing_but_plain_data(path):
-    assert own(imports(path, lazy=True)) <= {"render"}
-    assert others(imports(path, lazy=True)) <= RENDERING
+    assert foreign(path, lazy=True) <= RENDERING
 
 
-@ranked
-def test_only_the_report_and_the_command_line_render(path):
-    if "render" in own(imports(path, lazy=True)):
-        assert unit_of(path) in ("report", "differences", "cli", "console")
+@files_in("records", "signals", "symptoms")
+def test_judging_needs_numpy_at_most(path):
+    assert foreign(path, lazy=True) <= {"numpy"}
 
 
-@every
+@files_in(*WITHOUT_TENSORFLOW)
 def test_tensorflow_is_imported_where_it_is_needed_only(path):
-    if unit_of(path) in WITHOUT_TENSORFLOW:
-        assert others(imports(path, lazy=False)).isdisjoint({"tensorflow", "keras"})
-
-
-@pytest.mark.parametrize(
-    "path",
-    [p for p in FILES if unit_of(p) in LEVELS[0] | LEVELS[1]],
-    ids=lambda p: str(p.relative_to(ROOT)),
-)
-def test_below_the_measurements_there_is_numpy_only(path):
-    assert others(imports(path, lazy=True)) <= {"numpy"}
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "symptoms").glob("[!_]*.py")), ids=lambda p: p.name)
-def test_symptoms_do_not_know_of_each_other(path):
-    shared = [n for n in imports(path, lazy=True) if n.startswith("gradscope.symptoms.")]
-
-    assert all(n.split(".")[2].startswith("_") for n in shared)
+    assert foreign(path, lazy=False).isdisjoint({"tensorflow", "keras"})
 
 
 def loaded_after(code: str) -> set[str]:
@@ -184,31 +102,7 @@ def test_light_start(code):
     assert loaded.isdisjoint({"tensorflow", "keras"})
 
 
-# Longer than the rule allows today; they may shrink, not grow.
-@every
-def test_file_size(path):
-    rule = 150 if unit_of(path) == "symptoms" else 300
-
-    assert len(path.read_text().splitlines()) <= rule
-
-
-def functions(path: Path) -> list[ast.FunctionDef]:
-    return [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]
-
-
-@every
-def test_function_size(path):
-    """Lines of code: a docstring and decorators do not count."""
-    sizes = {}
-    for function in functions(path):
-        body = function.body[1:] if ast.get_docstring(function) else function.body
-        if body:
-            sizes[function.name] = (body[-1].end_lineno or 0) - body[0].lineno + 1
-
-    assert {name: size for name, size in sizes.items() if size > 40} == {}
-
-
-@every
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_module_says_what_it_is(path):
     if path.read_text().strip() and path.name != "_version.py":
         assert ast.get_docstring(ast.parse(path.read_text()))
@@ -230,3 +124,12 @@ def test_another_name_is_an_attribute_error():
 
 def test_dir_shows_the_public_names():
     assert dir(gradscope) == sorted(gradscope.__all__)
+
+
+@pytest.mark.parametrize("old", sorted(_moved.MOVED))
+def test_published_import_paths_go_on_working(old):
+    home = importlib.import_module(_moved.MOVED[old])
+    names = [n for n, v in vars(home).items() if getattr(v, "__module__", "") == home.__name__]
+
+    assert names
+    assert all(getattr(importlib.import_module(old), n) is getattr(home, n) for n in names)

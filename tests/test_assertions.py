@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import gradscope
-from tests.byhand import classes, normal
-from tests.symptoms.common import plain
+from tests.support.by_hand import classes, normal
+from tests.support.real_models import plain
 
 
 def test_a_healthy_model_passes():

@@ -17,9 +17,9 @@ import pytest
 
 import gradscope
 from gradscope.errors import UsageError
-from gradscope.report import write_atomically
-from tests.factories import sick_sigmoid_report
+from gradscope.report.report import write_atomically
 from tests.fuzz.signals import OLD, PROGRAM, SIGNALS, commands, faults
+from tests.support.factories import sick_sigmoid_report
 
 LONG = 200_000
 

@@ -18,10 +18,18 @@ import pytest
 import gradscope
 from gradscope import treatments
 from gradscope.symptoms import registry
-from tests.factories import sick_sigmoid_report
+from tests.support.factories import sick_sigmoid_report
 
 ROOT = Path(__file__).parents[1]
-SOURCES = ("gradscope", "samples", "setup.cfg", "pyproject.toml", "README.md", "LICENSE")
+SOURCES = (
+    "setup.py",
+    "gradscope",
+    "samples",
+    "setup.cfg",
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+)
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 WHEEL_FOLDERS = {"gradscope": "gradscope", "samples": "gradscope/samples"}
 

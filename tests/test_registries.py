@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from gradscope.registries import load_all
+from gradscope.registry import load_all
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import click
 
 from gradscope._version import __version__
 from gradscope.cli import demo, inspect, reference, report, treat
-from gradscope.console import OneLineErrors
+from gradscope.cli.terminal import OneLineErrors
 
 COMMANDS = (
     *inspect.COMMANDS,

@@ -13,8 +13,8 @@ import click
 
 from gradscope.cli.options import writable
 from gradscope.cli.reference import print_summaries
-from gradscope.console import import_tensorflow, print_text, status
-from gradscope.suggestions import unknown
+from gradscope.cli.terminal import import_tensorflow, print_text, status
+from gradscope.messages import unknown
 
 _MAIN = "sigmoid-depth"
 _FOLDER = Path("gradscope-demo")
@@ -81,7 +81,7 @@ def _told_in_folder(chosen: list[Any], debug: bool) -> int:
 
 def _told(sample: Any, page: Path, debug: bool) -> bool:
     """Run a sample, write its pages, and print its claims; whether all of them held."""
-    from gradscope.loading import require_tensorflow_backend
+    from gradscope.inputs.models import require_tensorflow_backend
     from gradscope.samples import _page
     from gradscope.samples._data import need
     from gradscope.samples._story import plain

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradscope import limits
+from gradscope.cli import sandbox
+from gradscope.cli.config import FAIL_ON, Config, find_config
 from gradscope.cli.options import (
     max_memory_option,
     require_distinct,
@@ -18,13 +19,12 @@ from gradscope.cli.options import (
     writable,
 )
 from gradscope.cli.showing import FORMATS, show_report
-from gradscope.config import FAIL_ON, Config, find_config
-from gradscope.console import say, status
-from gradscope.plain import from_plain
+from gradscope.cli.terminal import say, status
+from gradscope.records.codec import from_plain
 
 if TYPE_CHECKING:
-    from gradscope.datasets import Data
-    from gradscope.report import Report
+    from gradscope.inputs.data import Data
+    from gradscope.report.report import Report
 
 
 @click.command()
@@ -89,7 +89,7 @@ def inspect(**options: Any) -> int:
 
 def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:
     """The options of `inspect`, with `config` where the command line says nothing."""
-    from gradscope.diagnosis import chosen
+    from gradscope.diagnosis.diagnose import chosen
 
     select, ignore = options["select"], options["ignore"]
     if ignore is None:
@@ -108,15 +108,15 @@ def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:
 
 def examined(options: dict[str, Any]) -> Report:
     """The report of `examine`, which runs in a process of its own: files can be hostile."""
-    from gradscope.report import Report
+    from gradscope.report.report import Report
 
     names = ("model", "data", "target", "batches", "batch_size", "loss", "seed", "select", "ignore")
     arguments = {name: options[name] for name in (*names, "thresholds", "custom_objects", "unsafe")}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
-    plain = limits.limited(
+    plain = sandbox.limited(
         "gradscope.cli.inspect:examine",
         arguments,
-        limits.limits_of(options["max_memory"], options["timeout"]),
+        sandbox.limits_of(options["max_memory"], options["timeout"]),
         what=f"Examining {options['model']!r}",
         debug=options["debug"],
     )
@@ -125,7 +125,7 @@ def examined(options: dict[str, Any]) -> Report:
 
 def examine(*, model: str, custom_objects: str | None, unsafe: bool, **options: Any) -> Any:
     """Load, read, check and analyse as asked on the command line; the report as plain data."""
-    from gradscope.loading import load_model
+    from gradscope.inputs.models import load_model
 
     with status("Loading the model"):
         loaded = load_model(model, custom_objects=custom_objects, safe_mode=not unsafe)
@@ -147,7 +147,7 @@ def _analyze(
     **options: Any,
 ) -> Report:
     from gradscope.analysis import analyze
-    from gradscope.datasets import Data, check_data, load_data
+    from gradscope.inputs.data import Data, check_data, load_data
 
     found = Data(None)
     if data is not None:

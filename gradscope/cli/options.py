@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from gradscope.suggestions import unknown
+from gradscope.messages import unknown
 
 max_memory_option = click.option(
     "--max-memory",

@@ -8,10 +8,10 @@ from typing import Any
 
 import click
 
-from gradscope.config import find_config
-from gradscope.console import print_text, show
+from gradscope.cli.config import find_config
+from gradscope.cli.terminal import print_text, show
 from gradscope.errors import UsageError
-from gradscope.suggestions import unknown
+from gradscope.messages import unknown
 
 
 @click.command("symptoms")
@@ -33,7 +33,7 @@ def treatments_command() -> None:
 @click.command("thresholds")
 def thresholds_command() -> None:
     """List the bounds symptoms are held against, and those that pyproject.toml sets."""
-    from gradscope.reference import threshold_rows
+    from gradscope.diagnosis.reference import threshold_rows
     from gradscope.render.explain import print_thresholds, render_thresholds
     from gradscope.symptoms import registry
 
@@ -46,7 +46,8 @@ def thresholds_command() -> None:
 @click.argument("id")
 def explain_command(id: str) -> None:
     """Explain the symptom or treatment ID: what it is, why, and what goes with it."""
-    from gradscope import reference, symptoms, treatments
+    from gradscope import symptoms, treatments
+    from gradscope.diagnosis import reference
     from gradscope.render.explain import print_page, render_page
 
     known, remedies = symptoms.registry(), treatments.registry()

@@ -6,7 +6,7 @@ import click
 
 from gradscope.cli.options import writable
 from gradscope.cli.showing import FORMATS, show_report
-from gradscope.console import show
+from gradscope.cli.terminal import show
 
 _DEBUG = click.option(
     "--debug", is_flag=True, expose_value=False, help="Show tracebacks and warnings."
@@ -20,7 +20,7 @@ _DEBUG = click.option(
 @_DEBUG
 def report_command(run: str, output: str | None, form: str | None) -> None:
     """Show RUN.json, a report that --json wrote, as a web page or in another form."""
-    from gradscope.report import load_report
+    from gradscope.report.report import load_report
 
     if output is None and form is None:
         raise click.UsageError("Nothing to do: pass -o F.html, --format, or both.")
@@ -39,9 +39,9 @@ def report_command(run: str, output: str | None, form: str | None) -> None:
 @_DEBUG
 def compare_command(before: str, after: str, html: str | None, json: str | None) -> None:
     """Say what got better and what got worse from A.json to B.json, reports that --json wrote."""
-    from gradscope.differences import compare
     from gradscope.render.comparison import print_comparison, render_comparison
-    from gradscope.report import load_report
+    from gradscope.report.comparison import compare
+    from gradscope.report.report import load_report
 
     comparison = compare(load_report(before), load_report(after))
     if json is not None:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gradscope.config import FAIL_ON
-from gradscope.console import print_text, show
+from gradscope.cli.config import FAIL_ON
+from gradscope.cli.terminal import print_text, show
 
 if TYPE_CHECKING:
-    from gradscope.report import Report
+    from gradscope.report.report import Report
 
 FORMATS = ("text", "json", "github", "markdown", "junit")
 

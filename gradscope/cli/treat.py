@@ -14,18 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gradscope import limits
+from gradscope.cli import sandbox
 from gradscope.cli.inspect import with_origin, write_reports
 from gradscope.cli.options import max_memory_option, require_distinct, timeout_option, writable
-from gradscope.console import print_text, say, show, status
-from gradscope.plain import from_plain
+from gradscope.cli.terminal import print_text, say, show, status
+from gradscope.records.codec import from_plain
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.datasets import Data
-    from gradscope.report import Report
-    from gradscope.therapy import Outcome
+    from gradscope.inputs.data import Data
+    from gradscope.report.report import Report
+    from gradscope.therapy.treat_model import Outcome
 
 _OWN_CODE = (
     "a file of a subclassed model holds its weights; what its code sets, such as activations, has "
@@ -44,7 +44,7 @@ def treatment_ids(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[str] | None:
     """Treatment ids from comma-separated values, None where the option is not given."""
-    from gradscope.suggestions import unknown
+    from gradscope.messages import unknown
     from gradscope.treatments import registry
 
     ids = [part.strip() for value in values for part in value.split(",") if part.strip()]
@@ -97,7 +97,7 @@ def treat(**options: Any) -> int:
     Exit codes: 0 improved, or healthy and nothing to do; 1 no treatment helped; 2 usage,
     3 model or data unreadable, 4 cannot be examined or trained.
     """
-    from gradscope.report import Report
+    from gradscope.report.report import Report
 
     require_distinct(
         {"-o": options["output"], "--html": options["html"], "--json": options["json"]}
@@ -116,10 +116,10 @@ def attempted(options: dict[str, Any]) -> dict[str, Any]:
     names = ("model", "data", "target", "output", "only", "steps", "seeds", "jobs", "batch_size")
     arguments = {name: options[name] for name in (*names, "custom_objects", "unsafe")}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
-    answer: dict[str, Any] = limits.limited(
+    answer: dict[str, Any] = sandbox.limited(
         "gradscope.cli.treat:attempt",
         arguments,
-        limits.limits_of(options["max_memory"], options["timeout"]),
+        sandbox.limits_of(options["max_memory"], options["timeout"]),
         what=f"Treating {options['model']!r}",
         debug=options["debug"],
     )
@@ -136,8 +136,8 @@ def attempt(
     **options: Any,
 ) -> dict[str, Any]:
     """Load, read, check, treat and write as asked; report, status and notes as plain data."""
-    from gradscope.loading import load_model
-    from gradscope.remake import is_graph
+    from gradscope.inputs.models import load_model
+    from gradscope.surgery.rebuild import is_graph
 
     with status("Loading the model"):
         loaded = load_model(model, custom_objects=custom_objects, safe_mode=not unsafe)
@@ -165,8 +165,8 @@ def _treated(
     batch_size: int,
     **options: Any,
 ) -> tuple[Outcome, Data]:
-    from gradscope.datasets import check_data, load_data
-    from gradscope.therapy import treat as treat_model
+    from gradscope.inputs.data import check_data, load_data
+    from gradscope.therapy.treat_model import treat as treat_model
 
     with status("Reading the data"):
         found = load_data(data, model, target=target, batch_size=batch_size)
@@ -209,7 +209,7 @@ def _told() -> Iterator[Callable[..., None]]:
 
 def save_atomically(model: keras.Model, path: str) -> None:
     """Write a model so that a reader sees the old file or the new one, never half."""
-    from gradscope.loading import deep_recursion
+    from gradscope.inputs.models import deep_recursion
 
     target = Path(path)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}.") as folder:

@@ -88,9 +88,9 @@ class History:
         snapshots: those of the sampled steps; of a long run, the first and last ones and some
             between.
         constant_loss: what the best prediction that does not look at the inputs would reach, on the
-            labels seen (`gradscope.baselines`); None where that is not known.
-        batch_constant: what that prediction gets on each batch (`gradscope.batchluck`); empty where
-            that is not known.
+            labels seen (`gradscope.monitor.baselines`); None where that is not known.
+        batch_constant: what that prediction gets on each batch (`monitor.batch_constant`); empty
+            where that is not known.
     """
 
     num_steps: Count

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradscope.records import Finding, Profile, Skipped
-from gradscope.registries import load_all
+from gradscope.registry import load_all
 from gradscope.thresholds import Threshold
 
 Need = Literal["data", "recurrent", "history"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import Evidence, Finding, History, LayerProfile, Profile
+from gradscope.signals.common import confidence, consumers, example_chain, names, num
+from gradscope.signals.units import num_pruned
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, consumers, example_chain, names, num
-from gradscope.symptoms._units import num_pruned
 from gradscope.thresholds import Threshold
 
 _ID = "dead-relu"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile, Severity
+from gradscope.signals.common import consumers, example_chain, example_weight, names, num
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import consumers, example_chain, example_weight, names, num
 
 _ID = "disconnected-layer"
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gradscope.records import Finding, Profile
+from gradscope.signals.common import example_chain
+from gradscope.signals.flow_findings import SCALE, START, flow_finding
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import example_chain
-from gradscope.symptoms._flow import SCALE, START, flow_finding
 from gradscope.thresholds import Threshold
 
 _ID = "exploding-gradient"

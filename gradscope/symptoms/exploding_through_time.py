@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from gradscope.records import Finding, Profile
+from gradscope.signals.time import example, time_findings
 from gradscope.symptoms import symptom
-from gradscope.symptoms._time import example, time_findings
 from gradscope.thresholds import Threshold
 
 _ID = "exploding-through-time"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.signals.common import confidence_in_weights, example_chain, names
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence_in_weights, example_chain, names
 from gradscope.thresholds import Threshold
 
 _ID = "gradient-underflow"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Curve, Evidence, Finding, History, Profile
-from gradscope.symptoms import _history as runs
+from gradscope.signals import curves as runs
+from gradscope.signals.example_runs import example_run
 from gradscope.symptoms import symptom
-from gradscope.symptoms._runs import example_run
 from gradscope.thresholds import Threshold
 
 _ID = "learning-rate-too-low"

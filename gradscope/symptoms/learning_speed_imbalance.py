@@ -6,10 +6,10 @@ import dataclasses
 import math
 import statistics
 
-from gradscope import flow
 from gradscope.records import Evidence, Finding, LayerProfile, Profile, WeightProfile
+from gradscope.signals import flow
+from gradscope.signals.common import confidence_in_weights, consumers, example_chain, names
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence_in_weights, consumers, example_chain, names
 from gradscope.thresholds import Threshold
 
 _ID = "learning-speed-imbalance"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from gradscope.records import Evidence, Finding, History, Profile, Skipped
-from gradscope.symptoms import _history as runs
-from gradscope.symptoms import _progress as progress
+from gradscope.signals import curves as runs
+from gradscope.signals import progress
+from gradscope.signals.example_runs import example_noise, example_run
 from gradscope.symptoms import symptom
-from gradscope.symptoms._runs import example_noise, example_run
 from gradscope.thresholds import Threshold
 
 _ID = "loss-plateau"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.signals.common import example_chain, names
+from gradscope.signals.hidden_scale import hidden_finding
+from gradscope.signals.kernels import scaled_kernels
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import example_chain, names
-from gradscope.symptoms._hidden import hidden_finding
-from gradscope.symptoms._kernels import scaled_kernels
 from gradscope.thresholds import Threshold
 
 _ID = "mismatched-initialization"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import DataTensor, Finding, LossTerm, Profile, Skipped
+from gradscope.signals.common import example_chain
+from gradscope.signals.loss_rules import verdicts
+from gradscope.signals.losses import JUDGED, Verdict
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import example_chain
-from gradscope.symptoms._losses import JUDGED, Verdict
-from gradscope.symptoms._terms import verdicts
 from gradscope.thresholds import Threshold
 
 _ID = "mismatched-loss"

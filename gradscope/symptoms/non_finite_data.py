@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import DataTensor, Evidence, Finding, Profile
+from gradscope.signals.common import example_chain, num
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import example_chain, num
 
 _ID = "non-finite-data"
 

@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.signals.common import consumers, example_chain, example_stats, names
+from gradscope.signals.non_finite import all_stats, bad_share, is_absorbed, is_bad
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import consumers, example_chain, example_stats, names
-from gradscope.symptoms._finite import all_stats, bad_share, is_absorbed, is_bad
 
 _ID = "non-finite-values"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.signals.common import confidence, consumers, example_chain, names
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, consumers, example_chain, names
 from gradscope.thresholds import Threshold
 
 _ID = "saturated-activation"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.signals.common import confidence, example_profile, example_stats, names
+from gradscope.signals.time import example
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, example_profile, example_stats, names
-from gradscope.symptoms._time import example
 from gradscope.thresholds import Threshold
 
 _ID = "saturated-gates"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import Finding, Profile
+from gradscope.signals.collapse import finding, scale_lost, tokens, variation_lost
+from gradscope.signals.common import example_chain
+from gradscope.signals.forward_flow import worst
 from gradscope.symptoms import symptom
-from gradscope.symptoms._collapse import finding, scale_lost, tokens, variation_lost
-from gradscope.symptoms._common import example_chain
-from gradscope.symptoms._forward import worst
 from gradscope.thresholds import Threshold
 
 _ID = "signal-collapse"

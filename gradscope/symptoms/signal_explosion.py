@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from gradscope.flow import normalizes
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.signals.common import confidence_in_weights, consumers, example_chain, names
+from gradscope.signals.flow import normalizes
+from gradscope.signals.forward_flow import RESET, Stretch, level, worst
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence_in_weights, consumers, example_chain, names
-from gradscope.symptoms._forward import RESET, Stretch, level, worst
 from gradscope.thresholds import Threshold
 
 _ID = "signal-explosion"

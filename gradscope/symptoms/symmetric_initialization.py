@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import Evidence, Finding, Profile
+from gradscope.signals.common import confidence_in_weights, example_chain, names
+from gradscope.signals.units import HALF, repeated
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence_in_weights, example_chain, names
-from gradscope.symptoms._units import HALF, repeated
 from gradscope.thresholds import Threshold
 
 _ID = "symmetric-initialization"

@@ -6,9 +6,9 @@ import dataclasses
 import math
 
 from gradscope.records import Evidence, FeatureScales, Finding, LayerProfile, Profile
+from gradscope.signals.common import confidence, example_chain, names
+from gradscope.signals.feature_scales import excesses
 from gradscope.symptoms import symptom
-from gradscope.symptoms._common import confidence, example_chain, names
-from gradscope.symptoms._scales import excesses
 from gradscope.thresholds import Threshold
 
 _ID = "unscaled-inputs"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from gradscope.records import Finding, Profile
-from gradscope.symptoms import _progress as progress
+from gradscope.signals import progress
+from gradscope.signals.time import example, time_findings
 from gradscope.symptoms import symptom
-from gradscope.symptoms._time import example, time_findings
 from gradscope.thresholds import Threshold
 
 _ID = "vanishing-through-time"

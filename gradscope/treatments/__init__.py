@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, Prescription, Profile
-from gradscope.registries import load_all
+from gradscope.registry import load_all
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 Plan = Callable[[Profile, Sequence[Finding]], Prescription | Declined]
 Operate = Callable[["keras.Model", Prescription, Any], "Surgery | Declined"]

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Prescription
 from gradscope.treatments import treatment
-from gradscope.treatments._normalizing import insert, plan_of
+from gradscope.treatments.support.normalizing import insert, plan_of
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "batch-normalization"
 _LAYER = "BatchNormalization"

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, Prescription, Profile
-from gradscope.symptoms._common import names
+from gradscope.signals.common import names
 from gradscope.treatments import treatment
-from gradscope.treatments._editing import edit_copy
-from gradscope.treatments._plans import prescribed
-from gradscope.treatments._wording import for_layers
+from gradscope.treatments.support.editing import edit_copy
+from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.wording import for_layers
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "finite-weights"
 _SOURCES = (

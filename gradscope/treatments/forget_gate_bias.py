@@ -9,12 +9,12 @@ import numpy as np
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments._plans import affected, prescribed
+from gradscope.treatments.support.plans import affected, prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "forget-gate-bias"
 _SOURCES = (
@@ -124,8 +124,8 @@ def _reached(path: str) -> str:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope.graph import copied
-    from gradscope.isolation import isolated
+    from gradscope.backend.isolation import isolated
+    from gradscope.surgery.graph import copied
 
     copy = copied(model)
     if isinstance(copy, Declined):
@@ -136,8 +136,8 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
 
 def _started(copy: Any, prescription: Prescription) -> Surgery | Declined:
     """The copy with the gates of the prescribed layers at their new start."""
-    from gradscope.structure import sites
-    from gradscope.treatments._compiling import edited
+    from gradscope.backend.sites import sites
+    from gradscope.treatments.support.compiling import edited
 
     places = {site.path: site.layer for site in sites(copy)}
     num_steps = int(prescription.parameters["num_steps"])

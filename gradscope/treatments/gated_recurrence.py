@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments._plans import affected, prescribed
+from gradscope.treatments.support.plans import affected, prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "gated-recurrence"
 _SOURCES = (
@@ -91,9 +91,9 @@ def _snippet(layers: Sequence[LayerProfile], cell: str) -> str:
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     import keras
 
-    from gradscope.graph import rebuilt
-    from gradscope.isolation import isolated
-    from gradscope.structure import sites
+    from gradscope.backend.isolation import isolated
+    from gradscope.backend.sites import sites
+    from gradscope.surgery.graph import rebuilt
 
     places = {site.path: site.layer for site in sites(model)}
     chosen = {}

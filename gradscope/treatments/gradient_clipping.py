@@ -6,22 +6,22 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.optimizers import inner
+from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile, WeightProfile
 from gradscope.treatments import treatment
-from gradscope.treatments._compiling import (
+from gradscope.treatments.support.compiling import (
     NOT_COMPILED,
     compiled_copy,
     edited,
     inner_name,
     rounded,
 )
-from gradscope.treatments._plans import prescribed
+from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "gradient-clipping"
 _SOURCES = (

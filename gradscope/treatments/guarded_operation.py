@@ -7,15 +7,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
-from gradscope.symptoms._common import names
+from gradscope.signals.common import names
 from gradscope.treatments import treatment
-from gradscope.treatments._compiling import rounded
-from gradscope.treatments._plans import prescribed
+from gradscope.treatments.support.compiling import rounded
+from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "guarded-operation"
 _SOURCES = (
@@ -87,9 +87,9 @@ def _told(guards: Mapping[str, float]) -> str:
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     import keras
 
-    from gradscope.graph import Bridge, rebuilt
-    from gradscope.isolation import isolated
-    from gradscope.structure import sites
+    from gradscope.backend.isolation import isolated
+    from gradscope.backend.sites import sites
+    from gradscope.surgery.graph import Bridge, rebuilt
 
     kinds = {site.path: type(site.layer).__name__ for site in sites(model)}
     missing = [path for path in prescription.layers if kinds.get(path) not in _PART_OF_RMS]

@@ -10,12 +10,12 @@ import numpy as np
 
 from gradscope.records import Declined, FeatureScales, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments._plans import prescribed
+from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "input-normalization"
 _SOURCES = (
@@ -124,8 +124,8 @@ def _told(layer: LayerProfile) -> str:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope.isolation import isolated
-    from gradscope.remake import is_graph
+    from gradscope.backend.isolation import isolated
+    from gradscope.surgery.rebuild import is_graph
 
     if x is None:
         return Declined(_ID, "needs data: pass the inputs that the model is trained on")
@@ -139,8 +139,8 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
 
 
 def _inserted(model: Any, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope import probe
-    from gradscope.graph import rebuilt
+    from gradscope.inputs import batches as probe
+    from gradscope.surgery.graph import rebuilt
 
     batches, _ = probe.batches(
         model, x, None, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES, seed=0
@@ -209,7 +209,7 @@ def _normalization(arrays: Sequence[Any]) -> Any:
     """The layer for one input; None where the features are scaled or are no finite numbers."""
     import keras
 
-    from gradscope.features import FeatureSums
+    from gradscope.measure.feature_stats import FeatureSums
 
     sums = FeatureSums()
     for array in arrays:

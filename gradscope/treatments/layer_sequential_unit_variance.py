@@ -6,19 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
-from gradscope.symptoms._common import names
+from gradscope.signals.common import names
 from gradscope.treatments import treatment
-from gradscope.treatments._compiling import edited
-from gradscope.treatments._editing import anew, redraw
-from gradscope.treatments._neighbours import named_kernels
-from gradscope.treatments._plans import KERNELS, prescribed
-from gradscope.treatments._starts import is_trained
-from gradscope.treatments._wording import measured
+from gradscope.treatments.support.compiling import edited
+from gradscope.treatments.support.editing import anew, redraw
+from gradscope.treatments.support.neighbours import named_kernels
+from gradscope.treatments.support.plans import KERNELS, prescribed
+from gradscope.treatments.support.starts import is_trained
+from gradscope.treatments.support.wording import measured
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "layer-sequential-unit-variance"
 _MAX_SAMPLES = 256
@@ -96,9 +96,9 @@ def _snippet(paths: Sequence[str]) -> str:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope.graph import copied
-    from gradscope.isolation import isolated, patched
-    from gradscope.structure import sites
+    from gradscope.backend.isolation import isolated, patched
+    from gradscope.backend.sites import sites
+    from gradscope.surgery.graph import copied
 
     if x is None:
         return Declined(_ID, "it needs data: pass x")

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Prescription
 from gradscope.treatments import treatment
-from gradscope.treatments._editing import edit_copy, redraw
-from gradscope.treatments._starts import plan_of
+from gradscope.treatments.support.editing import edit_copy, redraw
+from gradscope.treatments.support.starts import plan_of
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "lecun-initialization"
 _SOURCES = (

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.optimizers import inner
+from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
-from gradscope.symptoms._common import num
+from gradscope.signals.common import num
 from gradscope.treatments import treatment
-from gradscope.treatments._compiling import (
-    NOT_COMPILED,
-    compiled_copy,
-    edited,
-    recompiled,
-)
-from gradscope.treatments._plans import prescribed
+from gradscope.treatments.support.compiling import NOT_COMPILED, compiled_copy, edited, recompiled
+from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "loss-scaling"
 _SOURCES = (
@@ -80,7 +75,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     import keras
 
-    from gradscope.isolation import isolated
+    from gradscope.backend.isolation import isolated
 
     scale = float(prescription.parameters["initial_scale"])
     if hasattr(model.optimizer, "inner_optimizer"):

@@ -6,17 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LossTerm, Prescription, Profile
+from gradscope.signals.loss_rules import verdicts
+from gradscope.signals.losses import CROSSENTROPIES, SLACK
 from gradscope.symptoms import registry as symptoms
-from gradscope.symptoms._losses import CROSSENTROPIES, SLACK
-from gradscope.symptoms._terms import verdicts
 from gradscope.treatments import treatment
-from gradscope.treatments._matching import Match, matched
-from gradscope.treatments._plans import KERNELS, prescribed
+from gradscope.treatments.support.matching import Match, matched
+from gradscope.treatments.support.plans import KERNELS, prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "matched-loss"
 _SYMPTOM = "mismatched-loss"
@@ -158,16 +158,16 @@ def _class_name(loss: str) -> str:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope.isolation import isolated
+    from gradscope.backend.isolation import isolated
 
     with isolated(model):
         return _matched(model, prescription)
 
 
 def _matched(model: Any, prescription: Prescription) -> Surgery | Declined:
-    from gradscope.graph import rebuilt
-    from gradscope.structure import sites
-    from gradscope.treatments._compiling import compiled_copy, edited, recompiled
+    from gradscope.backend.sites import sites
+    from gradscope.surgery.graph import rebuilt
+    from gradscope.treatments.support.compiling import compiled_copy, edited, recompiled
 
     wanted = prescription.parameters
     edits = wanted["outputs"]
@@ -195,7 +195,7 @@ def _ending(layer: Any, activation: str) -> list[Any] | Declined:
     """The layers in the place of an output layer, to make it end in `activation`."""
     import keras
 
-    from gradscope import activations
+    from gradscope.measure import activations
 
     if layer is None:
         return Declined(_ID, "the output layer is not in the model")
@@ -228,7 +228,7 @@ def _loss(edit: dict[str, Any], present: Any) -> Any:
     """The loss of one output; what is set on a loss of the same class stays."""
     import keras
 
-    from gradscope.signature import loss_name
+    from gradscope.backend.signature import loss_name
 
     kind = getattr(keras.losses, _class_name(edit["loss"]))
     config = {}

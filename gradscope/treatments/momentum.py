@@ -6,21 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.optimizers import inner, momentum_name
+from gradscope.backend.optimizers import inner, momentum_name
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments._compiling import (
-    NOT_COMPILED,
-    compiled_copy,
-    edited,
-    inner_name,
-)
-from gradscope.treatments._plans import prescribed
+from gradscope.treatments.support.compiling import NOT_COMPILED, compiled_copy, edited, inner_name
+from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "momentum"
 _SOURCES = (

@@ -8,17 +8,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile, WeightProfile
-from gradscope.symptoms._common import names
+from gradscope.signals.common import names
 from gradscope.treatments import treatment
-from gradscope.treatments._editing import edit_copy, redraw_recurrent
-from gradscope.treatments._plans import affected, prescribed
-from gradscope.treatments._starts import RECURRENT, is_trained
-from gradscope.treatments._wording import for_layers, literal, measured
+from gradscope.treatments.support.editing import edit_copy, redraw_recurrent
+from gradscope.treatments.support.plans import affected, prescribed
+from gradscope.treatments.support.starts import RECURRENT, is_trained
+from gradscope.treatments.support.wording import for_layers, literal, measured
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "orthogonal-recurrent-initialization"
 _TOLERANCE = 0.02

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Prescription
 from gradscope.treatments import treatment
-from gradscope.treatments._blocks import SOURCES, plan
-from gradscope.treatments._normalizing import normalizer
+from gradscope.treatments.support.blocks import SOURCES, plan
+from gradscope.treatments.support.normalizing import normalizer
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "residual-connection"
 
@@ -33,9 +33,9 @@ _ID = "residual-connection"
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope.graph import rebuilt
-    from gradscope.isolation import isolated
-    from gradscope.structure import sites
+    from gradscope.backend.isolation import isolated
+    from gradscope.backend.sites import sites
+    from gradscope.surgery.graph import rebuilt
 
     layers = {site.path: site.layer for site in sites(model)}
     replace: dict[str, list[Any]] = {}
@@ -56,7 +56,7 @@ def _bridge(block: dict[str, Any], first: Any) -> Any:
     """A residual connection around a block, its branch scaled by a gamma that starts at zero."""
     import keras
 
-    from gradscope.graph import Bridge
+    from gradscope.surgery.graph import Bridge
 
     def combine(shortcut: Any, branch: Any) -> Any:
         scale = normalizer(block["normalization"], first, gamma_initializer="zeros")

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
-from gradscope.symptoms._common import consumers, names
+from gradscope.signals.common import consumers, names
 from gradscope.treatments import treatment
-from gradscope.treatments._neighbours import Takers
-from gradscope.treatments._plans import affected, prescribed
+from gradscope.treatments.support.neighbours import Takers
+from gradscope.treatments.support.plans import affected, prescribed
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "straight-through"
 _SOURCES = (
@@ -126,9 +126,9 @@ def _is_passed(row: LayerProfile, takers: Takers) -> bool:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope.graph import Bridge, rebuilt
-    from gradscope.isolation import isolated
-    from gradscope.structure import sites
+    from gradscope.backend.isolation import isolated
+    from gradscope.backend.sites import sites
+    from gradscope.surgery.graph import Bridge, rebuilt
 
     paths = {site.path for site in sites(model)}
     blocks = prescription.parameters["blocks"]

@@ -8,9 +8,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
-from gradscope.symptoms._common import consumers, names
+from gradscope.signals.common import consumers, names
 from gradscope.treatments import treatment
-from gradscope.treatments._editing import (
+from gradscope.treatments.support.editing import (
     LEAKY_SLOPE,
     Edit,
     edit_copy,
@@ -18,7 +18,7 @@ from gradscope.treatments._editing import (
     reset_bias,
     set_activation,
 )
-from gradscope.treatments._neighbours import (
+from gradscope.treatments.support.neighbours import (
     Takers,
     behind,
     hidden_ids,
@@ -26,19 +26,19 @@ from gradscope.treatments._neighbours import (
     is_normalized,
     kernel_before,
 )
-from gradscope.treatments._plans import KERNELS, activation_name, affected, prescribed
-from gradscope.treatments._starts import (
+from gradscope.treatments.support.plans import KERNELS, activation_name, affected, prescribed
+from gradscope.treatments.support.starts import (
     bias_against_kernel,
     is_trained,
     redraw_snippet,
     scale_ratio,
 )
-from gradscope.treatments._wording import for_layers
+from gradscope.treatments.support.wording import for_layers
 
 if TYPE_CHECKING:
     import keras
 
-    from gradscope.graph import Surgery
+    from gradscope.surgery.graph import Surgery
 
 _ID = "swap-activation"
 _DEAD_FRACTION = 0.5

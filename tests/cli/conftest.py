@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from gradscope.cli import main
-from gradscope.limits import work
+from gradscope.cli.sandbox import work
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ def gradscope(tmp_path, monkeypatch):
     """Run `gradscope ARGUMENTS...` in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     # Commands do their work in a process of its own; loading TensorFlow once more there is what
-    # tests/test_limits.py pays for, not every test.
-    monkeypatch.setattr("gradscope.limits.limited", work_here)
+    # tests/cli/test_sandbox.py pays for, not every test.
+    monkeypatch.setattr("gradscope.cli.sandbox.limited", work_here)
 
     def run(*arguments: str | Path) -> Outcome:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -50,7 +50,7 @@ def gradscope(tmp_path, monkeypatch):
 
 
 def work_here(function: str, arguments: dict[str, Any], *_: Any, **options: Any) -> Any:
-    """`gradscope.limits.limited` in this process: plain data in and out, as there."""
+    """`gradscope.cli.sandbox.limited` in this process: plain data in and out, as there."""
     answer = work(function, json.loads(json.dumps(arguments)))
     return json.loads(json.dumps(answer))
 

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from tests.factories import healthy_report, sick_sigmoid_report
+from tests.support.factories import healthy_report, sick_sigmoid_report
 
 
 @pytest.fixture

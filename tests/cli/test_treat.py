@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from gradscope.report import load_report
-from tests.test_therapy import samples, sick
+from gradscope.report.report import load_report
+from tests.therapy.test_treat import samples, sick
 
 QUICK = ("--steps", "120", "--batch-size", "16", "--only", "swap-activation")
 

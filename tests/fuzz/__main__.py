@@ -27,8 +27,8 @@ _HANGS = 120  # seconds without an outcome
 
 def worker(kind: str, seed: int, first: int, number: int) -> None:
     """One line an input on stdout: its number and what became of it."""
-    from gradscope.console import import_tensorflow
-    from gradscope.limits import bound
+    from gradscope.cli.sandbox import bound
+    from gradscope.cli.terminal import import_tensorflow
 
     import_tensorflow(quietly=True)
     bound(_MEMORY, 10 * number)

@@ -109,7 +109,7 @@ def _spoilt_h5(rng: random.Random) -> bytes:
 
 
 def _read_model(path: Path) -> Any:
-    from gradscope.loading import load_model
+    from gradscope.inputs.models import load_model
 
     return load_model(str(path))
 
@@ -120,7 +120,7 @@ def _patient() -> keras.Model:
 
 
 def _read_data(path: Path) -> Any:
-    from gradscope.datasets import check_data, load_data
+    from gradscope.inputs.data import check_data, load_data
 
     data = load_data(str(path), _patient(), target="y" if path.suffix == ".csv" else None)
     check_data(_patient(), data)
@@ -196,7 +196,7 @@ def _spoilt_csv(rng: random.Random) -> bytes:
 
 @cache
 def _reports() -> Sequence[Any]:
-    from tests import factories
+    from tests.support import factories
 
     built = (
         factories.recurrent_report(),
@@ -211,7 +211,7 @@ def _reports() -> Sequence[Any]:
 
 
 def _watched() -> Any:
-    from gradscope.report import load_report
+    from gradscope.report.report import load_report
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.jsonl")
@@ -227,7 +227,7 @@ def _spoilt_report(rng: random.Random) -> bytes:
 
 
 def _read_report(path: Path) -> Any:
-    from gradscope.report import load_report
+    from gradscope.report.report import load_report
 
     report = load_report(path)
     report.summary()
@@ -290,7 +290,7 @@ def _toml(value: Any) -> str:
 
 
 def _read_table(path: Path) -> Any:
-    from gradscope.config import find_config
+    from gradscope.cli.config import find_config
 
     return find_config(path.parent)
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 
 from gradscope.errors import GradscopeError
-from gradscope.loading import deep_recursion
+from gradscope.inputs.models import deep_recursion
 from tests.fuzz.kinds import KINDS, Kind
 
 _SECONDS = 30  # far above what any of these files may take

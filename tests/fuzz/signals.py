@@ -32,7 +32,7 @@ def commands(folder: Path) -> dict[str, list[str]]:
     import keras
     import numpy as np
 
-    from tests.factories import sick_sigmoid_report
+    from tests.support.factories import sick_sigmoid_report
 
     model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2, "tanh")])
     model.compile("sgd", "mse")

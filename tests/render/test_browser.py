@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from gradscope.differences import compare
 from gradscope.render.html import render_html
 from gradscope.render.verdict import verdict
-from tests.factories import (
+from gradscope.report.comparison import compare
+from tests.support.factories import (
     deep_report,
     healthy_report,
     hostile_names_report,
@@ -22,7 +22,7 @@ from tests.factories import (
     report,
     sick_sigmoid_report,
 )
-from tests.render.examples import REPORTS, history_report, trial_report
+from tests.support.reports import REPORTS, history_report, trial_report
 
 pytestmark = pytest.mark.browser
 

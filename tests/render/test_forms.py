@@ -16,8 +16,8 @@ from gradscope.render.junit import render_junit
 from gradscope.render.markdown import escape, fenced, render_markdown
 from gradscope.render.text import render_text
 from gradscope.render.values import printable
-from gradscope.report import Report
-from tests.factories import (
+from gradscope.report.report import Report
+from tests.support.factories import (
     blank_report,
     deep_report,
     healthy_report,
@@ -25,7 +25,7 @@ from tests.factories import (
     recurrent_report,
     sick_sigmoid_report,
 )
-from tests.render.examples import REPORTS, history_report, many_findings_report, trial_report
+from tests.support.reports import REPORTS, history_report, many_findings_report, trial_report
 
 
 def _squeezed(text: str) -> str:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from gradscope.plain import from_plain
+from gradscope.records.codec import from_plain
 from gradscope.render.html import render_html
-from gradscope.report import Report
-from tests.factories import deep_report, sick_sigmoid_report
+from gradscope.report.report import Report
+from tests.support.factories import deep_report, sick_sigmoid_report
 
 pytestmark = pytest.mark.browser
 

@@ -14,7 +14,7 @@ import pytest
 from gradscope.records import TensorStats
 from gradscope.render.html import render_html
 from gradscope.render.values import printable
-from tests.factories import (
+from tests.support.factories import (
     HOSTILE_NAMES,
     blank_report,
     deep_report,
@@ -27,7 +27,7 @@ from tests.factories import (
     stats,
     weight,
 )
-from tests.render.examples import REPORTS, history_report, treated_report, trial_report
+from tests.support.reports import REPORTS, history_report, treated_report, trial_report
 
 _VOID = {"meta", "link", "input", "path", "rect", "br"}
 

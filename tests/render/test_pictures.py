@@ -21,13 +21,8 @@ from gradscope.render.pictures.timelines import timelines
 from gradscope.render.pictures.trials import trial_pictures
 from gradscope.render.pictures.waterfall import waterfall
 from gradscope.render.values import percent
-from tests.factories import deep_report, layer, report, sick_sigmoid_report
-from tests.render.examples import (
-    history_only_report,
-    history_report,
-    residual_report,
-    trial_report,
-)
+from tests.support.factories import deep_report, layer, report, sick_sigmoid_report
+from tests.support.reports import history_only_report, history_report, residual_report, trial_report
 
 
 def _line(values, **options):

@@ -11,7 +11,7 @@ from rich.console import Console
 from gradscope.render.github import render_github
 from gradscope.render.text import print_report, render_text, spark
 from gradscope.render.values import printable
-from tests.factories import (
+from tests.support.factories import (
     blank_report,
     deep_report,
     healthy_report,

@@ -16,7 +16,7 @@ from gradscope.render.values import (
     percent,
     stretches,
 )
-from tests.render.examples import history_report
+from tests.support.reports import history_report
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import pytest
 
 from gradscope.records import DataCard
 from gradscope.render.verdict import verdict
-from tests.factories import finding, healthy_report, report, sick_sigmoid_report
-from tests.render.examples import treated_report, trial_only_report
+from tests.support.factories import finding, healthy_report, report, sick_sigmoid_report
+from tests.support.reports import treated_report, trial_only_report
 
 
 @pytest.mark.parametrize("severity", ["error", "warning", "info"])

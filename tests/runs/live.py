@@ -11,10 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 import gradscope
-from gradscope.baselines import constant_loss
+from gradscope.monitor.baselines import constant_loss
 from tests.clinic.data import Data
 from tests.clinic.measure import score
-from tests.runs import Case, byhand
+from tests.runs import Case, numpy_models
 from tests.runs.building import classifier, regressor
 
 
@@ -55,7 +55,7 @@ def learned(monitor: gradscope.Monitor, data: Data, loss: str) -> float:
 
 def dense(case: Case) -> keras.Model:
     """The network that `byhand.train` trains, as a Keras model."""
-    taken = inspect.signature(byhand.train).parameters.values()
+    taken = inspect.signature(numpy_models.train).parameters.values()
     given = {p.name: p.default for p in taken} | (case.byhand or {})
     data = case.data()
     rate = case.rate(0) if case.rate else 0.0
@@ -69,7 +69,7 @@ def dense(case: Case) -> keras.Model:
     start = keras.initializers.VarianceScaling(gain, mode) if gain else "zeros"
     made = {name: given[name] for name in ("depth", "width", "activation", "bias")}
     made |= {"kernel": start, "inputs": data.x.shape[-1]}
-    if given["loss"] == byhand.MSE:
+    if given["loss"] == numpy_models.MSE:
         return regressor(optimizer, **made, outputs=data.y.reshape(len(data.y), -1).shape[1])
     between = ((keras.layers.Dropout, given["dropout"]),) if given["dropout"] else ()
     return classifier(optimizer, **made, between=between)

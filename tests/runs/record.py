@@ -24,14 +24,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope import probe, profiling
-from gradscope.baselines import constant_loss
-from gradscope.objectives import objective
+from gradscope.inputs import batches as probe
+from gradscope.measure import profiling
+from gradscope.measure.objective import objective
+from gradscope.monitor.baselines import constant_loss
 from gradscope.records import Profile
 from tests import runs
 from tests.clinic.data import Data
 from tests.clinic.measure import score
-from tests.runs import Case, byhand, recordings
+from tests.runs import Case, numpy_models, recordings
 from tests.runs.luck import batch_constants
 
 SNAPSHOTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the run, beside the first step
@@ -141,7 +142,7 @@ def measure(case: Case, num_seeds: int) -> tuple[list[dict[str, Any]], float]:
 def by_hand(case: Case, seed: int) -> dict[str, Any]:
     assert case.rate is not None
     given = {"steps": case.steps, "batch_size": case.batch_size, "rate": case.rate}
-    return byhand.train(case.data(), seed=seed, **given, **(case.byhand or {}))
+    return numpy_models.train(case.data(), seed=seed, **given, **(case.byhand or {}))
 
 
 def told(case: Case, kept: list[dict[str, Any]], seconds: float) -> str:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from gradscope.plain import from_plain, to_plain
 from gradscope.records import (
     Curve,
     DataCard,
@@ -24,6 +23,7 @@ from gradscope.records import (
     Profile,
     Snapshot,
 )
+from gradscope.records.codec import from_plain, to_plain
 
 FOLDER = Path(__file__).with_name("recorded")
 # What the symptoms read of a layer, beside its name; numbers to three digits.

@@ -11,8 +11,8 @@ from typing import Any
 
 from tests.clinic import data
 from tests.runs import Case, tables
-from tests.runs.byhand import MSE
 from tests.runs.names import BLOWN, FAST, SLOW, STUCK, SWINGS
+from tests.runs.numpy_models import MSE
 
 DIGITS, FRIEDMAN = data.digits, data.friedman
 

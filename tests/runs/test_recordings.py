@@ -8,8 +8,8 @@ import pytest
 from benchmarks.watching import watched
 from gradscope.records import Curve
 from tests import runs
-from tests.runs import Case, byhand, recordings
-from tests.runs.byhand import CROSSENTROPY, MSE, Network, crossentropy, squared
+from tests.runs import Case, numpy_models, recordings
+from tests.runs.numpy_models import CROSSENTROPY, MSE, Network, crossentropy, squared
 
 RECORDED = [case for case in runs.cases() if recordings.path(case.name).exists()]
 DOOMED = [case for case in RECORDED if case.doomed]
@@ -74,7 +74,7 @@ def test_a_recorded_run_can_be_made_again():
     """Its curves, to the digits that are kept."""
     case = next(c for c in RECORDED if c.name == "byhand-adam")
     assert case.rate is not None
-    again = byhand.train(case.data(), seed=1, steps=120, batch_size=case.batch_size,
+    again = numpy_models.train(case.data(), seed=1, steps=120, batch_size=case.batch_size,
                          rate=case.rate, **(case.byhand or {}))  # fmt: skip
     kept = recordings.load(case.name)[1]
 

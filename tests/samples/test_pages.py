@@ -21,7 +21,7 @@ from gradscope.samples import (
     _page,
 )
 from gradscope.samples._story import plain
-from tests.factories import sick_sigmoid_report
+from tests.support.factories import sick_sigmoid_report
 
 BUDGET = Budget(steps=3, seeds=2, size=4)
 HELD = Claim("two is small", 2.0, at_most=3.0, unit="decades")

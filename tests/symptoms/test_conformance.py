@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from gradscope import symptoms
-from gradscope.diagnosis import diagnose
-from gradscope.plain import from_plain, to_plain
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile, Skipped
+from gradscope.records.codec import from_plain, to_plain
 from gradscope.symptoms import Symptom, registry
 from gradscope.thresholds import Threshold
 

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, History, Profile, Snapshot
-from gradscope.symptoms._common import example_chain, example_stats
+from gradscope.signals.common import example_chain, example_stats
 
 ID = "dead-relu"
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain
+from gradscope.signals.common import example_chain
 
 ID = "exploding-gradient"
 

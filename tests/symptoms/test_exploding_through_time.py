@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._time import example
+from gradscope.signals.time import example
 
 ID = "exploding-through-time"
 

@@ -6,10 +6,10 @@ import dataclasses
 
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain
-from tests.test_underflow import analyzed, model_of
+from gradscope.signals.common import example_chain
+from tests.measure.test_underflow import analyzed, model_of
 
 ID = "gradient-underflow"
 

@@ -8,12 +8,12 @@ import keras
 import pytest
 from keras import layers
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain, example_stats
-from tests.byhand import classes, normal
-from tests.healthy import Scale, sequential
-from tests.symptoms.common import findings, plain, residual, scaled, tokens
+from gradscope.signals.common import example_chain, example_stats
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import Scale, sequential
+from tests.support.real_models import findings, plain, residual, scaled, tokens
 
 ID = "learning-speed-imbalance"
 

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain, example_stats
+from gradscope.signals.common import example_chain, example_stats
 
 ID = "mismatched-initialization"
 ASKED = {"relu": math.sqrt(2 / 64), "selu": math.sqrt(1 / 64), "tanh": math.sqrt(2 / 128)}

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers, losses
 
 import gradscope
-from tests.byhand import classes, normal
-from tests.healthy import sequential
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import sequential
 
 ID = "mismatched-loss"
 X = normal(64, 8)

@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers
 
 import gradscope
-from tests.byhand import normal
-from tests.healthy import sequential
+from tests.support.by_hand import normal
+from tests.support.healthy import sequential
 
 ID = "non-finite-data"
 

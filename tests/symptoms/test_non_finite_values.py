@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain, example_stats, example_weight
+from gradscope.signals.common import example_chain, example_stats, example_weight
 
 ID = "non-finite-values"
 BAD = example_stats(finite=0.75)

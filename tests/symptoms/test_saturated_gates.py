@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from keras import layers
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_profile, example_stats
-from gradscope.symptoms._time import example
-from tests.byhand import classes, normal
-from tests.healthy import sequential
-from tests.symptoms.common import findings, scaled
+from gradscope.signals.common import example_profile, example_stats
+from gradscope.signals.time import example
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import sequential
+from tests.support.real_models import findings, scaled
 
 ID = "saturated-gates"
 

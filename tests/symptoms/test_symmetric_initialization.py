@@ -10,12 +10,12 @@ import pytest
 from keras import layers
 
 import gradscope
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain
-from tests.byhand import classes, normal
-from tests.healthy import Scale, sequential
-from tests.symptoms.common import findings, plain, residual, tokens
+from gradscope.signals.common import example_chain
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import Scale, sequential
+from tests.support.real_models import findings, plain, residual, tokens
 
 ID = "symmetric-initialization"
 CONSTANT = keras.initializers.Constant(0.05)

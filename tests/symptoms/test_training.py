@@ -9,9 +9,9 @@ import re
 import numpy as np
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, LossTerm, Profile, Timesteps
-from gradscope.symptoms._runs import example_curve, example_noise, example_run
+from gradscope.signals.example_runs import example_curve, example_noise, example_run
 
 
 def findings(id: str, profile: Profile) -> list[Finding]:

@@ -10,11 +10,11 @@ import pytest
 from keras import layers
 
 import gradscope
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import FeatureScales, Finding
-from gradscope.symptoms._common import example_chain
-from tests.byhand import classes, normal
-from tests.healthy import sequential
+from gradscope.signals.common import example_chain
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import sequential
 
 ID = "unscaled-inputs"
 

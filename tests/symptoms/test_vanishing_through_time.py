@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, Profile
-from gradscope.symptoms._common import example_chain
-from gradscope.symptoms._time import example
+from gradscope.signals.common import example_chain
+from gradscope.signals.time import example
 
 ID = "vanishing-through-time"
 

@@ -11,12 +11,12 @@ import numpy as np
 from keras import layers
 
 from gradscope import symptoms
-from gradscope.graph import Surgery
 from gradscope.records import Declined, Finding, Prescription, Profile
+from gradscope.surgery.graph import Surgery
 from gradscope.treatments import registry
-from tests.byhand import classes, normal
-from tests.snapshot import Snapshot
-from tests.treatments.treated import asking, profile_of
+from tests.support.by_hand import classes, normal
+from tests.support.snapshot import Snapshot
+from tests.support.treated import asking, profile_of
 
 TINY = keras.initializers.RandomNormal(stddev=0.01, seed=1)
 HUGE = keras.initializers.RandomNormal(stddev=1.5, seed=2)

@@ -8,10 +8,10 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from gradscope.treatments._normalizing import normalizer
-from tests.byhand import normal
+from gradscope.treatments.support.normalizing import normalizer
+from tests.support.by_hand import normal
+from tests.support.treated import operated, planned, treated
 from tests.treatments.conftest import subclassed
-from tests.treatments.treated import operated, planned, treated
 
 ID = "batch-normalization"
 DATA = normal(64, 16), normal(64, 3, seed=1)

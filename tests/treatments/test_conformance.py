@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from gradscope import symptoms, treatments
-from gradscope.graph import Surgery
+from gradscope.backend.sites import own_variables, sites
 from gradscope.records import Declined, Prescription
-from gradscope.structure import own_variables, sites
+from gradscope.surgery.graph import Surgery
 from gradscope.treatments import registry
+from tests.support.treated import first, profile_of, through_file
 from tests.treatments.conftest import ZOO, Outcome, examined, outcome, predictions, requests
-from tests.treatments.treated import first, profile_of, through_file
 
 IDS = sorted(registry())
 OWN_CALL = ("subclassed",)

@@ -8,9 +8,9 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from tests.byhand import normal
-from tests.healthy import sequential
-from tests.treatments.treated import outputs, planned, profile_of, treated
+from tests.support.by_hand import normal
+from tests.support.healthy import sequential
+from tests.support.treated import outputs, planned, profile_of, treated
 
 ID = "gated-recurrence"
 SYMPTOM = "vanishing-through-time"

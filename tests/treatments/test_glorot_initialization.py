@@ -8,8 +8,8 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from tests.byhand import classes, normal
-from tests.treatments.treated import planned, treated
+from tests.support.by_hand import classes, normal
+from tests.support.treated import planned, treated
 
 ID = "glorot-initialization"
 HUGE = {"class_name": "RandomNormal", "config": {"stddev": 2.0}}

@@ -11,8 +11,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 from gradscope.records import Declined
-from tests.byhand import normal
-from tests.treatments.treated import operated, planned, treated
+from tests.support.by_hand import normal
+from tests.support.treated import operated, planned, treated
 
 ID = "guarded-operation"
 X = np.abs(normal(64, 4)).astype("float32") + 0.1

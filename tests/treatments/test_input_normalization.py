@@ -9,9 +9,9 @@ import tensorflow as tf
 from keras import layers
 
 from gradscope.records import Declined
-from tests.byhand import classes, normal
-from tests.healthy import sequential
-from tests.treatments.treated import operated, outputs, planned, profile_of, treated
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import sequential
+from tests.support.treated import operated, outputs, planned, profile_of, treated
 
 ID = "input-normalization"
 SYMPTOM = "unscaled-inputs"

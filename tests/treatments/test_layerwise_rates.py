@@ -8,8 +8,8 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from tests.byhand import normal
-from tests.treatments.treated import operated, planned, treated
+from tests.support.by_hand import normal
+from tests.support.treated import operated, planned, treated
 
 ID = "layerwise-rates"
 X, Y = normal(64, 6), normal(64, 2, seed=1)

@@ -8,9 +8,9 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from tests.byhand import normal
-from tests.healthy import sequential
-from tests.treatments.treated import operated, planned, profile_of, same_outputs, treated
+from tests.support.by_hand import normal
+from tests.support.healthy import sequential
+from tests.support.treated import operated, planned, profile_of, same_outputs, treated
 
 ID = "learning-rate"
 SLOW = "learning-speed-imbalance"

@@ -8,12 +8,12 @@ import pytest
 from keras import layers, losses
 
 import gradscope
+from gradscope.backend.signature import loss_name
 from gradscope.records import Declined, Prescription
-from gradscope.signature import loss_name
 from gradscope.treatments import registry
-from tests.byhand import classes, normal
-from tests.healthy import sequential
-from tests.treatments.treated import operated, planned, profile_of, same_outputs, treated
+from tests.support.by_hand import classes, normal
+from tests.support.healthy import sequential
+from tests.support.treated import operated, planned, profile_of, same_outputs, treated
 
 ID = "matched-loss"
 SYMPTOM = "mismatched-loss"

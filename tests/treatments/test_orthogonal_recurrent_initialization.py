@@ -8,8 +8,8 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from tests.byhand import normal
-from tests.treatments.treated import planned, treated
+from tests.support.by_hand import normal
+from tests.support.treated import planned, treated
 
 ID = "orthogonal-recurrent-initialization"
 TINY = {"class_name": "RandomNormal", "config": {"stddev": 0.01}}

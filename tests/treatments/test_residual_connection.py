@@ -10,9 +10,9 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from gradscope.treatments._blocks import plan
-from tests.byhand import normal
-from tests.treatments.treated import asking, planned, profile_of, treated
+from gradscope.treatments.support.blocks import plan
+from tests.support.by_hand import normal
+from tests.support.treated import asking, planned, profile_of, treated
 
 ID = "residual-connection"
 SYMPTOM = "vanishing-gradient"

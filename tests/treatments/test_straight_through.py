@@ -9,8 +9,8 @@ import tensorflow as tf
 from keras import layers, ops
 
 from gradscope.records import Declined
-from tests.byhand import normal
-from tests.treatments.treated import planned, treated
+from tests.support.by_hand import normal
+from tests.support.treated import planned, treated
 
 ID = "straight-through"
 X, Y = normal(64, 6), normal(64, 2, seed=1)

@@ -8,9 +8,9 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
-from tests.byhand import normal
+from tests.support.by_hand import normal
+from tests.support.treated import operated, outputs, planned, through_file, treated
 from tests.treatments.conftest import Subclassed
-from tests.treatments.treated import operated, outputs, planned, through_file, treated
 
 ID = "swap-activation"
 DATA = normal(64, 16), normal(64, 3, seed=1)

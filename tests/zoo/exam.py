@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 import gradscope
-from tests.snapshot import Snapshot
+from tests.support.snapshot import Snapshot
 
 # float32 sums in another order, over models of up to 200 layers.
 TOLERANCE = 1e-3

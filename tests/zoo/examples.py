@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tests.byhand import classes, normal
+from tests.support.by_hand import classes, normal
 from tests.zoo.exam import Exam
 
 SPARSE = keras.losses.SparseCategoricalCrossentropy(from_logits=True)

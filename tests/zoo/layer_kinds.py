@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from tests.byhand import normal
+from tests.support.by_hand import normal
 from tests.zoo.exam import Exam
 
 

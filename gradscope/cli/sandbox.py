@@ -1,0 +1,262 @@
+"""Work on files from strangers: in a process of its own, bounded in memory and time.
+
+The command line itself never opens a model. It starts a child that loads TensorFlow, does the work
+and answers with JSON data; whatever a file makes of that child (endless loops, all memory, a crash
+in C code) ends as one line and exit code 3. As the command line has no TensorFlow loaded itself,
+that costs one more start of Python and no second import.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from gradscope.cli.terminal import explain, import_tensorflow
+from gradscope.errors import GradscopeError, UnreadableError, UsageError
+
+# Set before anything else is imported: what lies in the current folder must not come first.
+_START = (
+    "import sys; sys.path[:] = sys.argv[1].split(chr(10)); "
+    "from gradscope.cli.sandbox import _serve; _serve()"
+)
+_DEFAULT_SHARE = 0.8
+_GRACE = 5.0  # seconds to clean up in, once told to end
+_INTERRUPTED = "interrupted"
+_MORE_MEMORY = "pass --max-memory GB if it is worth more"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a piece of work may take.
+
+    Attributes:
+        seconds: by the clock.
+        memory: bytes beside what Python and TensorFlow take by themselves; None for no bound.
+    """
+
+    seconds: float
+    memory: int | None
+
+
+def limits_of(max_memory: float | None, timeout: float) -> Limits:
+    """Limits from the options --max-memory (GB; None for the default) and --timeout (seconds).
+
+    Raises:
+        UsageError: `max_memory` is given where the system cannot hold a process to it.
+    """
+    if not sys.platform.startswith("linux"):
+        if max_memory is not None:
+            raise UsageError(f"--max-memory works on Linux only, not on {sys.platform}.")
+        return Limits(timeout, None)
+    gigabytes = max_memory or _DEFAULT_SHARE * _kilobytes("/proc/meminfo", "MemAvailable") / 1e6
+    return Limits(timeout, int(gigabytes * 1e9))
+
+
+def limited(
+    function: str, arguments: dict[str, Any], limits: Limits, *, what: str, debug: bool = False
+) -> Any:
+    """What `function` returns, computed in a process of its own within `limits`.
+
+    Args:
+        function: "package.module:name"; it is called with TensorFlow loaded, its stdout is stderr.
+        arguments: its keyword arguments, JSON data; it returns JSON data too.
+        limits: where one is passed, the process is ended.
+        what: the work in words, as the start of a sentence, for the error message.
+        debug: let through what TensorFlow and tracebacks write to stderr.
+
+    Raises:
+        UnreadableError: a limit was passed, or the process crashed.
+        GradscopeError: what the function raised, in one line and with its exit code.
+    """
+    task = {"function": function, "arguments": arguments, "debug": debug}
+    task |= {"memory": limits.memory, "seconds": limits.seconds}
+    command = [sys.executable, "-c", _START, "\n".join(sys.path)]
+    process = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    with _ended(process):
+        answer = _ask(process, task, limits.seconds)
+        if answer is None:
+            raise UnreadableError(
+                f"{what} took longer than {limits.seconds:g} s: pass --timeout SECONDS if it is "
+                "worth more."
+            )
+        # An answer is whole once its pipe is closed; how long the rest takes to go is no matter.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_GRACE)
+        code = process.poll()
+    return _understood(answer, code, what, limits)
+
+
+def work(function: str, arguments: dict[str, Any], *, debug: bool = False) -> Any:
+    """Call `function` as `limited` does, but in this process and without limits."""
+    module, _, name = function.partition(":")
+    with contextlib.redirect_stdout(sys.stderr):
+        return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def _ask(process: subprocess.Popen[bytes], task: dict[str, Any], seconds: float) -> bytes | None:
+    """All that the process answers to `task`; None where that takes too long."""
+    assert process.stdin
+    assert process.stdout
+    answers: list[bytes] = []
+    stream: IO[bytes] = process.stdout
+    reader = threading.Thread(target=lambda: answers.append(stream.read()), daemon=True)
+    reader.start()
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+        process.stdin.flush()
+    reader.join(seconds)
+    return answers[0] if answers else None
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Leave nothing running, whatever happens; first with the chance to clean up."""
+    try:
+        yield
+    finally:
+        if process.poll() is None:
+            _signal(process, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+        if process.poll() is None:
+            _signal(process, getattr(signal, "SIGKILL", signal.SIGTERM))
+            process.wait()
+            if sys.stderr.isatty():
+                sys.stderr.write("\x1b[?25h")  # a progress display had hidden the cursor
+
+
+def _signal(process: subprocess.Popen[bytes], number: int) -> None:
+    """To the process and all that it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, number) if hasattr(os, "killpg") else process.terminate()
+
+
+def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> Any:
+    try:
+        reply = json.loads(answer)
+    except ValueError as error:
+        raise UnreadableError(f"{what} {_ending(code)}.") from error
+    if "result" in reply:
+        return reply["result"]
+    if reply["error"] == _INTERRUPTED:
+        raise KeyboardInterrupt
+    if reply["error"] is None:
+        size = f"{limits.memory / 1e9:.3g} GB of" if limits.memory else "all the"
+        raise UnreadableError(f"{what} takes more than {size} memory: {_MORE_MEMORY}.")
+    failure = GradscopeError(reply["error"])
+    failure.exit_code = reply["code"]
+    raise failure
+
+
+def _ending(code: int | None) -> str:
+    if code is None or code >= 0:
+        return "ended its process without a result"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    cause = "the file is damaged or made to do harm"
+    if name in ("SIGKILL", "SIGABRT"):
+        cause = f"most often no memory was left ({_MORE_MEMORY}), or {cause}"
+    return f"ended its process by {name}: {cause}"
+
+
+def _serve() -> None:
+    """The child: read a task from stdin, do it, answer on stdout; end when the parent is gone."""
+    task = json.loads(sys.stdin.buffer.readline())
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    _redirect(task["debug"])
+    answer = _answer(task)
+    answers.write(json.dumps(answer))
+    answers.close()
+
+
+def _redirect(debug: bool) -> None:
+    """Leave stdout to the answer, and stderr to Python: C++ code would add lines of its own."""
+    if not debug:
+        warnings.simplefilter("ignore")
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="replace", encoding="utf-8")
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+    os.dup2(2, 1)
+
+
+def _end_with_parent() -> None:
+    # The parent's end of stdin closes with it, however it ends. Nothing else is sent there.
+    os.read(0, 1)
+    os._exit(1)
+
+
+def _answer(task: dict[str, Any]) -> dict[str, Any]:
+    try:
+        from gradscope.inputs.models import require_tensorflow_backend
+
+        require_tensorflow_backend()
+        import_tensorflow(quietly=not task["debug"])
+        bound(task["memory"], task["seconds"])
+        return {"result": work(task["function"], task["arguments"])}
+    except KeyboardInterrupt:
+        return {"error": _INTERRUPTED}
+    except Exception as error:
+        if task["debug"]:
+            traceback.print_exception(error)
+        if _is_out_of_memory(error):
+            return {"error": None}
+        message, code = explain(error)
+        return {"error": message, "code": code}
+
+
+def bound(memory: int | None, seconds: float) -> None:
+    """Have the kernel hold this process to what it takes now and `memory` bytes more.
+
+    Private memory that can be written is bounded (RLIMIT_DATA), not addresses (RLIMIT_AS):
+    TensorFlow reserves far more of those than it uses.
+    """
+    if memory is None:
+        return
+    import resource
+
+    now = 1024 * _kilobytes("/proc/self/status", "VmData")
+    _lower(resource.RLIMIT_DATA, now + memory)
+    # For a child whose parent was killed and that is too busy to notice.
+    _lower(resource.RLIMIT_CPU, int(seconds + 60) * (os.cpu_count() or 1))
+    _lower(resource.RLIMIT_CORE, 0)
+
+
+def _lower(kind: int, value: int) -> None:
+    import resource
+
+    hard = resource.getrlimit(kind)[1]
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(kind, (value, value))
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _kilobytes(file: str, key: str) -> int:
+    found = re.search(rf"^{key}:\s*(\d+) kB", Path(file).read_text(), re.MULTILINE)
+    return int(found[1]) if found else 0

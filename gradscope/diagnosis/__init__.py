@@ -1,0 +1,1 @@
+"""All symptoms on a Profile -> findings; findings -> prescriptions."""

@@ -1,0 +1,249 @@
+"""Profile -> findings, and for every symptom how its examination ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import numbers
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from gradscope.errors import UsageError
+from gradscope.messages import shown, unknown
+from gradscope.records import Check, Finding, Profile, Skipped
+from gradscope.symptoms import Symptom, registry
+from gradscope.thresholds import Threshold
+
+FIRST = "non-finite-values"  # while it is there, nothing else can be judged
+DATA = "non-finite-data"  # it explains all others; examined before them
+FLOW = ("vanishing-gradient", "exploding-gradient")
+SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
+# Where several symptoms are found, causes are told before what follows from them.
+_CAUSES_FIRST = (
+    DATA,
+    FIRST,
+    "mismatched-loss",
+    "disconnected-layer",
+    "unscaled-inputs",
+    "symmetric-initialization",
+    "mismatched-initialization",
+    "dead-relu",
+    "saturated-activation",
+    "saturated-gates",
+    "vanishing-gradient",
+    "exploding-gradient",
+    "vanishing-through-time",
+    "exploding-through-time",
+    "gradient-underflow",
+    "signal-collapse",
+    "signal-explosion",
+    "learning-rate-too-high",
+    "learning-rate-too-low",
+    "gradient-spike",
+    "loss-divergence",
+    "loss-oscillation",
+    "loss-plateau",
+)
+# By cause: what follows from it where both start at the same layer. Units that are off hand on
+# neither a gradient nor a signal.
+_FOLLOWS = {
+    "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
+}
+_ORDER = {"error": 0, "warning": 1, "info": 2}
+
+
+def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> list[Symptom]:
+    """The symptoms to examine, `non-finite-data` and `non-finite-values` first.
+
+    Raises:
+        UsageError: an id that no symptom has, near ones are named; or nothing is left to examine.
+    """
+    known = registry()
+    for id in (*(select or ()), *(ignore or ())):
+        if id not in known:
+            raise UsageError(unknown("symptom", id, known, "See 'gradscope symptoms'."))
+    symptoms = [
+        s for s in known.values() if (not select or s.id in select) and s.id not in (ignore or ())
+    ]
+    if not symptoms:
+        raise UsageError("No symptom is left to examine: select others, or ignore fewer.")
+    return sorted(symptoms, key=lambda s: _precedence(s.id))
+
+
+def overrides(thresholds: Mapping[str, float] | None) -> dict[str, float]:
+    """The thresholds a user sets, by id ("<symptom>.<name>"), as floats.
+
+    Raises:
+        UsageError: an id that no threshold has (near ones are named), or a value that cannot be.
+    """
+    if not isinstance(thresholds or {}, Mapping):
+        raise UsageError(
+            "thresholds must map ids to numbers, as {'dead-relu.warning_fraction': 0.7}. "
+            f"Received: {shown(thresholds)}."
+        )
+    known = {t.id: t for symptom in registry().values() for t in symptom.thresholds}
+    found = {}
+    for id, value in (thresholds or {}).items():
+        if id not in known:
+            raise UsageError(unknown("threshold", id, known, "See 'gradscope thresholds'."))
+        found[id] = _bound(known[id], value)
+    return found
+
+
+def _bound(threshold: Threshold, value: Any) -> float:
+    bound = _as_float(value)
+    is_fraction = threshold.unit == "fraction"
+    if 0 <= bound <= 1 if is_fraction else 0 < bound < math.inf:
+        return bound
+    raise UsageError(
+        f"The threshold {threshold.id!r} must be "
+        f"{'a number from 0 to 1' if is_fraction else 'a finite number above 0'} "
+        f"(it is {threshold.value:g} by default). Received: {shown(value)}."
+    )
+
+
+def _as_float(value: Any) -> float:
+    """`value` as a float; NaN where it is not a number, infinite where it is too large."""
+    # To Python a bool is a number too.
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+Moment = tuple[int, bool]
+
+
+def moment(profile: Profile) -> Moment | None:
+    """Says of a run when judgements of its layers are new: the last snapshot, if the loss is NaN.
+
+    None where there are no snapshots: then every profile is a measurement of its own.
+    """
+    history = profile.history
+    if history is None or not history.snapshots:
+        return None
+    return history.snapshots[-1].step, profile.loss.value is None
+
+
+class Memory:
+    """What was found in the layers of a run's last snapshot, for looks until the next one."""
+
+    def __init__(self) -> None:
+        self._of: Moment | None = None
+        self._outcomes: dict[tuple[str, bool], Sequence[Finding] | Skipped] = {}
+
+    def examined(
+        self, symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
+    ) -> Sequence[Finding] | Skipped:
+        """The outcome for a symptom; looked up where nothing that it depends on has changed."""
+        now = moment(profile)
+        if now is None or "history" in symptom.needs:
+            return _examined(symptom, profile, blocked, thresholds)
+        if now != self._of:
+            self._of, self._outcomes = now, {}
+        key = symptom.id, blocked
+        if key not in self._outcomes:
+            self._outcomes[key] = _examined(symptom, profile, blocked, thresholds)
+        return self._outcomes[key]
+
+
+def diagnose(
+    profile: Profile,
+    select: Collection[str] | None = None,
+    ignore: Collection[str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    memory: Memory | None = None,
+) -> tuple[tuple[Finding, ...], tuple[Check, ...]]:
+    """Examine every chosen symptom, by `thresholds` (from `overrides`) instead of its own.
+
+    Args:
+        memory: of earlier looks at the same run, with the same rules.
+
+    Returns:
+        The findings, the most severe first, and one check a symptom: found, clean or not examined.
+    """
+    findings: list[Finding] = []
+    checks: list[Check] = []
+    known = memory or Memory()
+    blocked = False
+    for symptom in chosen(select, ignore):
+        outcome = known.examined(symptom, profile, blocked, thresholds or {})
+        if symptom.id == FIRST and not isinstance(outcome, Skipped) and outcome:
+            blocked = True
+            # Without a layer to blame they came with the data, which is said already.
+            if any(f.symptom == DATA for f in findings) and not outcome[0].culprits:
+                outcome = Skipped(FIRST, "the data hold NaN or Inf; remove them first")
+        if isinstance(outcome, Skipped):
+            checks.append(Check(symptom.id, "not examined", outcome.reason))
+            continue
+        findings += [
+            dataclasses.replace(f, treatments=f.treatments or symptom.treatments) for f in outcome
+        ]
+        checks.append(Check(symptom.id, "found" if outcome else "clean"))
+    findings = [_as_consequence(finding, findings) for finding in findings]
+    return tuple(_sorted(findings)), tuple(sorted(checks, key=lambda c: c.symptom))
+
+
+def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
+    """The finding as a note, where it starts at a layer that another finding explains it by."""
+    for other in others:
+        follows = finding.symptom in _FOLLOWS.get(other.symptom, ())
+        if follows and finding.culprits[:1] and finding.culprits[0] in other.layers:
+            message = f"{finding.message} It follows from {other.symptom}."
+            return dataclasses.replace(finding, severity="info", message=message)
+    return finding
+
+
+def reconcile(
+    start: Sequence[Finding], later: Sequence[Finding], steps: int
+) -> tuple[Finding, ...]:
+    """Findings about the gradient flow at the start, judged by what is left some steps later.
+
+    What training removes by itself becomes a note; what only shows once weights that started at
+    zero have moved is added, and so are units that are still copies of one another.
+    """
+    still = {f.symptom for f in later if f.symptom in FLOW}
+    kept = []
+    for finding in start:
+        if finding.symptom not in FLOW:
+            kept.append(finding)
+        elif finding.symptom in still:
+            kept.append(dataclasses.replace(finding, persistence="stays"))
+        else:
+            message = f"{finding.message} After {steps} steps it is gone by itself."
+            kept.append(
+                dataclasses.replace(finding, persistence="start", severity="info", message=message)
+            )
+    seen = {f.symptom for f in start}
+    for finding in later:
+        if finding.symptom in FLOW and finding.symptom not in seen:
+            message = f"{finding.message} (Seen after {steps} steps; hidden at the start.)"
+            kept.append(dataclasses.replace(finding, persistence="stays", message=message))
+    kept += [finding for finding in later if finding.symptom == SYMMETRY]
+    return tuple(_sorted(kept))
+
+
+def _sorted(findings: list[Finding]) -> list[Finding]:
+    return sorted(findings, key=lambda f: (_ORDER[f.severity], _precedence(f.symptom)))
+
+
+def _precedence(id: str) -> int:
+    return _CAUSES_FIRST.index(id) if id in _CAUSES_FIRST else len(_CAUSES_FIRST)
+
+
+def _examined(
+    symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
+) -> Sequence[Finding] | Skipped:
+    # A history counts what is not finite apart, and tells how it came to that.
+    if blocked and "history" not in symptom.needs:
+        return Skipped(symptom.id, "there are non-finite values; remove them first")
+    if "data" in symptom.needs and profile.data.kind == "synthetic":
+        return Skipped(symptom.id, "needs real data; the inputs were made up")
+    if "recurrent" in symptom.needs and not any(layer.timesteps for layer in profile.layers):
+        return Skipped(symptom.id, "no recurrent layer whose steps could be measured")
+    if "history" in symptom.needs and profile.history is None:
+        return Skipped(symptom.id, "needs a training run; watch one with gradscope.Monitor")
+    limits = {t.id.split(".", 1)[1]: thresholds.get(t.id, t.value) for t in symptom.thresholds}
+    return symptom.examine(profile, limits)

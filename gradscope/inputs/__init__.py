@@ -1,0 +1,1 @@
+"""Model files and data files -> a model and batches."""

@@ -1,0 +1,231 @@
+"""Batches to examine a model on: taken from the user's data, or made up from the input specs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradscope.errors import CannotExamineError, UnreadableError
+from gradscope.records import DataCard
+
+# Stand-ins for dimensions the model leaves open: long enough to see depth in time and space.
+_OPEN_STEPS = 16
+_OPEN_PIXELS = 32
+_MAX_SKIPPED = 4  # rows are looked at for every one that is wanted
+_WORDS = ("the", "gradient", "flows", "back", "through", "every", "layer")
+
+
+class Batch(NamedTuple):
+    """One batch, and the `item` it was read from where that came from a data set."""
+
+    x: Any
+    y: Any = None
+    sample_weight: Any = None
+    item: Any = None
+
+    def as_fitted(self) -> Any:
+        """What `fit` hands to `train_step`."""
+        if self.item is not None:
+            return self.item
+        return tuple(part for part in self[:3] if part is not None)
+
+
+def batches(
+    model: keras.Model, x: Any, y: Any, *, batch_size: int, num_batches: int, seed: int
+) -> tuple[list[Batch], DataCard]:
+    """The batches the model is examined on, and what they are.
+
+    Arrays are sampled without replacement with `seed`, as `fit` shuffles; data sets and generators
+    are read in their own order and batch size.
+
+    Raises:
+        UnreadableError: there is no data in `x`, its type is none that `fit` takes, or `y` is of
+            another length.
+        CannotExamineError: without data, where the model does not say what it takes.
+    """
+    rng = np.random.default_rng(seed)
+    if x is None and y is not None:
+        raise UnreadableError("Received y without x. Expected both, or neither.")
+    if x is None:
+        found = list(_synthetic(model, batch_size, num_batches, rng))
+        kind, note = "synthetic", "made up from the input specs; no data was given"
+    elif _is_arrays(x):
+        found = list(_sampled(x, y, batch_size, num_batches, rng))
+        kind, note = "arrays", None
+    else:
+        found, kind, note = _read(x, y, num_batches), _kind_name(x), None
+    if not found or _num_samples(found[0].x) == 0:
+        raise UnreadableError("The data is empty. Expected at least one sample.")
+    return found, DataCard(kind, sum(_num_samples(b.x) for b in found), len(found), note)
+
+
+def _is_arrays(x: Any) -> bool:
+    leaves = keras.tree.flatten(x)
+    return bool(leaves) and all(
+        (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) or isinstance(leaf, (int, float))
+        for leaf in leaves
+    )
+
+
+def _kind_name(x: Any) -> str:
+    if isinstance(x, tf.data.Dataset):
+        return "tf.data.Dataset"
+    return "PyDataset" if isinstance(x, keras.utils.PyDataset) else "generator"
+
+
+def _num_samples(x: Any) -> int:
+    leaf = next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
+    return int(leaf.shape[0] or 0) if len(leaf.shape) else 0
+
+
+def _sampled(
+    x: Any, y: Any, batch_size: int, num_batches: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    x, y = (as_arrays(value) for value in (x, y))
+    if any(not np.ndim(a) for a in keras.tree.flatten(x) if a is not None):
+        raise _unreadable(x)
+    total = _num_samples(x)
+    lengths = {np.shape(a)[:1] for a in keras.tree.flatten((x, y)) if a is not None}
+    if len(lengths) > 1:
+        found = " and ".join(str(*length) for length in sorted(lengths))
+        raise UnreadableError(f"x and y must hold equally many samples. Received: {found}.")
+    order = _finite_first(x, y, rng.permutation(total), batch_size * num_batches)
+    for start in range(0, len(order), batch_size):
+        # Sorted, because an array on disk (memmap) is read faster in order; a batch has no order.
+        rows = np.sort(order[start : start + batch_size])
+        take = lambda a, rows=rows: (  # noqa: E731
+            None if a is None else tf.convert_to_tensor(_narrow(a[rows]))
+        )
+        yield Batch(keras.tree.map_structure(take, x), keras.tree.map_structure(take, y))
+
+
+def _finite_first(x: Any, y: Any, order: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` rows of `order`, without those that hold NaN or Inf where others are left.
+
+    One such row makes the loss NaN and hides whatever else is wrong with the model.
+    """
+    rows = order[: _MAX_SKIPPED * count]
+    finite = np.ones(len(rows), bool)
+    for array in keras.tree.flatten((x, y)):
+        if array is not None and np.issubdtype(array.dtype, np.floating):
+            values = np.asarray(array[rows])
+            finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    return rows[finite][:count] if finite.any() else rows[:count]
+
+
+def as_arrays(value: Any) -> Any:
+    """Lists of numbers, pandas frames and tensors as NumPy arrays; lists of arrays stay lists."""
+    if _is_plain_list(value):
+        try:
+            return np.asarray(value)
+        except ValueError:
+            raise UnreadableError(
+                "x and y must be arrays. Received a list whose parts differ in length."
+            ) from None
+    if type(value).__module__.startswith("pandas"):
+        return value.to_numpy()
+    return keras.tree.map_structure(
+        lambda a: a if isinstance(a, np.ndarray) or a is None else np.asarray(a), value
+    )
+
+
+def _is_plain_list(value: Any) -> bool:
+    """Whether `value` is numbers in lists, as opposed to a list of arrays, one an input."""
+    while isinstance(value, (list, tuple)) and value:
+        value = value[0]
+    return isinstance(value, (int, float))
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    """float64 data becomes the backend's float type, as in `fit`."""
+    return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
+
+
+def _read(x: Any, y: Any, num_batches: int) -> list[Batch]:
+    if isinstance(x, keras.utils.PyDataset):
+        items: Iterable[Any] = (x[i] for i in range(min(num_batches, x.num_batches or num_batches)))
+    elif isinstance(x, tf.data.Dataset):
+        items = x.take(num_batches)
+    elif isinstance(x, Iterable) and not isinstance(x, (str, bytes)):
+        items = itertools.islice(x, num_batches)
+    else:
+        raise _unreadable(x)
+    return [_as_batch(item, y) for item in items]
+
+
+def _unreadable(x: Any) -> UnreadableError:
+    return UnreadableError(
+        f"Cannot read batches from {type(x).__name__}. Expected arrays, a list or dict of "
+        "them, a tf.data.Dataset, a keras.utils.PyDataset or a generator of (x, y)."
+    )
+
+
+def _as_batch(item: Any, y: Any) -> Batch:
+    parts = keras.utils.unpack_x_y_sample_weight(item)
+    x, labels, weight = (
+        keras.tree.map_structure(lambda a: _tensor(a), part) if part is not None else None
+        for part in parts
+    )
+    whole = keras.tree.map_structure(lambda a: None if a is None else _tensor(a), item)
+    return Batch(x, y if labels is None else labels, weight, whole)
+
+
+def _tensor(value: Any) -> Any:
+    if isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.Tensor)):
+        return value
+    return tf.convert_to_tensor(_narrow(np.asarray(value)))
+
+
+def _synthetic(
+    model: keras.Model, batch_size: int, num_batches: int, rng: np.random.Generator
+) -> Iterator[Batch]:
+    try:
+        specs = model._inputs_struct if hasattr(model, "_inputs_struct") else model.inputs
+    except (AttributeError, ValueError):
+        specs = None
+    if isinstance(model, keras.Sequential) and model.built:
+        specs = model.inputs[0]
+    if specs is None or not keras.tree.flatten(specs):
+        raise CannotExamineError(
+            f"{type(model).__name__} {model.name!r} does not say what it takes, so no input can be "
+            "made up. Pass data (x and y, or --data)."
+        )
+    if isinstance(specs, (list, tuple)) and len(specs) == 1:
+        specs = specs[0]
+    vocabularies = _vocabularies(model)
+    for _ in range(num_batches):
+        make = lambda spec: _made_up(spec, batch_size, vocabularies, rng)  # noqa: E731
+        yield Batch(keras.tree.map_structure(make, specs))
+
+
+def _made_up(
+    spec: Any, batch_size: int, vocabularies: dict[int, int], rng: np.random.Generator
+) -> tf.Tensor:
+    open_length = _OPEN_PIXELS if len(spec.shape) >= 4 else _OPEN_STEPS
+    shape = [spec.shape[0] or batch_size, *(d or open_length for d in spec.shape[1:])]
+    dtype = keras.backend.standardize_dtype(spec.dtype)
+    if dtype == "string":
+        return tf.constant(rng.choice(_WORDS, shape).tolist())
+    if dtype == "bool":
+        return tf.constant(rng.random(shape) < 0.5)
+    limit = vocabularies.get(id(spec))
+    if limit is not None or "int" in dtype:
+        return tf.constant(rng.integers(0, limit or 2, shape), dtype)
+    return tf.constant(rng.standard_normal(shape), dtype)
+
+
+def _vocabularies(model: keras.Model) -> dict[int, int]:
+    """For each model input that feeds an Embedding: how many rows that has."""
+    limits: dict[int, int] = {}
+    for layer in model._flatten_layers():
+        if not isinstance(layer, keras.layers.Embedding):
+            continue
+        for node in layer._inbound_nodes:
+            for tensor in node.input_tensors:
+                limits[id(tensor)] = min(layer.input_dim, limits.get(id(tensor), layer.input_dim))
+    return limits

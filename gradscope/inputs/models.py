@@ -1,0 +1,284 @@
+"""Models from files and factories, without running code that a file brought along."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.util
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from gradscope.errors import UnreadableError, UsageError
+from gradscope.inputs.model_files import SavedModel, read_saved_model, require_path
+from gradscope.inputs.saved_objects import code_in, unknown_objects
+
+if TYPE_CHECKING:
+    import keras
+
+_FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):([A-Za-z_]\w*(?:\.\w+)*)")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model, and a note where it could not be restored in full."""
+
+    model: keras.Model
+    note: str | None = None
+
+
+@contextlib.contextmanager
+def deep_recursion(limit: int = 100_000) -> Iterator[None]:
+    """Let Keras walk graphs of thousands of layers; it descends one Python frame a layer."""
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(max(before, limit))
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(before)
+
+
+def require_tensorflow_backend() -> None:
+    """Check that Keras runs, or would run once imported, on TensorFlow.
+
+    Raises:
+        UsageError: it runs on another backend.
+    """
+    if "keras" in sys.modules:
+        backend = sys.modules["keras"].backend.backend()
+        source, remedy = "Keras runs", "start Python with KERAS_BACKEND=tensorflow"
+    elif os.environ.get("KERAS_BACKEND"):
+        backend = os.environ["KERAS_BACKEND"]
+        source, remedy = "KERAS_BACKEND asks for Keras", "set KERAS_BACKEND=tensorflow"
+    else:
+        path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
+        backend = _backend_in(path)
+        source = f"{path} asks for Keras"
+        remedy = "set KERAS_BACKEND=tensorflow, which takes precedence"
+    if backend != "tensorflow":
+        raise UsageError(
+            f"{source} on the backend {backend!r}. "
+            f"gradscope works with the TensorFlow backend: {remedy}."
+        )
+
+
+def load_model(
+    spec: str, *, custom_objects: str | os.PathLike[str] | None = None, safe_mode: bool = True
+) -> LoadedModel:
+    """Load a model from a file (`.keras`, `.h5`, `.hdf5`) or a `module:factory`.
+
+    Args:
+        spec: path of the file, or "module:factory" with a factory that takes no arguments.
+        custom_objects: a Python file to run first; what it defines becomes known to Keras.
+        safe_mode: refuse to run bytecode that a Lambda layer stored in the file.
+
+    Raises:
+        UnreadableError: nothing could be loaded; the message says why and what to do.
+        UsageError: Keras runs on another backend than TensorFlow.
+    """
+    require_tensorflow_backend()
+    if custom_objects is not None:
+        register_custom_objects(custom_objects)
+    if is_factory(spec):
+        return LoadedModel(_model_from_factory(spec))
+    path = Path(spec)
+    saved = read_saved_model(path)
+    if safe_mode:
+        _require_harmless(path, saved)
+    with deep_recursion():
+        return _restore(path, saved, safe_mode)
+
+
+def is_factory(spec: str) -> bool:
+    """Whether `spec` reads as "module:factory" and is not the name of an existing file."""
+    return _FACTORY.fullmatch(spec) is not None and not os.path.exists(spec)
+
+
+def call_factory(spec: str) -> Any:
+    """What the factory of "module:factory" returns; modules are also looked for in the cwd.
+
+    Raises:
+        UnreadableError: the module or the factory is missing, or one of them raised.
+    """
+    module_name, _, attribute = spec.partition(":")
+    # Kept on the path: what the factory returns may import more while it is in use.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        factory: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise _raised(f"Importing {module_name!r}", error) from error
+        raise UnreadableError(
+            f"No module named {error.name!r} for {spec!r}. Expected module:factory with a module "
+            f"in {os.getcwd()!r} or an installed one."
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise _raised(f"Importing {module_name!r}", error) from error
+    for name in attribute.split("."):
+        if not hasattr(factory, name):
+            raise UnreadableError(
+                f"{module_name!r} has no {attribute!r}. Expected a function without arguments: "
+                f"it defines {_functions_of(module_name)}."
+            )
+        factory = getattr(factory, name)
+    if not inspect.isroutine(factory) and not inspect.isclass(factory):
+        raise UnreadableError(
+            f"{spec!r} is a {type(factory).__name__}. Expected a function without arguments."
+        )
+    try:
+        with deep_recursion():
+            return factory()
+    except (Exception, SystemExit) as error:
+        raise _raised(f"{spec}()", error) from error
+
+
+def register_custom_objects(path: str | os.PathLike[str]) -> None:
+    """Run the Python file at `path` and make its classes and functions known to Keras.
+
+    Raises:
+        UnreadableError: the file is missing, is not Python, or raised.
+    """
+    import keras
+
+    file = Path(path)
+    require_path(file, "custom objects file")
+    name = f"gradscope_custom_objects_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise UnreadableError(f"{str(file)!r} is not a Python file. Expected FILE.py.")
+    module = importlib.util.module_from_spec(spec)
+    # Known by name before it runs: dataclasses and pickling inside it look it up.
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise _raised(f"Running {str(file)!r}", error) from error
+    for key, value in vars(module).items():
+        defined_here = getattr(value, "__module__", None) == name
+        if defined_here and (inspect.isclass(value) or inspect.isfunction(value)):
+            keras.saving.get_custom_objects()[key] = value
+
+
+def _backend_in(path: Path) -> Any:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "tensorflow"
+    return config.get("backend", "tensorflow") if isinstance(config, dict) else "tensorflow"
+
+
+def _model_from_factory(spec: str) -> keras.Model:
+    import keras
+
+    model = call_factory(spec)
+    if not isinstance(model, keras.Model):
+        raise UnreadableError(
+            f"{spec}() returned a {type(model).__name__}. Expected a keras.Model: "
+            "return the model from the factory."
+        )
+    return model
+
+
+def _require_harmless(path: Path, saved: SavedModel) -> None:
+    """Check that Keras finds nothing in the file that it would run, import or read elsewhere."""
+    code = code_in(saved.architecture)
+    if code:
+        raise UnreadableError(
+            f"{str(path)!r} has {code}: if you trust where the file comes from, pass --unsafe."
+        )
+    _require_known(path, saved)
+
+
+def _require_known(path: Path, saved: SavedModel) -> None:
+    unknown = unknown_objects(saved.architecture)
+    if unknown:
+        raise UnreadableError(
+            f"{str(path)!r} uses {', '.join(map(_shown, unknown[:5]))}, which Keras does not "
+            "know: name the file that defines it with --custom-objects FILE.py."
+        )
+
+
+def _restore(path: Path, saved: SavedModel, safe_mode: bool) -> LoadedModel:
+    import keras
+
+    training = saved.training
+    harmless = not (safe_mode and training and (code_in(training) or unknown_objects(training)))
+    try:
+        if harmless:
+            return LoadedModel(keras.saving.load_model(path, safe_mode=safe_mode))
+    except Exception as error:
+        _require_known(path, saved)
+        if training is None:
+            raise _not_restored(path, error) from error
+    try:
+        model = keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
+    except Exception as error:
+        raise _not_restored(path, error) from error
+    return LoadedModel(model, _compile_anew(model, training or {}, safe_mode))
+
+
+def _compile_anew(model: keras.Model, training: dict[str, Any], safe_mode: bool) -> str:
+    """Compile with the saved optimizer and loss if these can be read; metrics are not needed."""
+    import keras
+
+    try:
+        optimizer = training.get("optimizer") or training["optimizer_config"]
+        used = [training["loss"], optimizer]
+        if safe_mode and (code_in(used) or unknown_objects(used)):
+            raise ValueError(f"{code_in(used) or 'what Keras does not know'}.")
+        loss = keras.saving.deserialize_keras_object(training["loss"])
+        for leaf in keras.tree.flatten(loss):
+            keras.losses.get(leaf)
+        model.compile(keras.optimizers.get(optimizer), loss)
+    except Exception as error:
+        unknown = unknown_objects(training)
+        what = f" ({', '.join(map(_shown, unknown[:5]))})" if unknown else f" ({first_line(error)})"
+        return (
+            f"the model was loaded without its compile settings, which could not be restored{what}:"
+            " pass --custom-objects FILE.py or --loss NAME"
+        )
+    return (
+        "the model was compiled anew with its saved optimizer and loss; "
+        "its metrics and the optimizer's state could not be restored"
+    )
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 80 else f"{name[:79]}…")
+
+
+def _not_restored(path: Path, error: Exception) -> UnreadableError:
+    import keras
+
+    return UnreadableError(
+        f"Keras {keras.__version__} cannot load {str(path)!r}: {first_line(error)} "
+        "Load it in Python to see more, or save it again with this version of Keras."
+    )
+
+
+def _raised(what: str, error: BaseException) -> UnreadableError:
+    return UnreadableError(
+        f"{what} raised {type(error).__name__}: {first_line(error)} "
+        "Correct it there; --debug shows the traceback."
+    )
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of the error's message, cut where Keras goes on to quote a whole config."""
+    text = str(error).split("Full object config:")[0].strip()
+    line = next(iter(text.splitlines()), "no message")
+    line = line if len(line) <= 200 else f"{line[:199]}…"
+    return line if line.endswith((".", "…", "!", "?")) else f"{line}."
+
+
+def _functions_of(module_name: str) -> str:
+    module = sys.modules[module_name]
+    names = [name for name, _ in inspect.getmembers(module, inspect.isfunction)]
+    return ", ".join(names[:8]) or "no function"

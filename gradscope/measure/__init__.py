@@ -1,0 +1,1 @@
+"""A model and batches -> Profile: what passes forward and which gradient comes back."""

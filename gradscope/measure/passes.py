@@ -1,0 +1,220 @@
+"""One or more tapped forward and backward passes: the only GradientTape of the analysis path."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.trainers.compile_utils import CompileLoss
+
+from gradscope.backend.isolation import patched
+from gradscope.backend.sites import Site
+from gradscope.backend.train_step import Step, Updater, optimizers, own_step
+from gradscope.errors import CannotExamineError
+from gradscope.inputs.batches import Batch
+from gradscope.measure.outputs import described
+from gradscope.measure.recorder import Rows, as_array
+from gradscope.measure.taps import patches
+from gradscope.messages import one_line
+
+# Intermediate results of a layer may be some octaves above what a tap sees: float16 ends at 2**16.
+_FLOAT16_TOP = 2.0**12
+_BLIND_AMPLIFICATION = 2.0**24  # where every gradient is zero: float16 below one spans 24 octaves
+
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """What the passes left behind.
+
+    Attributes:
+        rows: the rows, filled by the taps.
+        losses: the loss of each batch, not scaled.
+        gradients: of the last batch, by trainable variable; None where the loss has no path.
+        loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
+        outputs: the structure of the first batch's outputs, an `Output` in each tensor's place.
+        updaters: which optimizer updates which weights; none where the model has no optimizer.
+        amplified: of a model that computes in float16, the rows of passes with a loss scale so
+            large that next to no gradient underflows; None for others.
+    """
+
+    rows: Rows
+    losses: tuple[float, ...]
+    gradients: list[Any]
+    loss_scale: float
+    outputs: Any = None
+    updaters: tuple[Updater, ...] = ()
+    amplified: Rows | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """The loss to differentiate: one for `keras.Model.compile`, or the model's own (None).
+
+    `own_step`: the gradients are those of the model's own `train_step`.
+    """
+
+    loss: Any
+    loss_weights: Any
+    name: str
+    note: str | None = None
+    own_step: bool = False
+
+
+def capture(
+    model: keras.Model,
+    sites: tuple[Site, ...],
+    batches: Sequence[Batch],
+    objective: Objective,
+    restart: Callable[[], None],
+) -> Captured:
+    """Run every batch forward and backward in training mode and note all layers.
+
+    The caller holds the model in `isolation.isolated`, which gives `restart`: batches that are run
+    again see the states and the random numbers that they saw before. In mixed precision the loss is
+    scaled as the model's LossScaleOptimizer would, halved until gradients are finite.
+
+    Raises:
+        CannotExamineError: the model or its loss refuses the data.
+    """
+
+    def run(scale: float, lowest: float, divisor: float) -> Captured:
+        shares = True
+        while True:
+            rows = Rows(shares)
+            with patched(patches(sites, rows)):
+                captured = _passes(model, batches, objective, rows, scale)
+            if rows.diverged:
+                shares = False
+            elif scale <= lowest or _are_finite(rows, len(captured.gradients)):
+                return captured
+            else:
+                scale = max(lowest, scale / divisor)
+            restart()
+
+    captured = run(_loss_scale(model), 1.0, 2.0)
+    in_half = any(getattr(site.layer, "compute_dtype", None) == "float16" for site in sites)
+    if objective.own_step or not in_half:  # a step of its own need not heed the loss scale
+        return captured
+    restart()
+    largest = _amplified_scale(captured)
+    amplified = run(largest, captured.loss_scale, 16.0).rows
+    return dataclasses.replace(captured, amplified=amplified)
+
+
+def _amplified_scale(captured: Captured) -> float:
+    """The power of two that takes the largest gradient near the top of float16's range."""
+    rows = captured.rows
+    arriving = [rows.stats(row, role) for row in rows.rows.values() for role in row.gradient_keys]
+    of_weights = [rows.reducer.stats(("gradient", n)) for n in range(len(captured.gradients))]
+    peak = max(s.abs_max for s in (*arriving, *of_weights) if s)
+    if not peak:
+        return captured.loss_scale * _BLIND_AMPLIFICATION
+    octaves = math.floor(math.log2(_FLOAT16_TOP / peak))
+    return captured.loss_scale * 2.0 ** max(0, octaves)
+
+
+def gradients(model: keras.Model, batch: Batch, objective: Objective) -> Step:
+    """The plain gradient of one batch by trainable variable, in training mode."""
+    with patched(_loss_patches(model, objective)):
+        return _backward(model, batch, objective, 1.0)
+
+
+def _passes(
+    model: keras.Model,
+    batches: Sequence[Batch],
+    objective: Objective,
+    rows: Rows,
+    scale: float,
+) -> Captured:
+    losses: list[float] = []
+    step = Step(0.0, [], ())
+    outputs = None
+    # User code under tf.function would hide its tensors from the taps.
+    tf.config.run_functions_eagerly(True)
+    with patched(_loss_patches(model, objective)), _no_collection():
+        for batch in batches:
+            rows.begin_pass(_num_samples(batch))
+            step = Step(0.0, [], ())  # gradients of one batch only are held at a time
+            step = _backward(model, batch, objective, scale)
+            outputs = described(step.outputs) if outputs is None else outputs
+            step = step._replace(outputs=None)
+            for number, gradient in enumerate(step.gradients):
+                if gradient is not None:
+                    rows.reducer.add(("gradient", number), as_array(gradient))
+            losses.append(float(step.loss))
+    return Captured(rows, tuple(losses), step.gradients, scale, outputs, step.updaters)
+
+
+def _num_samples(batch: Batch) -> int:
+    shapes = [tensor.shape for tensor in keras.tree.flatten(batch.x)]
+    return int(shapes[0][0]) if shapes and len(shapes[0]) else 0
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Keep the cyclic garbage collector from walking over all rows again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: float) -> Step:
+    try:
+        if objective.own_step:
+            return own_step(model, batch.as_fitted(), scale)
+        with tf.GradientTape() as tape:
+            kwargs = {"training": True} if model._call_has_training_arg else {}
+            y_pred = model(batch.x, **kwargs)
+            loss = model._compute_loss(
+                x=batch.x,
+                y=batch.y,
+                y_pred=y_pred,
+                sample_weight=batch.sample_weight,
+                training=True,
+            )
+            loss = tf.convert_to_tensor(loss)
+            scaled = loss if scale == 1.0 else loss * tf.cast(scale, loss.dtype)
+        weights = [getattr(v, "_value", v) for v in model.trainable_weights]
+        optimizer = getattr(model, "optimizer", None)
+        updater = () if optimizer is None else (Updater(optimizer, tuple(range(len(weights)))),)
+        return Step(loss, tape.gradient(scaled, weights), updater, y_pred)
+    except (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CannotExamineError(
+            f"The model could not be run on the data: {one_line(error)} "
+            "Pass x and y as you would pass them to model.fit."
+        ) from error
+
+
+def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, str, Any]]:
+    """A compile loss of our own, so that the user's is neither built nor updated."""
+    if objective.loss is None:
+        return []
+    fresh = CompileLoss(
+        objective.loss, objective.loss_weights, output_names=getattr(model, "output_names", None)
+    )
+    return [(model, "_compile_loss", fresh)]
+
+
+def _loss_scale(model: keras.Model) -> float:
+    scales = [
+        float(o.dynamic_scale if o.built else o.initial_scale)
+        for o in optimizers(model)
+        if isinstance(o, keras.optimizers.LossScaleOptimizer)
+    ]
+    return max(scales, default=1.0)
+
+
+def _are_finite(rows: Rows, num_variables: int) -> bool:
+    found = (rows.reducer.stats(("gradient", number)) for number in range(num_variables))
+    return all(stats is None or stats.finite_fraction == 1.0 for stats in found)

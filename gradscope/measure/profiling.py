@@ -1,0 +1,279 @@
+"""Captures -> Profile: run a model on batches and put what was noted into records."""
+
+from __future__ import annotations
+
+import math
+import platform
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradscope._version import __version__
+from gradscope.backend.isolation import isolated, value_of
+from gradscope.backend.optimizers import inner, momentum_name
+from gradscope.backend.sites import Site, own_variables, sites
+from gradscope.errors import CannotExamineError
+from gradscope.inputs.batches import Batch
+from gradscope.measure import activations
+from gradscope.measure.layer_call import Row
+from gradscope.measure.loss_terms import loss_terms
+from gradscope.measure.passes import Captured, Objective, capture
+from gradscope.measure.weights import kernel_stats, ratio, rescaled, weight_profiles
+from gradscope.records import (
+    BackwardFactors,
+    DataCard,
+    LayerProfile,
+    LossCard,
+    LossTerm,
+    ModelCard,
+    Profile,
+    TensorStats,
+    Timesteps,
+    WeightProfile,
+)
+
+GRADIENT_ROLES = ("input_gradient", "preactivation_gradient", "activation_gradient")
+
+
+def profile(
+    model: keras.Model,
+    batches: Sequence[Batch],
+    data: DataCard,
+    objective: Objective,
+    *,
+    seed: int = 0,
+    steps: int = 0,
+    source: str | None = None,
+) -> Profile:
+    """Measure a built model on the batches; the model is left as it was.
+
+    Raises:
+        CannotExamineError: no trainable weights, or the model refuses the data.
+    """
+    if not model.trainable_weights:
+        raise CannotExamineError(
+            f"Model {model.name!r} has no trainable weights, so no gradient flows. "
+            "Set trainable = True on the layers to examine."
+        )
+    places = sites(model)
+    _check_float8(places)
+    with isolated(model) as restart:
+        values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
+        captured = capture(model, places, batches, objective, restart)
+        weights = weight_profiles(model, captured, values)
+    terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
+    return Profile(
+        model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
+        data=data,
+        loss=_loss_card(captured, objective, terms),
+        layers=tuple(layer_profiles(places, captured, weights)),
+        seed=seed,
+        steps=steps,
+        versions=versions(),
+    )
+
+
+def _check_float8(places: tuple[Site, ...]) -> None:
+    """Keras's float8 layers have a gradient in traced functions only; an analysis runs eagerly."""
+    found = [s.path for s in places if getattr(s.layer, "quantization_mode", None) == "float8"]
+    if found:
+        raise CannotExamineError(
+            f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
+            "Examine the model before quantize('float8')."
+        )
+
+
+def versions() -> dict[str, str]:
+    """The versions a measurement depends on."""
+    return {
+        "gradscope": __version__,
+        "keras": keras.__version__,
+        "tensorflow": tf.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def model_card(
+    model: keras.Model, places: tuple[Site, ...], optimizers: Sequence[Any], source: str | None
+) -> ModelCard:
+    """What a reader wants to know of the model first."""
+    rates = {float(tf.convert_to_tensor(optimizer.learning_rate)) for optimizer in optimizers}
+    momenta = {_momentum(optimizer) for optimizer in optimizers}
+    rate = rates.pop() if len(rates) == 1 else None
+    kinds = dict.fromkeys(type(optimizer).__name__ for optimizer in optimizers)
+    return ModelCard(
+        name=model.name,
+        class_=type(model).__name__,
+        num_layers=sum(1 for s in places if isinstance(s.layer, keras.Layer)) - 1,
+        num_params=sum(math.prod(v.shape) for v in model.weights),  # count_params wants it built
+        source=source,
+        optimizer="+".join(kinds) or None,
+        learning_rate=rate if rate is not None and math.isfinite(rate) else None,
+        dtype_policy=model.dtype_policy.name,
+        momentum=momenta.pop() if len(momenta) == 1 else None,
+    )
+
+
+def _momentum(optimizer: Any) -> float | None:
+    """The share of its last step that a step keeps."""
+    name = momentum_name(optimizer)
+    held = getattr(inner(optimizer), name) if name else None
+    return float(held) if isinstance(held, int | float) and 0 < held < 1 else None
+
+
+def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, ...]) -> LossCard:
+    value = float(np.mean(captured.losses))
+    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note, terms)
+
+
+def layer_profiles(
+    places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
+) -> list[LayerProfile]:
+    """Rows in forward order; layers with weights that were never called come last."""
+    rows = captured.rows.rows
+    called = {row.site.path for row in rows.values()}
+    owned = {site.path: _owned(site, weights) for site in places}
+    profiles = [_layer(row, owned[row.site.path], captured) for row in rows.values()]
+    silent = [site for site in places if site.path not in called]
+    return profiles + [
+        _uncalled(site, owned[site.path])
+        for site in silent
+        if any(w.trainable for w in owned[site.path])
+    ]
+
+
+def _owned(site: Site, weights: dict[int, WeightProfile]) -> tuple[WeightProfile, ...]:
+    return tuple(weights[id(v)] for v in own_variables(site) if id(v) in weights)
+
+
+def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
+    kernel, gradient, update = kernel_stats(weights)
+    return LayerProfile(
+        path=site.path or site.layer.name,
+        class_=type(site.layer).__name__,
+        call=0,
+        activation=None,
+        trainable=True,
+        depth=0,
+        kernel=kernel,
+        kernel_gradient=gradient,
+        update=update,
+        update_ratio=ratio(update, kernel),
+        weights=weights,
+    )
+
+
+def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> LayerProfile:
+    stats = captured.rows.stats
+    gradients = {role: rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
+    kernel, kernel_gradient, update = kernel_stats(weights)
+    known = row.derivative
+    num_units = None if row.dead is None else int(row.dead.size)
+    num_dead = None if row.dead is None else int(row.dead.sum())
+    return LayerProfile(
+        path=row.site.path,
+        class_=type(row.site.layer).__name__,
+        call=row.call,
+        activation=row.activation,
+        trainable=any(w.trainable for w in weights),
+        depth=row.depth,
+        inputs=row.inputs,
+        added_to=row.added_to,
+        output_shape=row.output_shape,
+        compute_dtype=str(getattr(row.site.layer, "compute_dtype", None) or keras.config.floatx()),
+        input=stats(row, "input"),
+        preactivation=stats(row, "preactivation"),
+        output=stats(row, "output"),
+        kernel=kernel,
+        kernel_gradient=kernel_gradient,
+        update=update,
+        backward=_factors(row, gradients, bool(weights)),
+        saturated_fraction=_share(row.num_low, row.num_preactivations),
+        dead_fraction=_share(num_dead, num_units),
+        num_dead=num_dead,
+        num_units=num_units,
+        gate_saturated_fraction=_share(row.num_gate_low, row.num_gates),
+        max_derivative=None if known is None else known.maximum,
+        saturates=bool(known and known.saturates),
+        update_ratio=ratio(update, kernel),
+        timesteps=_timesteps(row),
+        sample_variation=_variation(row.varied_squares, row.compared_squares),
+        position_variation=_variation(*(row.placed_squares or (0.0, None))),
+        underflow_fraction=_underflow_fraction(row, captured),
+        features=None if row.features is None else row.features.scales(),
+        weights=weights,
+        **gradients,
+    )
+
+
+def _variation(around_mean: float, around_zero: float | None) -> float | None:
+    if around_zero is None:
+        return None
+    return math.sqrt(around_mean / around_zero) if around_zero else 0.0
+
+
+def _underflow_fraction(row: Row, captured: Captured) -> float | None:
+    """The share of entries that are zero at the loss scale in force and only there.
+
+    Zeros of ReLU and of masks are zero at any scale.
+    """
+    if captured.amplified is None or getattr(row.site.layer, "compute_dtype", None) != "float16":
+        return None
+    amplified = captured.amplified.rows.get(row.id)
+    in_force = captured.rows.stats(row, "activation_gradient")
+    largest = amplified and captured.amplified.stats(amplified, "activation_gradient")
+    if not in_force or not largest or largest.zero_fraction == 1.0:
+        return None
+    return max(0.0, 1.0 - (1.0 - in_force.zero_fraction) / (1.0 - largest.zero_fraction))
+
+
+def _share(part: int | None, whole: int | None) -> float | None:
+    return part / whole if part is not None and whole else None
+
+
+def _factors(
+    row: Row, gradients: dict[str, TensorStats | None], has_weights: bool
+) -> BackwardFactors:
+    """Ratios of the gradients around one call (chain rule: dL/dx = J_z^T diag(f'(z)) dL/da)."""
+    into, z, out = (gradients[role] for role in GRADIENT_ROLES)
+    gain = _rms_ratio(into, out)
+    if row.activation is None:
+        return BackwardFactors(None, gain if has_weights else None, gain)
+    if activations.is_activation(row.site.layer):  # its input is the pre-activation
+        return BackwardFactors(gain, None, gain)
+    return BackwardFactors(_rms_ratio(z, out), _rms_ratio(into, z), gain)
+
+
+def _rms_ratio(upper: TensorStats | None, lower: TensorStats | None) -> float | None:
+    if upper is None or lower is None or not lower.rms:
+        return None
+    if min(upper.finite_fraction, lower.finite_fraction) < 1.0:
+        return None
+    return upper.rms / lower.rms
+
+
+def _timesteps(row: Row) -> Timesteps | None:
+    """The per-step curve; pooled over batches and entries."""
+    sums = np.array(row.steps[row.num_trial_steps :], np.float64)
+    if not len(sums) or not np.isfinite(sums).all() or not sums[:, 1].any():
+        return None
+    entering, leaving, first, count = sums.T
+    rms = np.sqrt(np.divide(first, count, out=np.zeros_like(first), where=count > 0))
+    arrives = leaving[1:] > 0
+    ratio = np.divide(entering[1:], leaving[1:], out=np.ones_like(entering[1:]), where=arrives)
+    gain = np.sqrt(ratio)
+    return Timesteps(tuple(rms.tolist()), tuple(gain.tolist()), half_life(gain[arrives]))
+
+
+def half_life(gain: np.ndarray) -> float | None:
+    """Steps in which a signal multiplied by `gain` each step halves; None where it does not."""
+    if not len(gain):
+        return None
+    if not gain.all():
+        return 0.0
+    octaves = -float(np.mean(np.log2(gain)))
+    return 1.0 / octaves if octaves > 0 else None

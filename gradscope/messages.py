@@ -1,0 +1,39 @@
+"""What to say of a value that cannot be: the value, in short, and the names nearest to it."""
+
+from __future__ import annotations
+
+import difflib
+import reprlib
+from collections.abc import Iterable
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 150
+
+
+def shown(value: object) -> str:
+    """`value` as Python writes it, cut: what a foreign file holds can be endless."""
+    text = _REPR.repr(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> str:
+    """Say that no `kind` is called `name`, and name the nearest of `known`.
+
+    Args:
+        kind: what was looked for ("symptom").
+        name: what was given.
+        known: the names that exist.
+        otherwise: the sentence to end with where nothing is near.
+    """
+    near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4)
+    hint = f"Did you mean: {', '.join(near)}?" if near else otherwise
+    return f"Unknown {kind} {shown(name)}. {hint}"
+
+
+def one_line(error: BaseException) -> str:
+    """The gist of an exception in one line: Keras's first sentences, TensorFlow's last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = next((line for line in lines if not line.startswith("Exception encountered")), "")
+    text = text.removeprefix("\x1b[1m").replace("\x1b[0m", "")
+    text = text if len(text) <= 300 else text[:297] + "..."
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

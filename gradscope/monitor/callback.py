@@ -1,0 +1,216 @@
+"""Monitor: a Keras callback that measures all layers while `fit` runs."""
+
+from __future__ import annotations
+
+import functools
+import os
+import warnings
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+
+from gradscope.diagnosis import diagnose
+from gradscope.errors import UsageError
+from gradscope.messages import one_line
+from gradscope.monitor.announcements import Watch
+from gradscope.monitor.run import Follower
+from gradscope.monitor.schedule import schedule
+from gradscope.records import Event, Finding
+from gradscope.report.report import Report, write_atomically
+
+OnFinding = str | Callable[[Event], None]
+
+
+class Monitor(keras.callbacks.Callback):
+    """Watches a training run from inside: gradients, activations and updates of every layer.
+
+    On sampled steps a second train function is run in place of the model's own. It is compiled from
+    the same `train_step`, so it trains the same way, and hands out statistics of the very batch it
+    trains on. Loss, gradient norm and learning rate are kept of every step. What is found is told
+    once when it lasts, and can stop the training.
+
+    Example:
+        >>> monitor = gradscope.Monitor(path="run.jsonl", html="run.html")
+        >>> model.fit(x, y, epochs=10, callbacks=[monitor])
+        >>> monitor.report().to_html("report.html")
+
+    A loop of `train_on_batch` is watched by `with monitor.watching(model): ...`.
+
+    Args:
+        log_freq: which steps to sample: every how many (the first one always), "epoch" (the first
+            of each), a mapping {from step: every how many}, or a function of the step (from 1).
+            What is found in the layers of a batch is confirmed on one more before it is told.
+        path: a file to append the run to as it goes, one JSON object a line; `load_report` reads
+            it, also after the process was killed.
+        html: a page to write anew after every epoch.
+        tensorboard: a log directory for TensorBoard; needs the package `tensorboard`.
+        on_finding: "warn" (a Python warning), "stop" (also ends the training), or a function that
+            is called with the `Event`; what that function raises ends the training.
+        select: as for `analyze`.
+        ignore: as for `analyze`.
+        thresholds: as for `analyze`.
+
+    Raises:
+        UsageError: an argument that cannot be.
+    """
+
+    # Results of a step are read when the next one begins, so Keras may do its own part meanwhile.
+    async_safe = True
+
+    def __init__(
+        self,
+        log_freq: Any = 64,
+        *,
+        path: str | os.PathLike[str] | None = None,
+        html: str | os.PathLike[str] | None = None,
+        tensorboard: str | os.PathLike[str] | None = None,
+        on_finding: OnFinding = "warn",
+        select: Collection[str] | None = None,
+        ignore: Collection[str] | None = None,
+        thresholds: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        if on_finding not in ("warn", "stop") and not callable(on_finding):
+            raise UsageError(
+                f"on_finding must be 'warn', 'stop' or a function. Received: {on_finding!r}."
+            )
+        self._on_finding = on_finding
+        self._html = html
+        self._rules = (select, ignore, diagnose.overrides(thresholds))
+        self._follower = Follower(
+            schedule(log_freq),
+            Watch(select=select, ignore=ignore, thresholds=thresholds),
+            self._guarded,
+            path=path,
+            board=_board(tensorboard),
+        )
+        self._faults: set[str] = set()
+
+    # What Keras calls
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        params = self.params or {}
+        steps, epochs = params.get("steps"), params.get("epochs")
+        planned = None if steps is None or epochs is None else steps * epochs
+        self._begin(planned)
+
+    def _begin(self, planned: int | None) -> None:
+        with self._guarded("watching this model", fatal=True):
+            self._follower.begin(self.model, planned)
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._follower.begin_epoch(epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if self._follower.is_on:
+            # It gives the model its own one back before it does anything else.
+            _set_train_function(self.model, functools.partial(self._run, self._follower.own))
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        if not self._follower.is_on:
+            return
+        with self._guarded("the end of an epoch"):
+            self._follower.end_epoch(epoch, (logs or {}).get("val_loss"))
+            if logs is not None:
+                logs.update(self._follower.aggregates())
+        if self._html is not None:
+            with self._guarded(f"writing {os.fspath(self._html)!r}"):
+                write_atomically(self._html, self.report().to_html())
+        self._act()
+
+    def on_train_end(self, logs: Any = None) -> None:
+        with self._guarded("the end of the training"):
+            self._follower.end()
+
+    # What a user calls
+
+    @contextmanager
+    def watching(self, model: keras.Model) -> Iterator[Monitor]:
+        """Watch a loop of `model.train_on_batch`.
+
+        Example:
+            >>> with monitor.watching(model):
+            ...     for x, y in batches:
+            ...         model.train_on_batch(x, y)
+        """
+        self.set_model(model)
+        model.make_train_function()
+        own = model.train_function
+        self._begin(None)
+        _set_train_function(model, functools.partial(self._run, own, keep=True))
+        try:
+            yield self
+        finally:
+            _set_train_function(model, own)
+            self.on_epoch_end(self._follower.timeline.epoch)
+            self.on_train_end()
+
+    def report(self) -> Report:
+        """The run so far, at any time: what was measured, found and prescribed.
+
+        Raises:
+            UsageError: nothing was watched yet.
+        """
+        if self._follower.subject is None:
+            raise UsageError(
+                "Nothing was watched yet. Pass the Monitor to model.fit(callbacks=[...]) first."
+            )
+        return self._follower.report(*self._rules)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What began ("found") and ended ("gone") so far, in the order of the steps."""
+        return tuple(self._follower.timeline.events)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is there now."""
+        return self._follower.watch.findings
+
+    def _run(self, own: Any, iterator: Any, keep: bool = False) -> Any:
+        """One call of the train function; the model gets its own back first."""
+        if not keep:
+            _set_train_function(self.model, own)
+        logs = self._follower.step(own, iterator)
+        self._act()
+        return logs
+
+    def _act(self) -> None:
+        for event in self._follower.new_events():
+            if callable(self._on_finding):
+                self._on_finding(event)
+            elif event.kind == "found":
+                message = f"gradscope, step {event.step}: {event.symptom}: {event.message}"
+                warnings.warn(message, stacklevel=2)
+                if self._on_finding == "stop":
+                    self.model.stop_training = True
+
+    @contextmanager
+    def _guarded(self, what: str, fatal: bool = False) -> Iterator[None]:
+        """Keep a fault of ours out of the user's training: it is told once."""
+        try:
+            yield
+        except Exception as error:
+            if fatal:
+                self._follower.is_on = False
+            if what not in self._faults:
+                self._faults.add(what)
+                end = "The training goes on unwatched." if fatal else "The training goes on."
+                warnings.warn(
+                    f"gradscope.Monitor failed at {what}: {one_line(error)} {end}", stacklevel=2
+                )
+
+
+def _set_train_function(model: keras.Model, function: Any) -> None:
+    # Not by setattr: Keras asks of every value whether it is to be tracked, twice a step.
+    vars(model)["train_function"] = function
+
+
+def _board(directory: str | os.PathLike[str] | None) -> Any:
+    if directory is None:
+        return None
+    from gradscope.monitor.tensorboard import Board
+
+    return Board(directory)

@@ -1,0 +1,293 @@
+"""A model's own training step, with numbers of the step handed out beside its logs.
+
+The plain step hands out the loss, the gradient norm and the learning rate, the tapped one also
+statistics of all layers. Both are compiled as Keras compiles the
+model's own, from the model's own `train_step`; loss and gradients are those that its
+`GradientTape.gradient` calls give, so they are the step's own, before any clipping.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradscope.backend.isolation import patched, value_of
+from gradscope.backend.sites import sites
+from gradscope.backend.train_step import optimizers
+from gradscope.measure.passes import Captured
+from gradscope.measure.provenance import NoTrail
+from gradscope.measure.recorder import Rows
+from gradscope.measure.taps import patches
+from gradscope.monitor import graph_recorder
+from gradscope.monitor.batch_constant import BatchLuck
+from gradscope.monitor.dispatch import TrainFunction
+from gradscope.monitor.rnn_loop import recurrent_patches
+from gradscope.monitor.snapshot import Snap, inner
+from gradscope.monitor.warming import warm_up
+
+_local = threading.local()  # replicas of a distributed model are traced by a thread each
+
+
+class Functions:
+    """The two compiled train functions of one model; the model itself is not changed.
+
+    Args:
+        loss: the compiled loss by its full name, where it is one.
+    """
+
+    def __init__(self, model: keras.Model, loss: str | None = None) -> None:
+        self.model = model
+        self._luck = BatchLuck(loss)
+        self.sites = sites(model)
+        self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
+        self.trainable = {id(inner(v)) for v in model.trainable_weights}
+        self.plans: dict[Any, tuple[int, graph_recorder.Plan, list[bool]]] = {}
+        self._captured: Captured | None = None
+        self._fault: Exception | None = None
+        self.num_traces = 0
+        warm_up(model, self.sites)
+        # Of a call that takes several steps only the last one's outputs come out of the function.
+        size = int(model.steps_per_execution)
+        self._ring: tuple[Any, Any] | None = None
+        if size > 1 and model.distribute_strategy.num_replicas_in_sync == 1:
+            self._ring = (
+                tf.Variable(tf.zeros([size, 5]), trainable=False),
+                tf.Variable(0, trainable=False),
+            )
+        self._plain = TrainFunction(model, self._plain_step)
+        self._tapped = TrainFunction(model, self._tapped_step)
+        self._patches = patches(self.sites, _Current(), recurrent_patches)  # type: ignore[arg-type]
+
+    def run(self, iterator: Any, tapped: bool) -> dict[str, Any]:
+        """One call of the train function; what it handed out is for `numbers_of` and `snap_of`."""
+        self._captured = None
+        function = self._tapped if tapped else self._plain
+        if function.knows(iterator):
+            return dict(function(iterator))
+        with _tapes_watched(), patched(self._patches if tapped else []):
+            return dict(function(iterator))
+
+    def numbers_of(self, found: dict[str, Any]) -> list[Any]:
+        """The numbers of each step of a call, as tensors that are read later."""
+        fault, self._fault = self._fault, None
+        if fault is not None:
+            raise fault
+        if self._ring is None:
+            return [found["numbers"]]
+        ring, count = self._ring
+        size = int(count)
+        count.assign(0)
+        return list(tf.unstack(ring[-size:])) if size else []
+
+    def snap_of(self, found: dict[str, Any]) -> Snap | None:
+        """All layers at the last step of a tapped call."""
+        return Snap(self, found["watched"], self._captured) if "watched" in found else None
+
+    def _noted(self, numbers: Any) -> Any:
+        if self._ring is not None:
+            ring, count = self._ring
+            ring.assign(tf.concat([ring[1:], numbers[None]], axis=0))
+            count.assign_add(1)
+        return numbers
+
+    def _plain_step(self, data: Any) -> dict[str, Any]:
+        rate, scale = self._settings()
+        logs, calls = self._stepped(data)
+        losses, gradients = self._read(calls)
+        luck = self._luck(self._labels(data))
+        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
+        self.num_traces += 1
+        return {"logs": logs, "numbers": numbers}
+
+    def _tapped_step(self, data: Any) -> dict[str, Any]:
+        if tf.executing_eagerly():
+            return self._eager_step(data)
+        rows = graph_recorder.TracedRows(tf.compat.v1.get_default_graph())
+        before = [tf.identity(value_of(v)) for v in self.weights]
+        rate, scale = self._settings()
+        logs, calls = self._stepped(data, rows)
+        losses, gradients = self._read(calls)
+        reached = self._note_weights(rows, before, gradients)
+        watched = self._handed_out(rows, reached)
+        labels = self._labels(data)
+        if labels is not None:
+            watched["labels"] = labels
+        luck = self._luck(labels)
+        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
+        self.num_traces += 1
+        return {"logs": logs, "numbers": numbers, "watched": watched}
+
+    def _eager_step(self, data: Any) -> dict[str, Any]:
+        """A step that is run as it is read: a fault of ours must not lose it."""
+        rows = Rows()
+        rows.begin_pass(_num_samples(data))
+        before = [tf.identity(value_of(v)) for v in self.weights]
+        rate, scale = self._settings()
+        try:
+            logs, calls = self._stepped(data, rows)
+        except Exception as error:
+            logs, calls = self._stepped(data)
+            self._fault = error
+        self.num_traces += 1
+        try:
+            losses, gradients = self._read(calls)
+            reached = self._note_weights(rows, before, gradients)
+            self._captured = Captured(rows, (), [r or None for r in reached], float(scale))
+            luck = self._luck(self._labels(data))
+            numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
+            return {"logs": logs, "numbers": numbers, "watched": {}}
+        except Exception as error:
+            self._fault = error
+            return {"logs": logs}
+
+    def _note_weights(self, rows: Rows, before: list[Any], gradients: dict[int, Any]) -> list[bool]:
+        """Note values before the step, gradients and changes; which weights have a gradient."""
+        ids = [id(inner(v)) for v in self.weights]
+        for number, (variable, old) in enumerate(zip(self.weights, before, strict=True)):
+            rows.add(("value", number), old)
+            if ids[number] in self.trainable:
+                rows.add(("update", number), value_of(variable) - old)
+            if ids[number] in gradients:
+                rows.add(("gradient", number), tf.convert_to_tensor(gradients[ids[number]]))
+        return [id in gradients for id in ids]
+
+    def _labels(self, data: Any) -> Any:
+        """The labels where a constant prediction's loss follows from them alone, else None."""
+        plain = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], tf.Tensor)
+        return data[1] if plain and _num_replicas() == 1 and not self.model.losses else None
+
+    def _handed_out(self, rows: graph_recorder.TracedRows, reached: list[bool]) -> dict[str, Any]:
+        single = _num_replicas() == 1
+        plan, found = graph_recorder.outputs(rows, graph_recorder.alone if single else _summed)
+        number = self.plans[rows.graph][0] if rows.graph in self.plans else len(self.plans)
+        self.plans[rows.graph] = number, plan, reached
+        if not single:
+            context = tf.distribute.get_replica_context()
+            found = {name: context.all_gather(x[None], axis=0) for name, x in found.items()}
+        return {**found, "plan": tf.constant(number)}
+
+    def _stepped(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
+        """The model's own step, and the gradients that were asked of tapes meanwhile."""
+        calls: list[Any] = []
+        _local.calls, _local.rows = calls, rows
+        try:
+            return self.model.train_step(data), calls
+        finally:
+            _local.calls = _local.rows = None
+
+    def _settings(self) -> tuple[Any, Any]:
+        """The learning rate and the loss scale that the step is about to be taken with."""
+        optimizer = next(iter(optimizers(self.model)), None)
+        if optimizer is None:
+            return tf.constant(np.nan), tf.constant(1.0)
+        rate = tf.cast(tf.convert_to_tensor(optimizer.learning_rate), tf.float32)
+        scale: Any = optimizer.loss_scale_factor or 1.0
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            scale = optimizer.dynamic_scale if optimizer.built else optimizer.initial_scale
+        return rate, tf.cast(tf.convert_to_tensor(scale), tf.float32)
+
+    def _read(self, calls: list[Any]) -> tuple[list[Any], dict[int, Any]]:
+        """The losses that were differentiated, and gradients by the id of the variable."""
+        losses: list[Any] = []
+        gradients: dict[int, Any] = {}
+        for target, sources, found in calls:
+            pairs = zip(keras.tree.flatten(sources), keras.tree.flatten(found), strict=True)
+            own = {id(inner(s)): g for s, g in pairs if id(inner(s)) in self.trainable}
+            if own:
+                losses += keras.tree.flatten(target)
+                gradients.update({k: g for k, g in own.items() if g is not None})
+        if _num_replicas() > 1 and gradients:
+            gradients = dict(zip(gradients, _summed(list(gradients.values())), strict=True))
+            losses = _summed([tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in losses])
+        return losses, gradients
+
+
+class _NoRows:
+    """Where no step is being tapped: taps let everything pass."""
+
+    active = ()
+    trail = NoTrail
+
+    @staticmethod
+    def sees(value: Any) -> bool:
+        return False
+
+    @staticmethod
+    def enter(site: Any, origins: Any) -> None:
+        pass
+
+    @staticmethod
+    def leave() -> None:
+        pass
+
+
+class _Current:
+    """Stands for the rows of the thread that is tracing."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(getattr(_local, "rows", None) or _NoRows, name)
+
+
+def _num_samples(data: Any) -> int:
+    shapes = [x.shape for x in keras.tree.flatten(data) if x is not None and len(x.shape)]
+    return int(shapes[0][0]) if shapes else 0
+
+
+def _num_replicas() -> int:
+    context = tf.distribute.get_replica_context()
+    return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def _summed(tensors: list[Any]) -> list[Any]:
+    """The sums over all replicas."""
+    dense = [tf.convert_to_tensor(t) for t in tensors]
+    context = tf.distribute.get_replica_context()
+    return list(context.all_reduce(tf.distribute.ReduceOp.SUM, dense)) if dense else []
+
+
+def _numbers(losses: list[Any], gradients: Any, scale: Any, rate: Any, luck: Any) -> Any:
+    """Loss and squared gradient norm (still scaled), scale, learning rate, luck: float32 (5,)."""
+    loss = sum((tf.reduce_sum(tf.cast(t, tf.float32)) for t in losses), tf.constant(0.0))
+    halves = [tf.nn.l2_loss(_summable(g)) for g in gradients]
+    squares = 2.0 * tf.add_n(halves or [0.0])
+    return tf.stack([loss if losses else tf.constant(np.nan), squares, scale, rate, luck])
+
+
+def _summable(gradient: Any) -> Any:
+    """A tensor with the gradient's squares; rows of a table that were looked up twice are added."""
+    if isinstance(gradient, tf.IndexedSlices):
+        gradient = tf.convert_to_tensor(gradient)
+    return tf.cast(gradient, tf.float32)
+
+
+@contextmanager
+def _tapes_watched() -> Iterator[None]:
+    original = tf.GradientTape.gradient
+
+    def gradient(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
+        found = original(self, target, sources, *args, **kwargs)
+        calls = getattr(_local, "calls", None)
+        if calls is not None:
+            calls.append((target, sources, found))
+        return found
+
+    tf.GradientTape.gradient = gradient
+    try:
+        yield
+    finally:
+        tf.GradientTape.gradient = original
+
+
+def replayed(iterator: Any, num_steps: int) -> Callable[[], Any]:
+    """Makes equal iterators over the next batches, where the given one can be read only once."""
+    if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
+        return lambda: iterator
+    held = list(itertools.islice(iterator, num_steps))
+    return lambda: iter(held)

@@ -1,0 +1,203 @@
+"""Report: everything one examination found, and its JSON form (schema "gradscope.report/1")."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradscope.errors import UnreadableError, UsageError
+from gradscope.messages import shown
+from gradscope.records import (
+    SCHEMA,
+    Check,
+    DataCard,
+    Declined,
+    Finding,
+    History,
+    LayerProfile,
+    LossCard,
+    ModelCard,
+    Prescription,
+    Profile,
+    Trial,
+)
+from gradscope.records.codec import from_plain, loads, to_plain
+from gradscope.report.context import context
+
+RUN_SCHEMA = "gradscope.run/1"
+RUN_START = f'{{"schema":"{RUN_SCHEMA}"'  # of the file of a run that was watched
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What was measured (`layers`), what it means (`findings`) and what was examined (`checks`).
+
+    `prescriptions` say what to change, the first choice first; `declined` which treatments do not
+    apply and why. `outcome`, `kept` and `rejected` are what `treat` came to. `thresholds` holds the
+    bounds that were set by the user, by id.
+    `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
+    names of the fields.
+    """
+
+    model: ModelCard
+    data: DataCard
+    loss: LossCard
+    layers: tuple[LayerProfile, ...]
+    checks: tuple[Check, ...]
+    findings: tuple[Finding, ...]
+    prescriptions: tuple[Prescription, ...] = ()
+    declined: tuple[Declined, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    outcome: str | None = None
+    kept: tuple[Prescription, ...] = ()
+    rejected: tuple[Declined, ...] = ()
+    history: History | None = None
+    seed: int = 0
+    steps: int = 0
+    versions: dict[str, str] | None = None
+    thresholds: dict[str, float] | None = None
+    command: str | None = None
+    schema: str = SCHEMA
+
+    @classmethod
+    def of(cls, profile: Profile, **made: Any) -> Report:
+        """The report on what a profile describes; `made` of it were findings, checks, ..."""
+        return cls(
+            model=profile.model,
+            data=profile.data,
+            loss=profile.loss,
+            layers=profile.layers,
+            history=profile.history,
+            seed=profile.seed,
+            versions=profile.versions,
+            **made,
+        )
+
+    def to_plain(self) -> dict[str, Any]:
+        """The report as JSON data (dicts, lists, strings, finite numbers, None), with `context`."""
+        plain: dict[str, Any] = to_plain(self)
+        profile = Profile(self.model, self.data, self.loss, self.layers)
+        return {"schema": plain.pop("schema"), **plain, **context(profile, self.thresholds)}
+
+    def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The report as JSON text; also written to `path`, all or nothing, where given.
+
+        Of several workers (`TF_CONFIG`) the chief writes.
+        """
+        text = json.dumps(self.to_plain(), allow_nan=False, indent=1)
+        if path is not None and is_chief():
+            write_atomically(path, text)
+        return text
+
+    def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
+        """The report as one self-contained HTML page; also written to `path` where given.
+
+        Of several workers (`TF_CONFIG`) the chief writes.
+        """
+        from gradscope.render.html import render_html
+
+        page = render_html(self.to_plain())
+        if path is not None and is_chief():
+            write_atomically(path, page)
+        return page
+
+    def summary(self) -> str:
+        """The report as plain text, culprits first."""
+        from gradscope.render.text import render_text
+
+        return render_text(self.to_plain())
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        """The page inside a frame of its own, so that its style stays out of the notebook."""
+        from markupsafe import escape
+
+        page = escape(self.to_html())
+        return (
+            f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="gradscope report" '
+            'style="width:100%;height:640px;border:0"></iframe>'
+        )
+
+
+def outcome_text(report: Report) -> str:
+    """What treating came to, as plain text."""
+    from gradscope.render.outcome import render_outcome
+
+    return render_outcome(report.to_plain())
+
+
+def load_report(path: str | os.PathLike[str]) -> Report:
+    """Read a report that `Report.to_json` or `--json` wrote, or a run that `Monitor` wrote.
+
+    Raises:
+        UnreadableError: the file is missing, not JSON, or not a report of this schema.
+    """
+    name = os.fspath(path)
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+        if text.startswith(RUN_START):
+            from gradscope.report.run_file import read_run
+
+            return read_run(path)
+        data = loads(text)
+    except OSError as error:
+        raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
+    except (ValueError, RecursionError) as error:
+        raise UnreadableError(
+            f"{name!r} is not JSON. Expected a report written by --json or Report.to_json()."
+        ) from error
+    schema = data.get("schema") if isinstance(data, dict) else None
+    if schema != SCHEMA:
+        raise UnreadableError(
+            f"{name!r} has schema {shown(schema)}. Expected {SCHEMA!r}: write it anew with --json."
+        )
+    try:
+        report = from_plain(Report, data)
+        Profile(report.model, report.data, report.loss, report.layers)  # refuses equal layers
+        return report
+    except ValueError as error:
+        raise UnreadableError(f"{name!r} is not a whole report. {error}") from error
+
+
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the new one, never half.
+
+    Raises:
+        UsageError: it cannot be written (disk full, folder gone or read-only).
+    """
+    target = Path(path)
+    # Named before it is made, so that an interrupt at any moment finds it and takes it away.
+    temporary = target.with_name(f".gradscope-{secrets.token_hex(8)}.tmp")
+    try:
+        try:
+            with temporary.open("x", encoding="utf-8") as file:
+                file.write(text)
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"Cannot write {os.fspath(path)!r}: {reason}. Make room or choose another place."
+        ) from error
+
+
+def is_chief() -> bool:
+    """Whether this process writes for all: the only one, the chief, or else the first worker."""
+    try:
+        config = json.loads(os.environ.get("TF_CONFIG") or "{}")
+        task = config.get("task", {})
+        if len(config.get("cluster", {}).get("worker", ())) < 2:
+            return True
+        if "chief" in config["cluster"]:
+            return bool(task["type"] == "chief")
+        return bool(task["type"] == "worker" and int(task["index"]) == 0)
+    except (ValueError, AttributeError, KeyError, TypeError):
+        return True

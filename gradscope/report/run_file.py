@@ -1,0 +1,234 @@
+"""A watched run as a report, and as a file that grows with it: one JSON object a line.
+
+The first line says what is trained; every other one adds something: numbers of steps, a snapshot,
+the end of an epoch, an event. A line that was cut off in the middle is the last one and is left
+out, so the file is readable whatever happened to the process that wrote it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, TextIO
+
+from gradscope.diagnosis.diagnose import diagnose
+from gradscope.diagnosis.prescribe import prescribe
+from gradscope.errors import UnreadableError
+from gradscope.records import (
+    DataCard,
+    Death,
+    Event,
+    LossCard,
+    ModelCard,
+    Profile,
+    Snapshot,
+    Validation,
+)
+from gradscope.records.codec import from_plain, loads, to_plain
+from gradscope.records.ranges import Count
+from gradscope.report.report import RUN_SCHEMA, RUN_START, Report
+from gradscope.report.timeline import Sampled, Timeline
+
+CURVES = ("loss", "gradient_norm", "learning_rate", "batch_constant")
+_DIGITS = 7  # float32 has no more
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """What is trained."""
+
+    model: ModelCard
+    data: DataCard
+    loss: LossCard
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def profile(subject: Subject, timeline: Timeline) -> Profile:
+    """The run so far, with the layers of its last snapshot."""
+    history = timeline.history()
+    means = [m for m in history.loss.mean[-1:] if m is not None]
+    return Profile(
+        model=subject.model,
+        data=replace(subject.data, num_batches=max(1, history.num_steps)),
+        loss=replace(subject.loss, value=means[0] if means else None),
+        layers=history.snapshots[-1].layers if history.snapshots else (),
+        steps=history.num_steps,
+        versions=subject.versions,
+        history=history,
+    )
+
+
+def report(
+    subject: Subject,
+    timeline: Timeline,
+    select: Collection[str] | None = None,
+    ignore: Collection[str] | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> Report:
+    """The run so far as a report; what was found is judged by how it stands now."""
+    found = profile(subject, timeline)
+    findings, checks = diagnose(found, select, ignore, limits)
+    prescriptions, declined = prescribe(found, findings)
+    return Report.of(
+        found,
+        checks=checks,
+        findings=findings,
+        prescriptions=prescriptions,
+        declined=declined,
+        steps=found.steps,
+        thresholds=dict(limits) if limits else None,
+    )
+
+
+class RunFile:
+    """Appends to a run's file; every line is handed to the system at once.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], subject: Subject) -> None:
+        self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115 - held while training
+        self._line({"schema": RUN_SCHEMA, **to_plain(subject)})
+        self._next_snapshot = 0
+
+    def steps(self, last: int, values: list[tuple[float | None, ...]], planned: int | None) -> None:
+        """Numbers of the steps up to `last`, in the order of `CURVES`; unknown ones are null."""
+        columns = zip(*values, strict=True)
+        rounded = {
+            n: [_number(v) for v in column] for n, column in zip(CURVES, columns, strict=True)
+        }
+        if all(v is None for v in rounded["batch_constant"]):  # known of few losses
+            del rounded["batch_constant"]
+        self._line({"steps": last, "planned": planned, **rounded})
+
+    def snapshot(self, sampled: Sampled, deaths: tuple[Death, ...]) -> None:
+        """A snapshot, unless one was written shortly before for how long the run is.
+
+        Their number grows with the logarithm of the steps only.
+        """
+        if sampled.step < self._next_snapshot:
+            return
+        self._next_snapshot = sampled.step + max(1, sampled.step // 32)
+        plain = _thinned(to_plain(sampled.snapshot()))
+        self._line({"snapshot": plain, "deaths": to_plain(deaths)})
+
+    def epoch(self, step: int, number: int, validation: float | None) -> None:
+        known = None if validation is None else _rounded(validation)
+        self._line(
+            {"epoch": number, "step": step, "validated": validation is not None, "loss": known}
+        )
+
+    def event(self, event: Event) -> None:
+        self._line({"event": to_plain(event)})
+
+    def constant_loss(self, value: float) -> None:
+        self._line({"constant_loss": value})
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _line(self, data: dict[str, Any]) -> None:
+        self._file.write(json.dumps(data, allow_nan=False, separators=(",", ":")) + "\n")
+        self._file.flush()
+
+
+def _number(value: float | None) -> float | str | None:
+    """JSON has no NaN and no infinity: they are written as a word."""
+    return None if value is None else _rounded(value) or (0.0 if value == 0 else "nan")
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
+
+
+def _thinned(plain: Any) -> Any:
+    """Without what says nothing (None, empty), which is what a reader takes for granted."""
+    if isinstance(plain, dict):
+        kept = {k: _thinned(v) for k, v in plain.items()}
+        return {k: v for k, v in kept.items() if v not in (None, [], {}) or k in _REQUIRED}
+    if isinstance(plain, list):
+        return [_thinned(v) for v in plain]
+    return _rounded(plain) if isinstance(plain, float) else plain
+
+
+# Fields without a default that may be None or empty.
+_REQUIRED = {
+    "loss", "gradient_norm", "layers", "activation", "initializer", "fan_in", "fan_out",
+    "num_distinct_units", "gradient", "update", "update_ratio", "shape", "half_life",
+    "recurrent_gain", "gradient_rms",
+}  # fmt: skip
+
+
+def read_run(path: str | os.PathLike[str]) -> Report:
+    """The report of a run from its file, also while it is being written.
+
+    Raises:
+        UnreadableError: the file is missing, or holds no run of this schema.
+    """
+    name = os.fspath(path)
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
+    if not lines[0].startswith(RUN_START):
+        raise UnreadableError(
+            f"{name!r} is not a run's file. Expected one that Monitor(path=) wrote."
+        )
+    timeline = Timeline()
+    try:
+        subject = from_plain(Subject, loads(lines[0]))
+        for line in lines[1:-1]:  # what follows the last newline is half a line, or nothing
+            _replay(timeline, loads(line))
+        return report(subject, timeline)
+    except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        reason = str(error).partition("\n")[0]
+        raise UnreadableError(f"{name!r} is not a whole run's file. {reason[:200]}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Steps:
+    steps: Count
+    planned: Count | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Epoch:
+    step: Count
+    epoch: Count
+    validated: bool
+    loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Level:
+    constant_loss: float
+
+
+def _replay(timeline: Timeline, line: dict[str, Any]) -> None:
+    """Add to the run what one line of its file says."""
+    if "steps" in line:
+        read = from_plain(_Steps, line)
+        timeline.num_steps, timeline.num_planned_steps = read.steps, read.planned
+        for name in CURVES:
+            values = line.get(name, [])  # files of earlier versions lack some
+            first = read.steps - len(values) + 1
+            for step, value in enumerate(values, first):
+                if value is not None:
+                    getattr(timeline, name).add(step, float(value))
+    elif "snapshot" in line:
+        timeline.add_snapshot(Sampled.of(from_plain(Snapshot, line["snapshot"])))
+        timeline.known_deaths = tuple(from_plain(Death, d) for d in line["deaths"])
+    elif "epoch" in line:
+        ended = from_plain(_Epoch, line)
+        timeline.epoch_ends.append(ended.step)
+        if ended.validated:
+            timeline.validation.append(Validation(ended.step, ended.epoch, ended.loss))
+    elif "event" in line:
+        timeline.add_event(from_plain(Event, line["event"]))
+    elif "constant_loss" in line:
+        timeline.constant_loss = from_plain(_Level, line).constant_loss

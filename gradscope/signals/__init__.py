@@ -1,0 +1,1 @@
+"""Arithmetic on a Profile that several symptoms and renderers share; NumPy at most."""

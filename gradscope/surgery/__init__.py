@@ -1,0 +1,1 @@
+"""A model -> an independent copy, or one that is rebuilt with other layers."""

@@ -1,0 +1,274 @@
+"""Making a model again: every call of its graph is repeated with new layers.
+
+The original is only read: no layer of it is called, so that its graph gains no node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+from keras.src.models.functional import Functional, functional_like_constructor
+
+from gradscope.surgery.calls import (
+    call_chain,
+    call_layer,
+    first_argument,
+    name_added,
+    operations_between,
+    rename,
+    rename_clashes,
+)
+from gradscope.surgery.deepcopy import duplicate
+from gradscope.surgery.transfer import Refused, first_line, operation_twin, twin
+
+
+@dataclass(frozen=True)
+class Bridge:
+    """A residual connection around the stretch from layer `first` to layer `last`.
+
+    Attributes:
+        first, last: paths of layers of one graph level, each called once in it.
+        combine: (input of first, output of last) -> what replaces the output of last.
+    """
+
+    first: str
+    last: str
+    combine: Callable[[Any, Any], Any]
+
+
+@dataclass
+class Work:
+    """What is to be done and what has been made, by the id of the original's objects.
+
+    Attributes:
+        replace: layer -> the layers in its place.
+        after_input: InputLayer -> the layers behind it.
+        bridges: (id of first, id of last, bridge).
+        made: layer, model or graph operation -> its copy.
+        pairs: (original, copy) of each layer and model.
+        chains: replaced layer -> (it, what stands in its place now).
+        starts: number of a bridge -> the tensor that it forks off.
+        replaced: layers and inputs that have been dealt with.
+        bridged: numbers of the bridges that have been built.
+        ends: layers that name one of several outputs.
+        ready: new layers that came with weights of their own (an adapted Normalization).
+    """
+
+    replace: dict[int, list[Any]] = field(default_factory=dict)
+    after_input: dict[int, list[Any]] = field(default_factory=dict)
+    bridges: list[tuple[int, int, Bridge]] = field(default_factory=list)
+    made: dict[int, Any] = field(default_factory=dict)
+    pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    chains: dict[int, tuple[Any, list[Any]]] = field(default_factory=dict)
+    starts: dict[int, Any] = field(default_factory=dict)
+    replaced: set[int] = field(default_factory=set)
+    bridged: set[int] = field(default_factory=set)
+    ends: set[int] = field(default_factory=set)
+    ready: set[int] = field(default_factory=set)
+
+
+def remade(old: Any, work: Work) -> Any:
+    """The copy of a layer, model or graph operation, made once."""
+    if id(old) in work.made:
+        return work.made[id(old)]
+    if not isinstance(old, keras.Layer):
+        new = operation_twin(old)
+    elif is_sequential(old):
+        new = _sequential(old, work)
+    elif is_functional(old):
+        new = _constructed(old, type(old), *_walked(old, work))
+    else:
+        new = _own_code(old, work)
+    work.made[id(old)] = new
+    if isinstance(old, keras.Layer):
+        work.pairs.append((old, new))
+    return new
+
+
+def _own_code(layer: Any, work: Work) -> Any:
+    """From the config, or attribute by attribute where that does not tell."""
+    try:
+        return twin(layer)
+    except Refused as refusal:
+        try:
+            return duplicate(layer, work.made, lambda inner: _made_by_graph(inner, work))
+        except Exception as error:
+            reason = f"{refusal.reason}; nor from its attributes: {first_line(error)}"
+            raise Refused(layer.name, reason) from error
+
+
+def _made_by_graph(layer: Any, work: Work) -> Any:
+    """The copy of a layer whose attributes are no use: graphs of calls, and tables."""
+    return remade(layer, work) if is_graph(layer) or hasattr(layer, "load_assets") else None
+
+
+def is_graph(layer: Any) -> bool:
+    """Whether its graph of calls says all that it does; where not, its call is its own code."""
+    return is_sequential(layer) or is_functional(layer)
+
+
+def is_sequential(layer: Any) -> bool:
+    """A Sequential model that does nothing but call its layers in turn."""
+    kind = type(layer)
+    usual = (keras.Sequential.__init__, keras.Sequential.call, keras.Sequential.build)
+    return isinstance(layer, keras.Sequential) and (kind.__init__, kind.call, kind.build) == usual
+
+
+def is_functional(layer: Any) -> bool:
+    """A model whose graph says all that it does."""
+    kind = type(layer)
+    usual = isinstance(layer, Functional) and kind.call is Functional.call
+    return usual and functional_like_constructor(kind)
+
+
+def _sequential(model: Any, work: Work) -> Any:
+    inside = {id(layer) for layer in model.layers}
+    if any(first in inside or last in inside for first, last, _ in work.bridges):
+        return _constructed(model, keras.Model, *_walked(_graph_of(model), work))
+    stack: list[Any] = []
+    for layer in model._layers:
+        chain = _chain(layer, work)
+        stack += [remade(layer, work)] if chain is None else chain
+        stack += _behind(layer, work)
+    rename_clashes(stack, _kept(work))
+    new = _constructed(model, type(model), stack)
+    new.built = model.built
+    return new
+
+
+def _graph_of(model: Any) -> Any:
+    if model._functional is None:
+        raise Refused(model.name, "is not built: call it on data first")
+    return model._functional
+
+
+def _constructed(model: Any, kind: Any, *content: Any) -> Any:
+    try:
+        new = kind(*content, name=model.name)
+    except Exception as error:
+        raise Refused(model.name, f"cannot be put together again: {first_line(error)}") from error
+    new.dtype_policy = model.dtype_policy
+    return new
+
+
+def _walked(model: Any, work: Work) -> tuple[Any, Any]:
+    """The inputs and outputs of the model's graph, in its own structures, made of new layers."""
+    inputs, tensors = {}, {}
+    if len(model.outputs) > 1:
+        work.ends.update(id(tensor._keras_history.operation) for tensor in model.outputs)
+    for tensor in model.inputs:
+        layer = tensor._keras_history.operation
+        inputs[id(tensor)] = tensors[id(tensor)] = remade(layer, work).output
+        for inserted in _behind(layer, work):
+            tensors[id(tensor)], *_ = call_layer(inserted, tensors[id(tensor)])
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if not node.is_input:
+                _repeat(node, tensors, work)
+    tensors.update(inputs)  # an output that is an input stays the bare input
+    structures = (model._inputs_struct, model._outputs_struct)
+    given, returned = (
+        keras.tree.map_structure(lambda tensor: tensors[id(tensor)], s) for s in structures
+    )
+    rename_clashes(operations_between(returned, stop=()), _kept(work))
+    return given, returned
+
+
+def _kept(work: Work) -> set[int]:
+    return {id(new) for new in work.made.values()}
+
+
+def _repeat(node: Any, tensors: dict[int, Any], work: Work) -> None:
+    """Make one call of the graph again; `tensors`: id of the original's tensor -> new tensor."""
+    old = node.operation
+    args, kwargs = node.arguments.convert(lambda item: _renewed(item, tensors, work))
+    for number, (first, _, _) in enumerate(work.bridges):
+        if first == id(old):
+            start = first_argument(old, args, kwargs)[0]
+            _require_once(number, start, old, work)
+    chain = _chain(old, work)
+    if chain is None:
+        outputs = call_layer(remade(old, work), *args, **kwargs)
+    else:
+        masks = [getattr(tensor, "_keras_mask", None) for tensor in node.input_tensors]
+        implied = {k for k, v in node.arguments.kwargs.items() if any(v is m for m in masks)}
+        outputs = call_chain(old, chain, args, kwargs, implied)
+    if len(outputs) != len(node.outputs):
+        raise Refused(
+            old.name, f"has {len(node.outputs)} outputs, what takes its place {len(outputs)}"
+        )
+    for number, (_, last, _) in enumerate(work.bridges):
+        if last == id(old):
+            outputs = [_bridged(number, outputs, old, work)]
+    tensors.update(zip(map(id, node.outputs), outputs, strict=True))
+
+
+def _renewed(item: Any, tensors: dict[int, Any], work: Work) -> Any:
+    """What stands for an argument of a call in the new graph."""
+    if isinstance(item, keras.KerasTensor):
+        return tensors[id(item)]
+    if isinstance(item, keras.Variable):
+        for old, new in work.pairs:
+            for variable, copy in zip(old.variables, new.variables, strict=False):
+                if variable is item:
+                    return copy
+        raise Refused(item.path, "a weight given to an operation of the graph cannot be followed")
+    return item
+
+
+def _require_once(number: int, start: Any, layer: Any, work: Work) -> None:
+    if number in work.starts or not isinstance(start, keras.KerasTensor):
+        raise Refused(layer.name, "a bridge needs a layer that is called once, on one tensor")
+    work.starts[number] = start
+
+
+def _bridged(number: int, outputs: list[Any], last: Any, work: Work) -> Any:
+    bridge = work.bridges[number][2]
+    if len(outputs) != 1 or number not in work.starts or number in work.bridged:
+        raise Refused(
+            bridge.last, f"cannot be bridged: it must be called once, behind {bridge.first!r}"
+        )
+    start = work.starts[number]
+    try:
+        combined = bridge.combine(start, outputs[0])
+    except Exception as error:
+        raise Refused(bridge.last, f"cannot be bridged: {first_line(error)}") from error
+    work.bridged.add(number)
+    for operation in operations_between(combined, stop=(start, *outputs)):
+        name_added(operation, last.name)
+    return combined
+
+
+def _behind(layer: Any, work: Work) -> list[Any]:
+    inserted = work.after_input.get(id(layer), [])
+    work.replaced.add(id(layer))
+    for each in inserted:
+        name_added(each, layer.name)
+    return inserted
+
+
+def _chain(old: Any, work: Work) -> list[Any] | None:
+    """What takes the layer's place, named once and for all; None where nothing does."""
+    if id(old) not in work.replace:
+        return None
+    if id(old) not in work.chains:
+        chain = [remade(old, work) if layer is old else layer for layer in work.replace[id(old)]]
+        work.chains[id(old)] = (old, chain)
+        named = chain[-1:] if id(old) in work.ends else heirs(old, chain, work)[:1]
+        for layer in chain:
+            if layer in named:
+                rename(layer, old.name)
+            else:
+                name_added(layer, old.name)
+        work.replaced.add(id(old))
+    return work.chains[id(old)][1]
+
+
+def heirs(old: Any, chain: list[Any], work: Work) -> list[Any]:
+    """The layers that may take over what the replaced layer has learnt, the likeliest first."""
+    if id(old) in work.made:
+        return [work.made[id(old)]]
+    return [layer for layer in chain if type(layer) is type(old)]

@@ -1,0 +1,245 @@
+"""A layer's twin, and what moves to it: weights, states, flags and the compile configuration."""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FunctionType
+from typing import Any
+
+import keras
+import tensorflow as tf
+from keras.src.saving import serialization_lib
+
+from gradscope.backend.isolation import value_of
+from gradscope.backend.optimizers import inner
+
+Pair = tuple[Any, Any]
+_LONGEST = 200  # characters of an error message that are passed on; some hold a whole config
+
+
+class Refused(Exception):
+    """Why a model cannot be copied or rebuilt; becomes a `Declined` at the border of `graph`."""
+
+    def __init__(self, what: str, reason: str):
+        super().__init__(f"{what}: {reason}")
+        self.what, self.reason = what, reason
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    line = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+
+
+@contextmanager
+def own_objects(model: keras.Model) -> Iterator[None]:
+    """Let classes and functions that the living model uses be found by name, registered or not."""
+    found: dict[str, Any] = {}
+    compiled = _compile_arguments(model) or {}
+    for value in (*_values(model), *keras.tree.flatten(compiled)):
+        owner = value if isinstance(value, (type, FunctionType)) else type(value)
+        if not (owner.__module__ or "").startswith(("keras.", "builtins", "tensorflow.")):
+            found[owner.__name__] = owner
+    with (
+        keras.saving.custom_object_scope(found),
+        serialization_lib.SafeModeScope(False),  # the model is alive: its lambdas have run before
+        warnings.catch_warnings(),
+    ):
+        warnings.filterwarnings("ignore", message=".*includes a `lambda`")
+        yield
+
+
+def _values(model: keras.Model) -> Iterator[Any]:
+    for layer in model._flatten_layers():
+        yield layer
+        yield from vars(layer).values()
+
+
+def twin(layer: Any) -> Any:
+    """A new, unbuilt layer of the same class, configuration and name."""
+    try:
+        new = _from_config(layer)
+    except Exception as error:
+        kind = type(layer).__name__
+        reason = f"a {kind} cannot be made again from its config: {first_line(error)}"
+        raise Refused(layer.name, reason) from error
+    new.name = layer.name
+    old_layers, new_layers = layer._flatten_layers(), new._flatten_layers()
+    if len(old_layers) != len(new_layers):  # the others appear when it is built
+        old_layers, new_layers = [layer], [new]
+    for old_part, new_part in zip(old_layers, new_layers, strict=True):
+        _share_functions(old_part, new_part)
+    return new
+
+
+def _from_config(layer: Any) -> Any:
+    config = layer.get_config()
+    for name in config:
+        value = vars(layer).get(name)
+        if getattr(value, "__name__", "") == "<lambda>" and "class_name" not in config[name]:
+            config[name] = value  # written by Keras in a form that it cannot read
+    try:
+        return type(layer).from_config(config)
+    except Exception:
+        # Keras notes the plain arguments of a constructor that takes no name, dtype and such.
+        arguments = getattr(layer, "_auto_config", None)
+        if arguments is None:
+            raise
+        new = type(layer)(**arguments.config)
+        new.dtype_policy = layer.dtype_policy
+        return new
+
+
+def _share_functions(old: Any, new: Any) -> None:
+    """Functions hold no state; one read back from its bytecode would miss its globals."""
+    for name, value in vars(old).items():
+        is_method = hasattr(type(new), name)  # one that Keras has wrapped
+        if isinstance(value, FunctionType) and not is_method and name in vars(new):
+            vars(new)[name] = value
+
+
+def operation_twin(operation: Any) -> Any:
+    """A stateless graph operation (`x + y`, keras.ops) without the calls of the original."""
+    new = object.__new__(type(operation))
+    vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
+    return new
+
+
+def build_like(old: Any, new: Any) -> None:
+    """Build a layer that no graph has called, from the shapes that the original was built on."""
+    if not old.built or new.built:
+        return
+    try:
+        new.build_from_config(old.get_build_config() or {})
+    except Exception as error:
+        raise Refused(old.name, f"its copy cannot be built: {first_line(error)}") from error
+
+
+def parts(old: Any, new: Any) -> list[Pair]:
+    """The layers inside a layer next to those of its twin, the layers themselves first."""
+    pairs = list(zip(old._flatten_layers(), new._flatten_layers(), strict=False))
+    same_number = len(old._flatten_layers()) == len(new._flatten_layers())
+    if not same_number or any(type(o) is not type(n) for o, n in pairs):
+        raise Refused(old.name, "made again from its config, it holds other layers")
+    for old_part, new_part in pairs[1:]:
+        new_part.name = old_part.name
+    return pairs
+
+
+def fits(old: Any, new: Any) -> bool:
+    """Whether what `old` has learnt can move to `new`: the same class and shapes."""
+    shapes = [[v.shape for v in layer.variables] for layer in (old, new)]
+    return type(old) is type(new) and shapes[0] == shapes[1]
+
+
+def move_state(old: Any, new: Any, moved: dict[int, Any]) -> None:
+    """Copy the own weights and states of one layer (not of the layers inside it).
+
+    Args:
+        moved: id of each variable -> its copy; grows.
+    """
+    before, after = _own_variables(old), _own_variables(new)
+    if [v.shape for v in before] != [v.shape for v in after]:
+        shapes = [[tuple(v.shape) for v in vs] for vs in (before, after)]
+        raise Refused(old.name, f"its weights are of shapes {shapes[0]}, its copy's {shapes[1]}")
+    for variable, copy in zip(before, after, strict=True):
+        if moved.setdefault(id(variable), copy) is not copy:
+            raise Refused(
+                old.name, f"{variable.path!r} is shared in a way its config does not tell"
+            )
+        copy.assign(value_of(variable))
+        copy.trainable = variable.trainable
+        if new.name == old.name:
+            copy._name, copy._path = variable.name, variable.path
+    for name, value in vars(old).items():
+        if isinstance(value, tf.Variable) and isinstance(vars(new).get(name), tf.Variable):
+            vars(new)[name].assign(value)
+    _move_assets(old, new)
+    if isinstance(new, keras.layers.Normalization) and new.built:
+        new.finalize_state()
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    seeds = [generator.state for generator in getattr(layer, "_seed_generators", ())]
+    return [*layer._trainable_variables, *layer._non_trainable_variables, *seeds]
+
+
+def _move_assets(old: Any, new: Any) -> None:
+    """Vocabularies, which are no weights."""
+    if not hasattr(old, "save_assets"):
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        old.save_assets(folder)
+        new.load_assets(folder)
+
+
+def compile_like(
+    patient: keras.Model, model: keras.Model, moved: dict[int, Any], *, with_state: bool
+) -> None:
+    """Compile `model` as `patient` is, sharing nothing that training changes.
+
+    Args:
+        with_state: copy what a built optimizer has gathered, too.
+    """
+    config = _compile_arguments(patient)
+    if config is None:
+        return
+    if type(patient).compile is not keras.Model.compile:
+        raise Refused(patient.name, "its compile() is its own, so it cannot be compiled again")
+    settings = {
+        name: value if name == "optimizer" else keras.tree.map_structure(_unshared, value)
+        for name, value in config.items()
+    }
+    if patient.optimizer is not None:
+        settings["optimizer"] = _optimizer_twin(patient.optimizer, moved)
+    settings["auto_scale_loss"] = False  # where the patient's loss is scaled, its optimizer does it
+    model.compile(**settings)
+    if with_state and getattr(patient.optimizer, "built", False):
+        _move_optimizer_state(patient.optimizer, model.optimizer, moved)
+
+
+def _compile_arguments(model: keras.Model) -> dict[str, Any] | None:
+    """The objects that compile() was given; None of a model that is not compiled."""
+    held = getattr(model, "_compile_config", None)
+    return None if held is None or not model.compiled else held.config
+
+
+def _unshared(item: Any) -> Any:
+    """Losses and metrics anew; names, numbers and functions as they are."""
+    if not isinstance(item, (keras.losses.Loss, keras.metrics.Metric)):
+        return item
+    try:
+        new = type(item).from_config(item.get_config())
+    except Exception as error:
+        kind = type(item).__name__
+        raise Refused(
+            item.name, f"a {kind} cannot be made again from its config: {first_line(error)}"
+        ) from error
+    _share_functions(item, new)
+    return new
+
+
+def _optimizer_twin(optimizer: Any, moved: dict[int, Any]) -> Any:
+    try:
+        new = type(optimizer).from_config(optimizer.get_config())
+    except Exception as error:
+        raise Refused(
+            optimizer.name, f"its optimizer cannot be made again: {first_line(error)}"
+        ) from error
+    own, new_own = inner(optimizer), inner(new)
+    excluded: set[int] = getattr(own, "_exclude_from_weight_decay", set())
+    if excluded:  # ids of variables, in no config
+        new_own._exclude_from_weight_decay = {id(moved[k]) for k in excluded if k in moved}
+    pattern = getattr(own, "_exclude_from_weight_decay_pattern", None)
+    if pattern is not None:
+        new_own._exclude_from_weight_decay_pattern = pattern
+    return new
+
+
+def _move_optimizer_state(old: Any, new: Any, moved: dict[int, Any]) -> None:
+    new.build([moved[id(variable)] for variable in old._trainable_variables])
+    for variable, copy in zip(old.variables, new.variables, strict=True):
+        copy.assign(value_of(variable))

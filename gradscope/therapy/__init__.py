@@ -1,0 +1,1 @@
+"""A model and its Report -> Outcome: candidates, search, proof and refinement."""

@@ -1,0 +1,147 @@
+"""apply: prescriptions carried out on a copy of the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from gradscope.backend.isolation import isolated
+from gradscope.errors import UsageError
+from gradscope.messages import unknown
+from gradscope.records import Declined, Prescription
+from gradscope.surgery.functional import graph_of
+from gradscope.surgery.graph import Surgery, copied
+from gradscope.surgery.rebuild import is_graph
+from gradscope.treatments import registry
+
+_PROBE = 32  # samples that the drift of the output is measured on
+
+
+@dataclass(frozen=True, slots=True)
+class Treated:
+    """A treated copy of a model, and what became of the prescriptions.
+
+    Attributes:
+        model: the copy; the patient itself where nothing could be carried out. Of a model whose
+            call is its own code a functional one, where a prescription changes what is called.
+        prescriptions: what was carried out, in order.
+        declined: what could not be, and why.
+        kept, reset, added: paths of layers in the copy: weights inherited, drawn anew, not in the
+            patient.
+        drift: rms of the change of the outputs on up to 32 samples of `x`, over the rms of the
+            outputs; None without `x` or where shapes differ. 0.0 means the same function.
+    """
+
+    model: keras.Model
+    prescriptions: tuple[Prescription, ...]
+    declined: tuple[Declined, ...]
+    kept: tuple[str, ...]
+    reset: tuple[str, ...]
+    added: tuple[str, ...]
+    drift: float | None
+
+
+def apply(model: keras.Model, prescriptions: Sequence[Prescription], x: Any = None) -> Treated:
+    """Carry out prescriptions, one after the other, on a copy; the model is left as it was.
+
+    Example:
+        >>> report = gradscope.analyze(model, x, y)
+        >>> treated = gradscope.apply(model, report.prescriptions[:1], x)
+        >>> treated.model.fit(x, y)
+
+    Args:
+        prescriptions: of a report of this model.
+        x: inputs, for treatments that adapt to the data (`input-normalization`,
+            `layer-sequential-unit-variance`); they decline without.
+
+    Raises:
+        UsageError: a prescription of a treatment that does not exist.
+    """
+    treated = carried_out(model, prescriptions, x)
+    drift = _drift(model, treated.model, x) if treated.prescriptions else 0.0
+    return replace(treated, drift=drift)
+
+
+def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any) -> Treated:
+    """`apply` without a look at the outputs: `drift` is None."""
+    known = registry()
+    done: list[Prescription] = []
+    declined: list[Declined] = []
+    kept: tuple[str, ...] = ()
+    reset: dict[str, None] = {}
+    added: dict[str, None] = {}
+    current = _built(model, x) if prescriptions else model
+    for prescription in prescriptions:
+        if prescription.treatment not in known:
+            raise UsageError(
+                unknown("treatment", prescription.treatment, known, "See 'gradscope treatments'.")
+            )
+        outcome, prescription = _operated(current, prescription, x)
+        if isinstance(outcome, Declined):
+            declined.append(Declined(prescription.treatment, outcome.reason))
+            continue
+        current = outcome.model
+        done.append(prescription)
+        kept = outcome.kept
+        reset |= dict.fromkeys(outcome.reset)
+        added |= dict.fromkeys(outcome.added)
+    return Treated(
+        model=current if done else model,
+        prescriptions=tuple(done),
+        declined=tuple(declined),
+        kept=tuple(path for path in kept if path not in reset and path not in added),
+        reset=tuple(path for path in reset if path not in added),
+        added=tuple(added),
+        drift=None,
+    )
+
+
+def _built(model: keras.Model, x: Any) -> keras.Model:
+    """The model, or a built copy of one that has layers without weights yet."""
+    if x is None or all(layer.built for layer in model._flatten_layers()):
+        return model
+    copy = copied(model)
+    if isinstance(copy, Declined):
+        return model
+    with isolated(model):
+        copy(keras.tree.map_structure(lambda a: a if a is None else a[:1], x))
+    return copy
+
+
+def _operated(
+    model: keras.Model, prescription: Prescription, x: Any
+) -> tuple[Surgery | Declined, Prescription]:
+    """What a treatment makes of the model, or of the graph of its calls where it declines that."""
+    operate = registry()[prescription.treatment].operate
+    outcome = operate(model, prescription, x)
+    if isinstance(outcome, Declined) and not is_graph(model):
+        graph = graph_of(model, x)
+        if isinstance(graph, Declined):
+            return outcome, prescription
+        outcome = operate(graph, prescription, x)
+        told = f"The copy is the graph of what {type(model).__name__}.call calls."
+        prescription = replace(prescription, rationale=f"{prescription.rationale} {told}")
+    return outcome, prescription
+
+
+def _drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
+    if x is None:
+        return None
+    probe = keras.tree.map_structure(lambda a: a if a is None else a[:_PROBE], x)
+    before, after = (_outputs(m, probe) for m in (model, treated))
+    if [a.shape for a in before] != [a.shape for a in after]:
+        return None
+    change = sum(float(np.sum(np.square(a - b))) for a, b in zip(after, before, strict=True))
+    size = sum(float(np.sum(np.square(b))) for b in before)
+    if not np.isfinite(change) or not np.isfinite(size):
+        return None
+    return float(np.sqrt(change / size)) if size else float(np.sqrt(change))
+
+
+def _outputs(model: keras.Model, x: Any) -> list[np.ndarray]:
+    with isolated(model):
+        return [np.asarray(o, np.float64) for o in keras.tree.flatten(model(x, training=False))]

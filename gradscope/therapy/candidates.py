@@ -1,0 +1,184 @@
+"""Candidates for a treatment: prescriptions in order, each copy examined again before any training.
+
+The second prescription of a candidate is made for the copy that the first one left, so that its
+parameters are measured there. An examination costs a small part of a training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from gradscope.analysis import analyze
+from gradscope.backend.seeding import seeded
+from gradscope.errors import GradscopeError
+from gradscope.records import Declined, Evidence, Finding, Prescription, Profile, Run
+from gradscope.report.report import Report
+from gradscope.surgery.graph import copied
+from gradscope.therapy.apply_prescriptions import Treated, carried_out
+from gradscope.treatments import registry
+
+FEW = 4
+MAX_LENGTH = 3
+NUM_CHAINS = 2
+_NUM_BATCHES = 1
+_CLIPPING = "gradient-clipping"
+_WEIGHTS = {"error": 3, "warning": 1, "info": 0}
+# Where values are not finite nothing else is examined: whatever else there is stays hidden.
+_HIDING = {"non-finite-values": 20}
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """Prescriptions that can be carried out one after the other, and what they leave.
+
+    Attributes:
+        report: on the treated copy; on the patient for no prescriptions.
+    """
+
+    prescriptions: tuple[Prescription, ...]
+    report: Report
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The treatments in order."""
+        return tuple(p.treatment for p in self.prescriptions)
+
+    @property
+    def name(self) -> str:
+        """The treatments as a person writes them."""
+        return named(self.prescriptions)
+
+    @property
+    def burden(self) -> int:
+        """How much is still found: 3 for an error, 1 for a warning."""
+        return burden(self.report)
+
+
+def named(prescriptions: Sequence[Prescription]) -> str:
+    """What a set of prescriptions is called."""
+    return " + ".join(p.treatment for p in prescriptions)
+
+
+def burden(report: Report) -> int:
+    """How much a report finds, in one number."""
+    return sum(_HIDING.get(f.symptom, _WEIGHTS[f.severity]) for f in report.findings)
+
+
+def treated(
+    model: keras.Model, prescriptions: Sequence[Prescription], x: Any, seed: int
+) -> Treated | Declined:
+    """The copy that the prescriptions leave; what is drawn anew follows from the seed."""
+    if not prescriptions:
+        copy = copied(model)
+        if isinstance(copy, Declined):
+            return copy
+        return Treated(copy, (), (), (), (), (), None)
+    with seeded(seed):
+        done = carried_out(model, prescriptions, x)
+    if done.declined:
+        first = done.declined[0]
+        return Declined(named(prescriptions), f"{first.what}: {first.reason}")
+    return done
+
+
+def examined(
+    model: keras.Model, prescriptions: Sequence[Prescription], x: Any, y: Any
+) -> Candidate | Declined:
+    """The prescriptions carried out on a copy, and the copy examined."""
+    done = treated(model, prescriptions, x, seed=0)
+    if isinstance(done, Declined):
+        return Declined(named(prescriptions), done.reason)
+    try:
+        report = analyze(done.model, x, y, num_batches=_NUM_BATCHES)
+    except GradscopeError as error:
+        return Declined(named(prescriptions), str(error))
+    return Candidate(tuple(prescriptions), report)
+
+
+def joint(
+    model: keras.Model, first: Candidate, more: Sequence[Prescription], x: Any, y: Any
+) -> Candidate | None:
+    """The candidate with those of more prescriptions that it has not; None where that is none."""
+    added = [p for p in more if p.treatment not in first.ids]
+    together = (*first.prescriptions, *added)
+    if not added or {*first.ids} < {p.treatment for p in more} or len(together) > MAX_LENGTH:
+        return None
+    outcome = examined(model, together, x, y)
+    return None if isinstance(outcome, Declined) else outcome
+
+
+def steadied(
+    model: keras.Model, candidate: Candidate, run: Run, x: Any, y: Any
+) -> Candidate | None:
+    """The candidate with clipped gradients, for one whose run diverged."""
+    report = candidate.report
+    profile = Profile(report.model, report.data, report.loss, report.layers, report.seed)
+    told = f"A run diverged at step {run.steps}."
+    evidence = (Evidence("finite_loss_steps", run.steps, len(run.losses) + 1, "steps"),)
+    diverged = Finding("loss-divergence", "error", "high", (), (), evidence, told)
+    clipping = registry()[_CLIPPING].plan(profile, [diverged])
+    return None if isinstance(clipping, Declined) else joint(model, candidate, (clipping,), x, y)
+
+
+def proposed(
+    model: keras.Model,
+    report: Report,
+    x: Any,
+    y: Any,
+    only: Collection[str] | None,
+    declined: list[Declined],
+) -> Iterator[list[Candidate]]:
+    """Single prescriptions and chains of them, a few at a time, as long as more are asked for.
+
+    Of each few those come first that leave least to be found. Chains are made where no single
+    prescription leaves nothing.
+
+    Args:
+        declined: what could not be carried out is added to it.
+    """
+    offered = wanted(report, only)
+    for some in (offered[i : i + FEW] for i in range(0, len(offered), FEW)):
+        found: list[Candidate] = []
+        for prescription in some:
+            outcome = examined(model, (prescription,), x, y)
+            if isinstance(outcome, Declined):
+                declined.append(outcome)
+            else:
+                found.append(outcome)
+        found.sort(key=lambda c: c.burden)
+        for start in found[:NUM_CHAINS] if found and found[0].burden else ():
+            chain = _chained(model, start, x, y, only)
+            if chain is not start and {*chain.ids} not in [{*c.ids} for c in found]:
+                found.append(chain)
+        found.sort(key=lambda c: (c.burden, len(c.ids)))
+        yield found
+
+
+def wanted(report: Report, only: Collection[str] | None) -> list[Prescription]:
+    """The prescriptions that can be carried out and are not ruled out."""
+    return [
+        p
+        for p in report.prescriptions
+        if p.safety != "advice" and (not only or p.treatment in only)
+    ]
+
+
+def _chained(
+    model: keras.Model, start: Candidate, x: Any, y: Any, only: Collection[str] | None
+) -> Candidate:
+    """The candidate, with prescriptions for what it leaves as long as they leave less."""
+    current = start
+    while current.burden and len(current.ids) < MAX_LENGTH:
+        following = [p for p in wanted(current.report, only) if p.treatment not in current.ids]
+        for prescription in following[:2]:
+            longer = examined(model, (*current.prescriptions, prescription), x, y)
+            if isinstance(longer, Candidate) and longer.burden < current.burden:
+                current = longer
+                break
+        else:
+            break
+    return current

@@ -1,0 +1,261 @@
+"""treat: from findings to a model that trains, with the evidence."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import keras
+import numpy as np
+
+from gradscope.analysis import analyze
+from gradscope.backend.train_step import has_own_step
+from gradscope.errors import UnreadableError, UsageError
+from gradscope.messages import unknown
+from gradscope.records import Declined, Prescription, Trial
+from gradscope.report.report import Report
+from gradscope.surgery.functional import graph_of
+from gradscope.surgery.rebuild import is_graph
+from gradscope.therapy.apply_prescriptions import Treated
+from gradscope.therapy.candidates import Candidate, proposed, treated, wanted
+from gradscope.therapy.run_cache import Ward
+from gradscope.therapy.search import searched
+from gradscope.treatments import registry
+from gradscope.trials import scoring, splits
+from gradscope.trials.paired import Plan, check
+from gradscope.trials.splits import Split
+
+EPOCHS = 10
+FEWEST_STEPS, MOST_STEPS = 200, 300
+
+Status = Literal["healthy", "improved", "not improved", "nothing to prescribe"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of treating a model.
+
+    Attributes:
+        model: the treated copy, not trained; the patient itself unless `status` is "improved".
+        report: of the patient, with all trials; `report.rejected` says what was not kept, and why.
+        trial: the proof of what was kept; without success, the best that there is, or None.
+        prescriptions: what was kept, in order; the later ones were made for the copy that the
+            earlier ones left.
+        status: "healthy" where nothing was found at warning or above; "nothing to prescribe" where
+            no treatment applies to what was found.
+        rows: which samples of x can be trained on, where some hold NaN or Inf; None: all.
+        treated: layers kept, reset and added.
+    """
+
+    model: keras.Model
+    report: Report
+    trial: Trial | None
+    prescriptions: tuple[Prescription, ...]
+    status: Status
+    rows: np.ndarray | None = None
+    treated: Treated | None = None
+
+    @property
+    def rejected(self) -> tuple[Declined, ...]:
+        """What was not kept, and why."""
+        return self.report.rejected
+
+    def summary(self) -> str:
+        """What was done and why, as plain text."""
+        from gradscope.report.report import outcome_text
+
+        return outcome_text(self.report)
+
+    def __str__(self) -> str:
+        return self.summary()
+
+
+def treat(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    only: Collection[str] | None = None,
+    steps: int | None = None,
+    seeds: int = 3,
+    jobs: int = 1,
+    batch_size: int = 32,
+    validation_data: Any = None,
+    progress: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Find a small set of treatments that makes the model train, and prove it.
+
+    The model is examined; what is prescribed is carried out on copies, alone and in chains; short
+    runs choose among the copies; and the smallest set that does as well as any is proven by a
+    paired trial. The model itself is never trained and stays as it is.
+
+    Example:
+        >>> outcome = gradscope.treat(model, x_train, y_train)
+        >>> print(outcome)
+        >>> outcome.model.fit(x_train, y_train, epochs=20)
+
+    Args:
+        model: a compiled model.
+        x: as for `trial`. Samples with NaN or Inf are left out of all runs; see `Outcome.rows`.
+        y: as for `trial`.
+        only: ids of the treatments to consider; all by default.
+        steps: optimizer steps of a whole run; by default ten epochs, but at least 200 and at most
+            300 steps. Short runs take a quarter, and a proof that is sure half-way ends there.
+        seeds: how many pairs of whole runs the proof rests on; 2 or more.
+        jobs: worker processes for the runs, of joblib's present backend.
+        validation_data: (x, y) to judge by; by default a fifth of the samples is held out.
+        progress: called with one line on what is done next.
+
+    Raises:
+        UsageError: not a compiled model, a count that cannot be, or an unknown treatment.
+        UnreadableError: data that do not fit the model.
+        CannotExamineError: the model cannot be examined.
+        TrialError: the model cannot be copied, or not be trained on the data.
+    """
+    _check(model, only, seeds)
+    told = progress or (lambda line: None)
+    told("examining the model")
+    case = admitted(model, x, y, steps, batch_size, validation_data)
+    check(case.steps, range(seeds), batch_size, jobs)
+    if not any(f.severity != "info" for f in case.report.findings):
+        return _ended(case, case.report, "healthy")
+    declined: list[Declined] = []
+    case = _with_its_graph(case)
+    if not wanted(case.report, only):
+        return _ended(case, case.report, "nothing to prescribe")
+    batches = proposed(model, case.report, *case.data.training[:2], only, declined)
+    return concluded(
+        case,
+        batches,
+        declined,
+        seeds=seeds,
+        jobs=jobs,
+        told=told,
+        is_allowed=lambda p: not only or p.treatment in only,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A patient, what is known about it, and the data to train its copies on."""
+
+    model: keras.Model
+    report: Report
+    data: Split
+    steps: int
+    batch_size: int
+    rows: np.ndarray | None
+
+
+def admitted(
+    model: keras.Model, x: Any, y: Any, steps: int | None, batch_size: int, validation_data: Any
+) -> Case:
+    """Examine the patient, and split the data that its copies are trained on."""
+    given = splits.split(x, y, validation_data=validation_data)
+    if given.training.y is None and not has_own_step(model) and model.loss is not None:
+        raise UnreadableError(
+            "The data hold no labels, and the loss needs them. Pass y, or a file that holds "
+            "x and y."
+        )
+    data, rows = _usable(given, x, y)
+    pair = (x, y) if splits.is_arrays(x) else given.training[:2]
+    report = analyze(model, *pair, batch_size=batch_size)
+    steps = default_steps(data, batch_size) if steps is None else steps
+    return Case(model, report, data, steps, batch_size, rows)
+
+
+def _with_its_graph(case: Case) -> Case:
+    """With what is prescribed for operations between layers, which only a graph of calls shows."""
+    if is_graph(case.model):
+        return case
+    graph = graph_of(case.model, case.data.training.x)
+    if isinstance(graph, Declined):
+        return case
+    more = analyze(graph, *case.data.training[:2], batch_size=case.batch_size).prescriptions
+    known = {p.treatment for p in case.report.prescriptions}
+    offered = (*case.report.prescriptions, *(p for p in more if p.treatment not in known))
+    ids = {p.treatment for p in offered}
+    declined = tuple(d for d in case.report.declined if d.what not in ids)
+    report = dataclasses.replace(case.report, prescriptions=offered, declined=declined)
+    return dataclasses.replace(case, report=report)
+
+
+def default_steps(data: Split, batch_size: int) -> int:
+    """Ten epochs, within bounds."""
+    needed = math.ceil(EPOCHS * data.training.num_samples / max(1, batch_size))
+    return min(max(needed, FEWEST_STEPS), MOST_STEPS)
+
+
+def concluded(
+    case: Case,
+    batches: Iterable[list[Candidate]],
+    declined: Sequence[Declined] = (),
+    *,
+    seeds: int,
+    jobs: int = 1,
+    told: Callable[[str], None] = lambda line: None,
+    is_allowed: Callable[[Prescription], bool] = lambda prescription: False,
+) -> Outcome:
+    """Search among the candidates, and make of it what `treat` returns.
+
+    Args:
+        is_allowed: whether a prescription of a report may be added to a candidate.
+    """
+    plan = Plan(case.data, case.steps, case.batch_size, _measures(case))
+    ward = Ward(case.model, case.data.training.x, plan, range(seeds), jobs, told)
+    result = searched(ward, case.model, case.report, batches, is_allowed)
+    rejected = {d.what: d for d in (*result.rejected, *declined, *case.report.declined)}
+    report = dataclasses.replace(
+        case.report, trials=result.trials, rejected=tuple(rejected.values())
+    )
+    if result.winner is None:
+        best = max(result.trials, key=lambda trial: trial.difference, default=None)
+        status: Status = "not improved" if result.trials else "nothing to prescribe"
+        return dataclasses.replace(_ended(case, report, status), trial=best)
+    done = treated(case.model, result.winner.prescriptions, case.data.training.x, seed=0)
+    assert isinstance(done, Treated), done  # it was carried out for every run
+    kept = done.prescriptions
+    report = dataclasses.replace(report, outcome="improved", kept=kept)
+    return Outcome(done.model, report, result.trial, kept, "improved", case.rows, done)
+
+
+def _check(model: Any, only: Collection[str] | None, seeds: Any) -> None:
+    if not isinstance(model, keras.Model) or not model.compiled:
+        kind = "a model that is not compiled" if isinstance(model, keras.Model) else type(model)
+        raise UsageError(f"treat trains copies: it needs a compiled keras.Model. Received: {kind}.")
+    if not isinstance(seeds, int) or seeds < 2:
+        raise UsageError(f"A proof needs a whole number of at least 2 seeds. Received: {seeds!r}.")
+    known = registry()
+    for id in only or ():
+        if id not in known:
+            raise UsageError(unknown("treatment", id, known, "See 'gradscope treatments'."))
+
+
+def _usable(given: Split, x: Any, y: Any) -> tuple[Split, np.ndarray | None]:
+    """The data without samples that hold NaN or Inf, and which of x they are."""
+    parts = [splits.finite(part) for part in (given.training, given.held_out)]
+    lost = sum(int((~mask).sum()) for mask in parts)
+    if not lost:
+        return given, None
+    kept = [p.take(mask) for p, mask in zip(given[:2], parts, strict=True)]
+    note = f"{lost:,} samples with NaN or Inf left out"
+    data = Split(kept[0], kept[1], f"{given.note}; {note}" if given.note else note)
+    return data, splits.finite(splits.Examples(x, y)) if splits.is_arrays(x) else None
+
+
+def _measures(case: Case) -> tuple[scoring.Measure, ...]:
+    """One for all: where a loss may be replaced, that of the loss which fits the task."""
+    for prescription in wanted(case.report, ("matched-loss",)):
+        done = treated(case.model, (prescription,), case.data.training.x, seed=0)
+        if isinstance(done, Treated):
+            return scoring.measures(done.model, case.data.held_out)
+    return scoring.measures(case.model, case.data.held_out)
+
+
+def _ended(case: Case, report: Report, status: Status) -> Outcome:
+    rejected = report.rejected or report.declined
+    report = dataclasses.replace(report, outcome=status, rejected=rejected)
+    return Outcome(case.model, report, None, (), status, case.rows)

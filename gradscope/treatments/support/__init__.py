@@ -1,0 +1,1 @@
+"""What the plans and edits of several treatments share."""

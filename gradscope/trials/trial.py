@@ -1,0 +1,101 @@
+"""trial: whether one model learns better than another, by paired training of copies."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import keras
+
+from gradscope.analysis import analyze
+from gradscope.errors import GradscopeError, TrialError, UsageError
+from gradscope.records import Declined, Trial
+from gradscope.report.report import Report
+from gradscope.signals import flow
+from gradscope.surgery.graph import copied
+from gradscope.trials.paired import Progress, compare
+from gradscope.trials.splits import Split, split
+from gradscope.trials.training import Make
+
+
+def trial(
+    model: keras.Model,
+    treated: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    steps: int = 300,
+    seeds: int = 3,
+    batch_size: int = 32,
+    jobs: int = 1,
+    validation_data: Any = None,
+    progress: Progress | None = None,
+) -> Trial:
+    """Train copies of both models alike and say whether `treated` learns better than `model`.
+
+    Neither model is changed. The seeds draw the order of the samples; both start from the weights
+    they have. Without `validation_data` a fifth of the samples is held out.
+
+    Example:
+        >>> trial = gradscope.trial(model, my_fix, x_train, y_train)
+        >>> print(trial.verdict, trial.reason)
+
+    Args:
+        model: compiled.
+        treated: compiled; it takes the same data.
+        x: arrays (or a list or dict of them), a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+            generator of batches.
+        y: labels to `x`; not for data sets and generators, which yield their own.
+        steps: optimizer steps of each run.
+        seeds: how many pairs of runs; one seed alone is always "inconclusive".
+
+    Raises:
+        UsageError: not models, or a count that is not positive.
+        TrialError: a model that cannot be copied, or not be trained on the data.
+    """
+    if not isinstance(seeds, int) or seeds < 1:
+        raise UsageError(f"seeds must be a whole number of at least 1. Received: {seeds!r}.")
+    data = split(x, y, validation_data=validation_data)
+    found = compare(
+        _copies(model),
+        _copies(treated),
+        data,
+        steps=steps,
+        seeds=range(seeds),
+        batch_size=batch_size,
+        jobs=jobs,
+        progress=progress,
+    )
+    return with_examinations(found, *(_report(m, data) for m in (model, treated)))
+
+
+def with_examinations(trial: Trial, before: Report | None, after: Report | None) -> Trial:
+    """The trial with what examinations of both models say beside their runs; None: unknown."""
+    arms = [
+        arm
+        if report is None
+        else replace(arm, findings=report.findings, gradient_norms=flow.norms(report.layers))
+        for arm, report in ((trial.before, before), (trial.after, after))
+    ]
+    return replace(trial, before=arms[0], after=arms[1])
+
+
+def _report(model: keras.Model, data: Split) -> Report | None:
+    """The examination of one side, where it can be examined."""
+    with suppress(GradscopeError):
+        return analyze(model, data.training.x, data.training.y)
+    return None
+
+
+def _copies(model: Any) -> Make:
+    if not isinstance(model, keras.Model):
+        raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
+
+    def make(seed: int) -> keras.Model:
+        copy = copied(model)
+        if isinstance(copy, Declined):
+            raise TrialError(f"{copy.what!r} cannot be copied for a trial: {copy.reason}.")
+        return copy
+
+    return make

@@ -1,0 +1,104 @@
+"""Work in a process of its own: what it returns, and how it ends where a limit is passed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from gradscope.cli import sandbox
+from gradscope.cli.sandbox import Limits, limited
+from gradscope.errors import GradscopeError, UnreadableError, UsageError
+
+AMPLE = Limits(300, 10**10)
+linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux")
+
+
+def line_of(function: str, within: Limits, **arguments: object) -> str:
+    """The one line with which the work is given up."""
+    with pytest.raises(UnreadableError) as caught:
+        limited(function, arguments, within, what="The work")
+    assert str(caught.value).isprintable()
+    return str(caught.value)
+
+
+def test_a_result_comes_back_and_prints_do_not_disturb_it(capfd, monkeypatch):
+    monkeypatch.setattr(sandbox, "_GRACE", 0)  # a process that is slow to go changes nothing
+    assert limited("builtins:print", {"sep": ""}, AMPLE, what="The work") is None
+    printed = capfd.readouterr()
+    assert (printed.out, printed.err) == ("", "\n")
+
+
+def test_a_refusal_comes_back_with_its_exit_code():
+    with pytest.raises(GradscopeError) as caught:
+        limited("gradscope.inputs.models:load_model", {"spec": "no.keras"}, AMPLE, what="The work")
+    assert caught.value.exit_code == 3
+    assert "No such model" in str(caught.value)
+
+
+def test_time_is_bounded():
+    start = time.monotonic()
+    assert "longer than 0.5 s" in line_of("time:sleep", Limits(0.5, None))
+    assert time.monotonic() - start < 0.5 + 2 * sandbox._GRACE
+
+
+@linux
+@pytest.mark.parametrize(
+    ("function", "arguments"),
+    [
+        ("builtins:bytearray", {"source": 3 * 10**9}),
+        ("tensorflow:zeros", {"shape": [30_000, 30_000]}),
+    ],
+)
+def test_memory_is_bounded(function, arguments):
+    assert "more than 1 GB of memory" in line_of(function, Limits(300, 10**9), **arguments)
+
+
+def test_a_crash_is_one_line():
+    assert "ended its process by SIGABRT" in line_of("os:abort", AMPLE)
+
+
+def test_a_process_that_just_leaves_is_one_line():
+    assert "without a result" in line_of("sys:exit", AMPLE)
+
+
+def test_nothing_of_the_current_folder_is_imported_first(tmp_path, monkeypatch):
+    (tmp_path / "json.py").write_text("open('evil', 'w')")
+    (tmp_path / "gradscope.py").write_text("open('evil', 'w')")
+    monkeypatch.chdir(tmp_path)
+    line_of("time:sleep", Limits(1, None))
+    assert not os.path.exists("evil")
+
+
+def test_a_bound_where_there_is_none_is_refused(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert sandbox.limits_of(None, 10) == Limits(10, None)
+    with pytest.raises(UsageError, match="Linux only"):
+        sandbox.limits_of(1.0, 10)
+
+
+@linux
+def test_by_default_most_of_the_free_memory_may_be_taken(monkeypatch):
+    monkeypatch.setattr(sandbox, "_kilobytes", lambda file, key: 10_000_000)
+    assert sandbox.limits_of(None, 10) == Limits(10, 8 * 10**9)
+
+
+def test_the_work_ends_with_the_one_who_asked(tmp_path):
+    """Killed without a chance to clean up, the parent leaves no child behind."""
+    script = (
+        "from gradscope.cli.sandbox import *\n"
+        "limited('time:sleep', {'secs': 1}, Limits(300, None), what='x')"
+    )
+    reading, writing = os.pipe()
+    parent = subprocess.Popen([sys.executable, "-c", script], pass_fds=(writing,), stderr=writing)
+    os.close(writing)
+    with pytest.raises(subprocess.TimeoutExpired):
+        parent.wait(1.5)
+    parent.kill()
+    parent.wait()
+    # The child holds the other end, as its stderr; it is closed when the last of them is gone.
+    with os.fdopen(reading, "rb") as stream:
+        stream.read()

@@ -1,0 +1,140 @@
+"""Which symptoms are examined, and by which bounds."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import gradscope
+from gradscope.diagnosis.diagnose import FLOW, chosen, diagnose, overrides
+from gradscope.errors import UsageError
+from gradscope.records import BackwardFactors
+from gradscope.signals.common import example_chain
+from gradscope.symptoms import registry
+from tests.support.by_hand import normal
+from tests.support.models import mlp
+
+THRESHOLDS = [t for symptom in registry().values() for t in symptom.thresholds]
+FRACTION = "dead-relu.warning_fraction"
+DECADES = "vanishing-gradient.error_decades"
+
+
+def refusal(thresholds) -> str:
+    with pytest.raises(UsageError) as caught:
+        overrides(thresholds)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_nothing_left_to_examine_is_refused():
+    with pytest.raises(UsageError, match="No symptom is left to examine"):
+        chosen(["dead-relu"], ["dead-relu"])
+
+
+def test_no_overrides_are_none():
+    assert overrides(None) == {}
+
+
+@pytest.mark.parametrize("threshold", THRESHOLDS, ids=lambda t: t.id)
+def test_every_threshold_may_be_set_to_its_own_value(threshold):
+    assert overrides({threshold.id: threshold.value}) == {threshold.id: threshold.value}
+
+
+@pytest.mark.parametrize("value", [1, np.float32(1.0), np.int64(1)], ids=lambda v: type(v).__name__)
+def test_every_kind_of_number_becomes_a_float(value):
+    (bound,) = overrides({DECADES: value}).values()
+    assert (bound, type(bound)) == (1.0, float)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, 0, -1, True, "3", None, []])
+def test_a_bound_that_cannot_be_is_refused(value):
+    message = refusal({DECADES: value})
+    assert f"{DECADES!r} must be a finite number above 0 (it is 5 by default)" in message
+
+
+@pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, 50, False])
+def test_a_fraction_that_cannot_be_is_refused(value):
+    assert f"{FRACTION!r} must be a number from 0 to 1" in refusal({FRACTION: value})
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_fraction_may_be_nothing_or_all(value):
+    assert overrides({FRACTION: value}) == {FRACTION: value}
+
+
+def test_an_unknown_threshold_names_the_nearest():
+    assert f"Did you mean: {FRACTION}" in refusal({"dead-relu.warning_fractions": 0.5})
+
+
+def test_something_else_than_a_mapping_is_refused():
+    assert "must map ids to numbers" in refusal([FRACTION])
+
+
+def test_a_threshold_decides_what_is_found():
+    symptom = registry()["dead-relu"]
+    ids = [symptom.id]
+    assert diagnose(symptom.sick(), ids)[0]
+    assert diagnose(symptom.sick(), ids, thresholds={FRACTION: 1.0})[0] == ()
+
+
+def test_a_threshold_of_another_symptom_changes_nothing():
+    symptom = registry()["dead-relu"]
+    expected = diagnose(symptom.sick(), [symptom.id])
+    assert diagnose(symptom.sick(), [symptom.id], thresholds={DECADES: 99.0}) == expected
+
+
+def test_analyze_judges_by_the_thresholds_it_is_given():
+    ids = ["vanishing-gradient"]
+    model = mlp(depth=12, activation="sigmoid").model
+    arguments = {"x": normal(24, 5), "y": normal(24, 2, seed=1), "select": ids}
+    (own,) = gradscope.analyze(model, **arguments).findings
+    (given,) = gradscope.analyze(model, **arguments, thresholds={DECADES: 99.0}).findings
+    assert (own.severity, given.severity) == ("error", "warning")
+
+
+def test_analyze_refuses_a_threshold_before_it_looks_at_the_data():
+    with pytest.raises(UsageError, match="Unknown threshold 'zzz'"):
+        gradscope.analyze(mlp().model, object(), thresholds={"zzz": 1})
+
+
+def test_analyze_takes_no_notice_of_a_pyproject_file(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").write_text("[tool.gradscope]\nselect = ['dead-relu']\n")
+    monkeypatch.chdir(tmp_path)
+    checks = gradscope.analyze(mlp().model, normal(24, 5), normal(24, 2, seed=1)).checks
+    assert [check.symptom for check in checks] == list(registry())
+
+
+def blocked_by(num_dead: int, where: int):
+    """Twelve ReLU layers of 64 units, so many of one of them dead; below it no gradient is left."""
+    gradients = [0.0 if k < where else 1e-2 for k in range(12)]
+    profile = example_chain(gradients)
+    dead = dataclasses.replace(
+        profile.layers[where],
+        num_dead=num_dead,
+        num_units=64,
+        backward=BackwardFactors(0.0, None, 0.0),
+    )
+    layers = (*profile.layers[:where], dead, *profile.layers[where + 1 :])
+    return dataclasses.replace(profile, layers=layers)
+
+
+def severities(profile) -> dict[str, str]:
+    return {f.symptom: f.severity for f in diagnose(profile, [*FLOW, "dead-relu"])[0]}
+
+
+def test_what_follows_from_dead_units_is_a_note():
+    assert severities(blocked_by(64, 5)) == {"dead-relu": "error", "vanishing-gradient": "info"}
+
+
+def test_what_starts_elsewhere_does_not_follow():
+    profile = blocked_by(64, 5)
+    rows = list(profile.layers)
+    rows[5], rows[6] = (
+        dataclasses.replace(rows[5], num_dead=None),
+        dataclasses.replace(rows[6], num_dead=60, num_units=64),
+    )
+
+    found = severities(dataclasses.replace(profile, layers=tuple(rows)))
+    assert found == {"dead-relu": "error", "vanishing-gradient": "error"}

@@ -1,0 +1,111 @@
+"""gradscope.apply: prescriptions of a report, carried out on a copy."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import gradscope
+from gradscope.errors import UsageError
+from gradscope.records import Prescription
+from tests.support.by_hand import normal
+from tests.support.healthy import sequential
+from tests.support.snapshot import Snapshot
+
+
+def sigmoids() -> keras.Model:
+    hidden = [layers.Dense(16, "sigmoid", name=f"hidden_{i}") for i in range(12)]
+    return sequential(*hidden, layers.Dense(1, name="out"))
+
+
+@pytest.fixture(scope="module")
+def examined():
+    keras.utils.set_random_seed(0)
+    model, x = sigmoids(), normal(128, 8)
+    return model, x, gradscope.analyze(model, x, normal(128, 1, seed=1))
+
+
+def named(report, treatment: str) -> Prescription:
+    return next(p for p in report.prescriptions if p.treatment == treatment)
+
+
+def test_the_report_prescribes_what_answers_its_findings(examined):
+    _, _, report = examined
+
+    assert report.prescriptions[0].treatment == "swap-activation"
+    assert "vanishing-gradient" in report.prescriptions[0].resolves
+    assert all(p.rationale and p.snippet and p.sources for p in report.prescriptions)
+    assert all(d.reason for d in report.declined)
+
+
+def test_a_healthy_model_is_prescribed_nothing():
+    model = sequential(layers.Dense(16, "relu"), layers.Dense(1))
+    report = gradscope.analyze(model, normal(128, 8), normal(128, 1, seed=1))
+
+    assert report.prescriptions == ()
+    assert report.declined == ()
+
+
+def test_a_prescription_is_carried_out_on_a_copy(examined):
+    model, x, report = examined
+    before = Snapshot(model)
+    treated = gradscope.apply(model, [named(report, "swap-activation")], x)
+
+    assert before.differences(Snapshot(model)) == []
+    assert treated.model.get_layer("hidden_3").activation is keras.activations.relu
+    assert treated.declined == ()
+    assert treated.drift > 0
+
+
+def test_prescriptions_are_carried_out_one_after_the_other(examined):
+    model, x, report = examined
+    chosen = [named(report, "swap-activation"), named(report, "batch-normalization")]
+    treated = gradscope.apply(model, chosen, x)
+    classes = [type(layer).__name__ for layer in treated.model.layers]
+
+    assert treated.prescriptions == tuple(chosen)
+    assert classes.count("BatchNormalization") == 12
+    assert treated.added
+
+
+def test_the_treated_model_is_healthier(examined):
+    model, x, report = examined
+    treated = gradscope.apply(model, [named(report, "swap-activation")], x)
+    after = gradscope.analyze(treated.model, x, normal(128, 1, seed=1))
+
+    assert "vanishing-gradient" not in {f.symptom for f in after.findings}
+
+
+def test_nothing_to_carry_out_leaves_the_patient(examined):
+    model, x, _ = examined
+    treated = gradscope.apply(model, [], x)
+
+    assert treated.model is model
+    assert treated.drift == 0.0
+
+
+def test_drift_is_the_change_of_the_outputs_over_their_size(examined):
+    model, x, report = examined
+    treated = gradscope.apply(model, [named(report, "swap-activation")], x)
+    a, b = (np.asarray(m(x[:32])) for m in (treated.model, model))
+
+    expected = np.sqrt(np.mean((a - b) ** 2) / np.mean(b**2))
+    assert treated.drift == pytest.approx(expected, rel=1e-5)
+
+
+def test_without_inputs_the_drift_is_not_known(examined):
+    model, _, report = examined
+
+    assert gradscope.apply(model, [named(report, "swap-activation")]).drift is None
+
+
+def test_an_unknown_treatment_names_the_nearest(examined):
+    model, _, report = examined
+    wrong = dataclasses.replace(report.prescriptions[0], treatment="swap-activations")
+
+    with pytest.raises(UsageError, match="Did you mean: swap-activation"):
+        gradscope.apply(model, [wrong])

@@ -1,0 +1,266 @@
+"""treat: the smallest proven set, a patient left alone, and honest failures."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import gradscope
+from gradscope.errors import UsageError
+from gradscope.report.report import load_report
+from gradscope.therapy.apply_prescriptions import carried_out
+from gradscope.trials.splits import split
+from tests.support.snapshot import Snapshot
+from tests.support.training_models import blobs, learner
+
+PLAN = {"steps": 120, "batch_size": 16}
+
+
+def sick() -> keras.Model:
+    """All hidden units are off for every sample."""
+    keras.utils.set_random_seed(0)
+    dead = layers.Dense(
+        16, "relu", bias_initializer=keras.initializers.Constant(-50), name="hidden"
+    )
+    model = keras.Sequential([keras.Input((8,)), dead, layers.Dense(3, "softmax", name="out")])
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", jit_compile=False)
+    return model
+
+
+def samples(num_samples: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    parts = blobs(num_samples)
+    return tuple(np.concatenate([a, b]) for a, b in zip(parts[0][:2], parts[1][:2], strict=True))
+
+
+@pytest.fixture(scope="module")
+def patient() -> keras.Model:
+    return sick()
+
+
+@pytest.fixture(scope="module")
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def before(patient) -> Snapshot:
+    return Snapshot(patient)
+
+
+@pytest.fixture(scope="module")
+def outcome(patient, before, told):
+    return gradscope.treat(patient, *samples(), **PLAN, progress=told.append)
+
+
+def test_what_is_kept_is_proven(outcome):
+    assert outcome.status == "improved"
+    assert outcome.trial.verdict == "improved"
+    assert outcome.trial.difference > 0.3
+    assert len(outcome.trial.seeds) == 3
+    assert outcome.trial.treatments == tuple(p.treatment for p in outcome.prescriptions)
+
+
+def test_the_patient_is_left_as_it_was(outcome, patient, before):
+    assert before.differences(Snapshot(patient)) == []
+
+
+def test_the_result_trains(outcome):
+    x, y = samples()
+    copy = carried_out(sick(), outcome.prescriptions, x).model
+    copy.compile(copy.optimizer, copy.loss, metrics=["accuracy"])
+    history = copy.fit(x, y, epochs=10, batch_size=16, verbose=0).history
+
+    assert history["accuracy"][-1] > 0.9
+
+
+def test_the_result_is_not_trained_and_shares_nothing(outcome, patient):
+    assert int(outcome.model.optimizer.iterations) == 0
+    own = {id(v) for v in outcome.model.variables}
+    assert own.isdisjoint(id(v) for v in patient.variables)
+
+
+def test_one_illness_is_answered_by_one_treatment(outcome):
+    assert len(outcome.prescriptions) == 1
+
+
+def test_every_candidate_is_kept_or_rejected_with_a_reason(outcome):
+    prescribed = {p.treatment for p in outcome.report.prescriptions}
+    named = {id for d in outcome.rejected for id in d.what.split(" + ")}
+
+    assert prescribed <= named | {p.treatment for p in outcome.prescriptions}
+    assert all(len(d.reason) >= 15 for d in outcome.rejected)
+
+
+def test_both_sides_are_examined(outcome):
+    before, after = outcome.trial.before, outcome.trial.after
+
+    assert "dead-relu" in {f.symptom for f in before.findings}
+    assert "dead-relu" not in {f.symptom for f in after.findings}
+    assert len(before.gradient_norms) == len(after.gradient_norms) == 2
+    assert all(norm > 0.0 for norm in (*before.gradient_norms, *after.gradient_norms))
+
+
+def test_progress_tells_what_is_done(told, outcome):
+    assert told[:2] == ["examining the model", "training the patient"]
+    assert told[-1] == f"training {outcome.prescriptions[0].treatment}"
+
+
+def test_the_report_comes_back_from_json(outcome, tmp_path):
+    outcome.report.to_json(tmp_path / "run.json")
+
+    assert load_report(tmp_path / "run.json") == outcome.report
+    plain = json.loads((tmp_path / "run.json").read_text())
+    assert plain["outcome"] == "improved"
+    assert plain["kept"][0]["treatment"] == outcome.prescriptions[0].treatment
+
+
+def test_the_summary_tells_evidence_rejections_and_code(outcome):
+    text = str(outcome)
+
+    assert text.startswith(f"IMPROVED  {outcome.prescriptions[0].treatment} against")
+    assert outcome.trial.reason in " ".join(text.split())
+    assert all(d.what in text for d in outcome.rejected)
+    assert "The same in your own code" in text
+
+
+def test_a_healthy_model_is_given_nothing():
+    keras.utils.set_random_seed(0)
+    outcome = gradscope.treat(learner(0), *samples(), **PLAN)
+
+    assert (outcome.status, outcome.prescriptions, outcome.trial) == ("healthy", (), None)
+    assert outcome.report.trials == ()
+    assert str(outcome).startswith("HEALTHY")
+
+
+def test_where_labels_are_noise_no_treatment_helps():
+    x, _ = samples()
+    noise = np.random.default_rng(5).integers(0, 3, len(x))
+    outcome = gradscope.treat(sick(), x, noise, **PLAN, only=["swap-activation"])
+
+    assert outcome.status == "not improved"
+    assert outcome.prescriptions == ()
+    assert all(trial.verdict != "improved" for trial in outcome.report.trials)
+    assert "No treatment helped" in str(outcome)
+
+
+def test_only_some_treatments_are_considered():
+    outcome = gradscope.treat(sick(), *samples(), **PLAN, only=["learning-rate"])
+
+    assert {id for t in outcome.report.trials for id in t.treatments} <= {"learning-rate"}
+
+
+def test_samples_with_nan_are_left_out_and_told():
+    x, y = samples()
+    x[::20, 3] = np.nan
+    outcome = gradscope.treat(sick(), x, y, **PLAN)
+
+    assert outcome.status == "improved"
+    np.testing.assert_array_equal(outcome.rows, np.isfinite(x).all(1))
+    assert "10 samples with NaN or Inf left out" in outcome.trial.note
+
+
+def test_two_workers_come_to_the_same():
+    one = gradscope.treat(sick(), *samples(), **PLAN, only=["swap-activation"])
+    two = gradscope.treat(sick(), *samples(), **PLAN, only=["swap-activation"], jobs=2)
+
+    assert [p.treatment for p in one.prescriptions] == [p.treatment for p in two.prescriptions]
+    assert two.trial.difference == pytest.approx(one.trial.difference, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"seeds": 1}, "at least 2 seeds"),
+        ({"steps": 0}, "steps must be a whole number"),
+        ({"jobs": 0}, "jobs must be a whole number"),
+        ({"only": ["swap-activatoin"]}, "swap-activation"),
+    ],
+)
+def test_arguments_that_cannot_be(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        gradscope.treat(sick(), *samples(), **{**PLAN, **wrong})
+
+
+def test_a_model_that_is_not_compiled_is_refused():
+    model = keras.Sequential([keras.Input((8,)), layers.Dense(3)])
+
+    with pytest.raises(UsageError, match="needs a compiled"):
+        gradscope.treat(model, *samples())
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_an_interrupt_leaves_the_patient_as_it_was(at):
+    patient = sick()
+    before = Snapshot(patient)
+    lines = []
+
+    def interrupt(line):
+        lines.append(line)
+        if len(lines) == at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        gradscope.treat(patient, *samples(), **PLAN, progress=interrupt)
+    assert before.differences(Snapshot(patient)) == []
+
+
+def test_default_steps_are_ten_epochs_within_bounds():
+    from gradscope.therapy.treat_model import admitted
+
+    model = sick()
+    few = admitted(model, *samples(100), None, 32, None)
+    some = admitted(model, *samples(1000), None, 32, None)
+    many = admitted(model, *samples(4000), None, 32, None)
+
+    assert [few.steps, some.steps, many.steps] == [200, 250, 300]
+
+
+def test_data_sets_are_read_into_memory():
+    import tensorflow as tf
+
+    x, y = samples()
+    batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(20)
+    outcome = gradscope.treat(sick(), batches, **PLAN, only=["swap-activation"])
+
+    assert outcome.status == "improved"
+    assert split(batches).training.num_samples == 160
+
+
+@pytest.mark.slow
+def test_a_killed_dask_worker_loses_nothing(tmp_path):
+    """Two workers of a real local cluster; one is killed in the middle of its runs."""
+    distributed = pytest.importorskip("distributed")
+    import joblib
+
+    from gradscope.trials.paired import compare
+
+    mark, parent = str(tmp_path / "killed"), os.getpid()
+
+    def frail(seed):
+        if os.getpid() != parent and seed == 1 and not os.path.exists(mark):
+            open(mark, "w").close()
+            os.kill(os.getpid(), 9)
+        return learner(seed)
+
+    plan = {"steps": 20, "batch_size": 16, "seeds": (0, 1, 2)}
+    alone = compare(learner, frail, blobs(), **plan)
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address=None
+        ) as cluster,
+        distributed.Client(cluster),
+        joblib.parallel_config("dask"),
+    ):
+        spread = compare(learner, frail, blobs(), **plan, jobs=4)
+
+    assert os.path.exists(mark)
+    for one, two in ((alone.before, spread.before), (alone.after, spread.after)):
+        assert [run.seed for run in two.runs] == [0, 1, 2]
+        for a, b in zip(one.runs, two.runs, strict=True):
+            np.testing.assert_allclose(a.losses, b.losses, rtol=1e-3, atol=1e-5)
+    assert spread.verdict == alone.verdict
