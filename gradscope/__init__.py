@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from gradscope.errors import UnreadableError as UnreadableError
     from gradscope.errors import UsageError as UsageError
     from gradscope.monitor.callback import Monitor as Monitor
+    from gradscope.rehearsal.rehearse import rehearse as rehearse
     from gradscope.report.comparison import compare as compare
     from gradscope.report.report import Report as Report
     from gradscope.report.report import load_report as load_report
@@ -37,6 +38,7 @@ _HOME = {
     "assert_healthy": "assertions",
     "Report": "report.report",
     "load_report": "report.report",
+    "rehearse": "rehearsal.rehearse",
     "treat": "therapy.treat_model",
     "compare": "report.comparison",
     "trial": "trials.trial",
@@ -59,6 +61,7 @@ __all__ = [
     "assert_healthy",
     "compare",
     "load_report",
+    "rehearse",
     "treat",
     "trial",
 ]

@@ -38,6 +38,17 @@ if TYPE_CHECKING:
     "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples each."
 )
 @click.option("--loss", metavar="NAME", help="Instead of the model's own loss.")
+@click.option(
+    "--rehearse",
+    "rehearse_steps",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Steps that a copy is trained for; 200 by default, within 30 seconds.",
+)
+@click.option("--no-rehearse", is_flag=True, help="Examine the start only; train nothing.")
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="How long you plan to train; 10 by default."
+)
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--html", metavar="F", callback=writable, help="Write the report as a web page.")
 @click.option("--json", metavar="F", callback=writable, help="Write the report as JSON.")
@@ -73,11 +84,17 @@ if TYPE_CHECKING:
 def inspect(**options: Any) -> int:
     """Examine MODEL: a .keras or .h5 file, or module:factory.
 
+    With data that hold labels, a copy of a compiled model is trained for a short while, too.
+
     Without --select, --ignore or --fail-on, [tool.gradscope] in pyproject.toml is asked.
 
     Exit codes: 0 examined, 1 findings, 2 usage, 3 model or data unreadable, 4 not examined.
     """
     require_distinct({"--html": options["html"], "--json": options["json"]})
+    if options["rehearse_steps"] and options["no_rehearse"]:
+        raise click.UsageError("--rehearse and --no-rehearse exclude each other: pass one.")
+    if options["rehearse_steps"] and options["data"] is None:
+        raise click.UsageError("--rehearse trains on labelled data: pass --data.")
     if options["target"] and options["data"] is None:
         raise click.UsageError("--target names a column of --data: pass both.")
     options = settled(options, find_config(Path.cwd()))
@@ -110,7 +127,10 @@ def examined(options: dict[str, Any]) -> Report:
     """The report of `examine`, which runs in a process of its own: files can be hostile."""
     from gradscope.report.report import Report
 
-    names = ("model", "data", "target", "batches", "batch_size", "loss", "seed", "select", "ignore")
+    names = (
+        *("model", "data", "target", "batches", "batch_size", "loss", "seed", "select", "ignore"),
+        *("rehearse_steps", "no_rehearse", "epochs"),
+    )
     arguments = {name: options[name] for name in (*names, "thresholds", "custom_objects", "unsafe")}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
     plain = sandbox.limited(
@@ -144,10 +164,14 @@ def _analyze(
     batch_size: int,
     loss: str | None,
     seed: int,
+    rehearse_steps: int | None,
+    no_rehearse: bool,
+    epochs: int | None,
     **options: Any,
 ) -> Report:
     from gradscope.analysis import analyze
     from gradscope.inputs.data import Data, check_data, load_data
+    from gradscope.rehearsal.rehearse import is_trainable, rehearse
 
     found = Data(None)
     if data is not None:
@@ -156,18 +180,15 @@ def _analyze(
                 data, model, target=target, loss=loss, batch_size=batch_size, seed=seed
             )
             check_data(model, found, loss=loss)
-    with status("Examining"):
-        report = analyze(
-            model,
-            found.x,
-            found.y,
-            batch_size=batch_size,
-            num_batches=batches,
-            loss=loss,
-            seed=seed,
-            source=source,
-            **options,
-        )
+    options |= {"batch_size": batch_size, "num_batches": batches, "seed": seed, "source": source}
+    if loss is None and not no_rehearse and is_trainable(model, found.x, found.y):
+        with status("Rehearsing the training"):
+            report = rehearse(
+                model, found.x, found.y, steps=rehearse_steps, epochs=epochs, **options
+            )
+    else:
+        with status("Examining"):
+            report = analyze(model, found.x, found.y, loss=loss, **options)
     return report if data is None else with_origin(report, found)
 
 

@@ -183,7 +183,7 @@ def diagnose(
         ]
         checks.append(Check(symptom.id, "found" if outcome else "clean"))
     findings = [_as_consequence(finding, findings) for finding in findings]
-    return tuple(_sorted(findings)), tuple(sorted(checks, key=lambda c: c.symptom))
+    return tuple(sort_findings(findings)), tuple(sorted(checks, key=lambda c: c.symptom))
 
 
 def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
@@ -222,10 +222,55 @@ def reconcile(
             message = f"{finding.message} (Seen after {steps} steps; hidden at the start.)"
             kept.append(dataclasses.replace(finding, persistence="stays", message=message))
     kept += [finding for finding in later if finding.symptom == SYMMETRY]
-    return tuple(_sorted(kept))
+    return tuple(sort_findings(kept))
 
 
-def _sorted(findings: list[Finding]) -> list[Finding]:
+# What is wrong whatever a short training comes to.
+_STANDS = (DATA, "mismatched-loss", "disconnected-layer")
+
+
+def join_rehearsal(
+    start: Sequence[Finding],
+    layers: Sequence[Finding],
+    training: Sequence[Finding],
+    *,
+    has_learned: bool,
+    steps: int,
+) -> tuple[Finding, ...]:
+    """The findings of the start and of a rehearsal as one list.
+
+    Where the copy learned about what the data allow, what was found at the start did no harm: it
+    becomes a note. Where it did not, what its layers came to in the training is added.
+
+    Args:
+        start: findings of `analyze`.
+        layers: findings about the layers at the end of the rehearsal.
+        training: findings of the symptoms that need a training run.
+        steps: taken in the rehearsal.
+    """
+    kept = [*training]
+    is_well = has_learned and not any(f.severity == "error" for f in training)
+    for finding in start:
+        if is_well and finding.symptom not in _STANDS and finding.severity != "info":
+            message = f"{finding.message} In a rehearsal of {steps:,} steps it did no harm."
+            finding = dataclasses.replace(
+                finding, persistence="start", severity="info", message=message
+            )
+        kept.append(finding)
+    seen = {f.symptom for f in kept}
+    # Weights that were thrown off say nothing of how they started; that they were is said already.
+    has_diverged = any(f.symptom == "loss-divergence" for f in training)
+    for finding in layers:
+        if has_diverged and finding.symptom != FIRST:
+            continue
+        if finding.symptom not in seen and finding.severity != "info" and not is_well:
+            message = f"{finding.message} (Seen in a rehearsal of {steps:,} steps.)"
+            kept.append(dataclasses.replace(finding, message=message))
+    return tuple(sort_findings(kept))
+
+
+def sort_findings(findings: list[Finding]) -> list[Finding]:
+    """The most severe first; of one severity, causes before what follows from them."""
     return sorted(findings, key=lambda f: (_ORDER[f.severity], _precedence(f.symptom)))
 
 
@@ -243,6 +288,8 @@ def _examined(
         return Skipped(symptom.id, "needs real data; the inputs were made up")
     if "recurrent" in symptom.needs and not any(layer.timesteps for layer in profile.layers):
         return Skipped(symptom.id, "no recurrent layer whose steps could be measured")
+    if "rehearsal" in symptom.needs and profile.rehearsal is None:
+        return Skipped(symptom.id, "needs a rehearsal; make one with gradscope.rehearse")
     if "history" in symptom.needs and profile.history is None:
         return Skipped(symptom.id, "needs a training run; watch one with gradscope.Monitor")
     limits = {t.id.split(".", 1)[1]: thresholds.get(t.id, t.value) for t in symptom.thresholds}

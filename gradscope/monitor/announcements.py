@@ -113,6 +113,11 @@ class Watch:
             if symptom in self._of_layers
         )
 
+    def finding(self, symptom: str) -> Finding | None:
+        """What was last found of a symptom; None where that was never."""
+        state = self._states.get(symptom)
+        return None if state is None else state.finding
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """What is announced and not over, as it was last found; the most severe first."""

@@ -268,9 +268,10 @@ class Follower:
         self._next_look = step + max(least, min(most, step // 8))
         self._read()
         for event in self.watch.look(run_file.profile(self.subject, self.timeline)):
-            self.timeline.add_event(event)
+            finding = self.watch.finding(event.symptom)
+            self.timeline.add_event(event, finding)
             self._events.append(event)
-            self._append(lambda file, event=event: file.event(event))  # type: ignore[misc]
+            self._append(lambda file, e=event, f=finding: file.event(e, f))  # type: ignore[misc]
         # The next batch tells whether it was this one's alone.
         self._wants_sample |= self.watch.is_unsure and self._is_due is not _never
 

@@ -23,6 +23,7 @@ from gradscope.records.findings import (
 from gradscope.records.history import Curve, Death, Event, History, Snapshot, Validation
 from gradscope.records.layers import LayerProfile
 from gradscope.records.profiles import DataCard, LossCard, ModelCard, Profile
+from gradscope.records.rehearsal import ConstantPrediction, Rehearsal, YardstickRun
 from gradscope.records.tensors import (
     BackwardFactors,
     Histogram,
@@ -41,6 +42,7 @@ __all__ = [
     "Check",
     "Checkpoint",
     "Confidence",
+    "ConstantPrediction",
     "Curve",
     "DataCard",
     "DataTensor",
@@ -59,6 +61,7 @@ __all__ = [
     "Persistence",
     "Prescription",
     "Profile",
+    "Rehearsal",
     "Role",
     "Run",
     "Severity",
@@ -71,4 +74,5 @@ __all__ = [
     "Validation",
     "Verdict",
     "WeightProfile",
+    "YardstickRun",
 ]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 Severity = Literal["error", "warning", "info"]
 Confidence = Literal["high", "medium", "low"]
 Status = Literal["found", "clean", "not examined"]
-Persistence = Literal["start", "stays"]
+Persistence = Literal["start", "stays", "earlier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,9 @@ class Finding:
     """One symptom found. `culprits` cause it, `layers` are all that are affected, culprits first.
 
     Attributes:
-        persistence: "start" where it was gone after a few optimizer steps on a copy, "stays" where
-            it was still there; None where that was not tried.
+        persistence: "start" where it was gone after a few optimizer steps on a copy, or did no harm
+            in a rehearsal; "stays" where it was still there; "earlier" where a run had it before
+            its last step; None where that was not tried.
     """
 
     symptom: str

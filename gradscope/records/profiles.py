@@ -8,6 +8,7 @@ from gradscope.records.data import DataTensor, LossTerm
 from gradscope.records.history import History
 from gradscope.records.layers import LayerProfile
 from gradscope.records.ranges import Count
+from gradscope.records.rehearsal import Rehearsal
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class Profile:
     Attributes:
         steps: optimizer steps taken (on a copy of the weights) before measuring.
         history: of the training run that was watched; None where there was none.
+        rehearsal: what a copy and the yardstick came to; None where none was made.
     """
 
     model: ModelCard
@@ -80,6 +82,7 @@ class Profile:
     steps: int = 0
     versions: dict[str, str] = field(default_factory=dict)
     history: History | None = None
+    rehearsal: Rehearsal | None = None
 
     def __post_init__(self) -> None:
         ids = [layer.id for layer in self.layers]

@@ -47,5 +47,37 @@ def history_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     return lines
 
 
+def rehearsal_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Name and value: how a copy, the yardstick and a constant prediction did."""
+    rehearsal = report.get("rehearsal")
+    if not rehearsal:
+        return []
+    steps, seconds = plural(rehearsal.get("steps") or 0, "step"), number(rehearsal.get("seconds"))
+    ended = _ENDED.get(rehearsal.get("stopped") or "", "")
+    lines = [("rehearsed", f"{steps} in {seconds} s{ended}")]
+    what = {"accuracy": "accuracy", "explained": "explained variance"}.get(
+        rehearsal.get("measure") or "", "score"
+    )
+    where = f" at {rehearsal['output']}" if rehearsal.get("output") else ""
+    beside = rehearsal.get("yardstick") or {}
+    scores = (
+        ("model", rehearsal.get("score"), ""),
+        ("yardstick", beside.get("score"), f" ({beside.get('kind')})"),
+        ("constant", dig(rehearsal, "constant", "score"), ""),
+    )
+    lines += [(n, f"{what} {number(v)}{where}{more}") for n, v, more in scores if v is not None]
+    if rehearsal.get("reason"):
+        lines.append(("no yardstick" if not beside else "not compared", rehearsal["reason"]))
+    return lines
+
+
+_ENDED = {
+    "plan": ", the whole plan",
+    "seconds": ", then the time was used up",
+    "not finite": ", then the loss was not finite",
+    "failed": ", then a step failed",
+}
+
+
 def _event(event: dict[str, Any]) -> str:
     return f"{dig(event, 'symptom')} {dig(event, 'kind')}: {dig(event, 'message') or ''}"

@@ -23,6 +23,7 @@ from gradscope.render.views.history import history
 from gradscope.render.views.layers import COLUMNS, layers
 from gradscope.render.views.overview import facts, remedy
 from gradscope.render.views.prescriptions import prescriptions
+from gradscope.render.views.rehearsal import rehearsal
 from gradscope.render.views.trials import trials
 
 _CAUSES = (waterfall, factors)
@@ -47,6 +48,7 @@ def render_html(report: dict[str, Any]) -> str:
         causes=[picture for kind in _CAUSES for picture in kind(report)],
         prescriptions=prescriptions(report),
         trials=trials(report),
+        rehearsal=rehearsal(report),
         history=history(report),
         pictures=[picture for picture in measured if picture not in hero],
         layers=layers(report, opinion),

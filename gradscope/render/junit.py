@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Collection
 from typing import Any
 
-from gradscope.render.happenings import history_lines, trial_outcome, trial_title
+from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
 from gradscope.render.values import clean, dig, findings_by_severity, items, named, number
 from gradscope.render.verdict import verdict
 
@@ -97,8 +97,9 @@ def _case(name: str) -> ElementTree.Element:
 def _told(report: dict[str, Any]) -> str:
     opinion = verdict(report)
     trials = [f"trial of {trial_title(t)}: {trial_outcome(t)}" for t in items(report, "trials")]
+    rehearsal = [f"rehearsal, {name}: {value}" for name, value in rehearsal_lines(report)]
     training = [f"training, {name}: {value}" for name, value in history_lines(report)]
-    return "\n".join([opinion.sentence, *opinion.advice, *trials, *training])
+    return "\n".join([opinion.sentence, *opinion.advice, *trials, *rehearsal, *training])
 
 
 def _xml(text: str) -> str:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from gradscope.render.happenings import history_lines, trial_outcome, trial_title
+from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
 from gradscope.render.values import clean, findings_by_severity, items, named, number, offered
 from gradscope.render.verdict import STATUSES, count_checks, verdict
 
@@ -54,6 +54,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield from _advice(report, rows, opinion.caveats)
     trials = [(trial_title(t), trial_outcome(t)) for t in items(report, "trials")]
     yield from _list("Trials", trials)
+    yield from _list("Rehearsal", rehearsal_lines(report))
     yield from _list("Training", history_lines(report))
     yield from _checks(report)
     if report.get("command"):

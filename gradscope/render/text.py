@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradscope.render.happenings import history_lines, trial_outcome, trial_title
+from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
 from gradscope.render.values import (
     clean,
     dig,
@@ -32,6 +32,7 @@ from gradscope.render.values import (
 from gradscope.render.verdict import Verdict, count_checks, verdict
 
 _STYLES = {"error": "bold red", "warning": "yellow", "info": "blue", "healthy": "green"}
+_WHEN = {"start": "at the start only", "stays": "stays", "earlier": "earlier in the run"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARK_COLUMNS = 60
 _MAX_EVIDENCE = 5
@@ -74,6 +75,7 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     yield from _section("Backward factors by layer (geometric mean)", _factors(report, rows))
     yield from _section("What to do next", _numbered(opinion.advice))
     yield from _section("Trials", _trials(report))
+    yield from _section("Rehearsal", _rehearsal(report))
     yield from _section("Training", _history(report))
     yield from _section("Symptoms examined", _checks(report))
 
@@ -127,7 +129,7 @@ def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) ->
     severity = finding.get("severity") or "error"
     details = [f"{finding.get('confidence') or 'unstated'} confidence"]
     if finding.get("persistence"):
-        details.append({"start": "at the start only"}.get(finding["persistence"], "stays"))
+        details.append(_WHEN.get(finding["persistence"], ""))
     title = Text.assemble(
         (finding.get("symptom") or "", "bold"),
         "  ",
@@ -220,6 +222,11 @@ def _numbered(sentences: Sequence[str]) -> Table | None:
 def _trials(report: dict[str, Any]) -> Table | None:
     trials = items(report, "trials")
     pairs = [(Text(trial_title(t)), Text(trial_outcome(t))) for t in trials]
+    return _pairs(pairs) if pairs else None
+
+
+def _rehearsal(report: dict[str, Any]) -> Table | None:
+    pairs = [(Text(name), Text(value)) for name, value in rehearsal_lines(report)]
     return _pairs(pairs) if pairs else None
 
 

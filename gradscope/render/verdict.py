@@ -17,8 +17,9 @@ class Verdict:
     """What a reader needs first.
 
     Attributes:
-        level: the worst severity found, "healthy", "not examined" where nothing was examined, or
-            "tried" where nothing but a trial is there.
+        level: the worst severity found; where nothing was found, "healthy" if a training was
+            watched, "nothing learned" if it came to nothing, "clean start" if there was none; "not
+            examined" where nothing was, "tried" where nothing but a trial is there.
         sentence: one sentence without jargon beyond the symptom's name: what it is, who causes it.
         headline: the same without who causes it.
         culprits: the layers that cause the findings, those of the worst first.
@@ -37,8 +38,9 @@ class Verdict:
 def verdict(report: dict[str, Any]) -> Verdict:
     """The verdict on a report given as plain data."""
     findings = findings_by_severity(report)
-    if not findings:
-        return _nothing_found(report)
+    is_rehearsed = bool(report.get("rehearsal"))
+    if not findings or (is_rehearsed and findings[0].get("severity") == "info"):
+        return _nothing_found(report, len(findings))
     culprits = tuple(dict.fromkeys(name for f in findings for name in items(f, "culprits")))
     what, who, more = _sentence(report, findings)
     caveats = _caveats(report)
@@ -62,7 +64,7 @@ def count_checks(report: dict[str, Any], status: str) -> int:
     return sum(check.get("status") == status for check in items(report, "checks"))
 
 
-def _nothing_found(report: dict[str, Any]) -> Verdict:
+def _nothing_found(report: dict[str, Any], num_notes: int) -> Verdict:
     skipped = count_checks(report, "not examined")
     examined = count_checks(report, "clean") + count_checks(report, "found")
     trials = items(report, "trials")
@@ -71,16 +73,46 @@ def _nothing_found(report: dict[str, Any]) -> Verdict:
         sentence = f"{in_words(trial_title(trials[0]))}: {trial_outcome(trials[0])}"
         sentence = sentence[:1].upper() + sentence[1:]
     elif examined:
-        level = "healthy"
-        sentence = (
-            f"No symptom found: {plural(examined, 'symptom')} examined, "
-            f"{number(skipped)} not examined."
-        )
+        level, said = _training(report)
+        counts = f"{plural(examined, 'symptom')} examined, {number(skipped)} not examined"
+        notes = f"; {plural(num_notes, 'note')}" if num_notes else ""
+        sentence = f"{said}: {counts}{notes}."
     else:
         level = "not examined"
         sentence = f"Nothing can be said: no symptom was examined, {number(skipped)} were skipped."
     caveats = _caveats(report)
     return Verdict(level, sentence, (), caveats, sentence, caveats)
+
+
+_LEAST_SHARE = 0.1  # of what a constant prediction leaves to be learned
+
+
+def _training(report: dict[str, Any]) -> tuple[str, str]:
+    """Level and sentence where no symptom was found, by what is known of the training."""
+    rehearsal = report.get("rehearsal")
+    if not rehearsal:
+        if report.get("history"):
+            return "healthy", "No symptom found"
+        return "clean start", "No symptom at the start; training was not examined"
+    steps, share = plural(rehearsal.get("steps") or 0, "step"), rehearsal.get("share")
+    if share is not None and share < _LEAST_SHARE:
+        return (
+            "nothing learned",
+            f"In {steps} neither the model nor a plain network learned these data; "
+            "look at the inputs and labels, or rehearse for longer",
+        )
+    return "healthy", f"No symptom found in {steps} of training{rehearsed_scores(report)}"
+
+
+def rehearsed_scores(report: dict[str, Any]) -> str:
+    """What a rehearsal reached beside its yardstick, as the end of a sentence."""
+    rehearsal = report.get("rehearsal") or {}
+    if rehearsal.get("score") is None:
+        return ""
+    what = rehearsal.get("measure") or "score"
+    said = f", {what} {number(rehearsal['score'])}"
+    other = dig(rehearsal, "yardstick", "score")
+    return said if other is None else f"{said} (a plain network {number(other)})"
 
 
 def _sentence(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, str, str]:
@@ -112,12 +144,28 @@ def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
     return prescribed or listed
 
 
+def _rehearse(report: dict[str, Any]) -> str:
+    """How to have the training examined, or why it was not."""
+    reasons = {
+        c.get("reason") or "" for c in items(report, "checks") if c.get("symptom") == "underfitting"
+    }
+    reason = next(iter(reasons), "")
+    if not reason or "gradscope.rehearse" in reason:
+        return (
+            "Training was not examined: use gradscope.rehearse(model, x, y), or gradscope inspect "
+            "with --data that holds labels."
+        )
+    return f"Training was not examined: {reason}."
+
+
 def _caveats(report: dict[str, Any]) -> tuple[str, ...]:
     caveats = []
     if (report.get("data") or {}).get("kind") == "synthetic":
         caveats.append("The data was synthetic: examine the model on your own with --data.")
     # A model without recurrent layers misses nothing by not being examined for theirs.
     lacking = [c for c in items(report, "checks") if "data" in (c.get("reason") or "")]
+    if not report.get("rehearsal") and not report.get("history") and items(report, "checks"):
+        caveats.append(_rehearse(report))
     if lacking:
         caveats.append(
             f"{plural(len(lacking), 'symptom')} could not be examined: see the reasons below."

@@ -23,6 +23,7 @@ from gradscope.records import (
     ModelCard,
     Prescription,
     Profile,
+    Rehearsal,
     Trial,
 )
 from gradscope.records.codec import from_plain, loads, to_plain
@@ -38,7 +39,7 @@ class Report:
 
     `prescriptions` say what to change, the first choice first; `declined` which treatments do not
     apply and why. `outcome`, `kept` and `rejected` are what `treat` came to. `thresholds` holds the
-    bounds that were set by the user, by id.
+    bounds that were set by the user, by id. `rehearsal` is there where a copy was trained.
     `from_plain(Report, report.to_plain())` equals the report. The keys of the JSON form are the
     names of the fields.
     """
@@ -56,6 +57,7 @@ class Report:
     kept: tuple[Prescription, ...] = ()
     rejected: tuple[Declined, ...] = ()
     history: History | None = None
+    rehearsal: Rehearsal | None = None
     seed: int = 0
     steps: int = 0
     versions: dict[str, str] | None = None
@@ -72,6 +74,7 @@ class Report:
             loss=profile.loss,
             layers=profile.layers,
             history=profile.history,
+            rehearsal=profile.rehearsal,
             seed=profile.seed,
             versions=profile.versions,
             **made,
@@ -80,6 +83,8 @@ class Report:
     def to_plain(self) -> dict[str, Any]:
         """The report as JSON data (dicts, lists, strings, finite numbers, None), with `context`."""
         plain: dict[str, Any] = to_plain(self)
+        if self.rehearsal is None:
+            del plain["rehearsal"]
         profile = Profile(self.model, self.data, self.loss, self.layers)
         return {"schema": plain.pop("schema"), **plain, **context(profile, self.thresholds)}
 

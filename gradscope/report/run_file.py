@@ -10,18 +10,19 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from gradscope.diagnosis.diagnose import diagnose
+from gradscope.diagnosis.diagnose import chosen, diagnose, sort_findings
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import UnreadableError
 from gradscope.records import (
     DataCard,
     Death,
     Event,
+    Finding,
     LossCard,
     ModelCard,
     Profile,
@@ -31,7 +32,8 @@ from gradscope.records import (
 from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.records.ranges import Count
 from gradscope.report.report import RUN_SCHEMA, RUN_START, Report
-from gradscope.report.timeline import Sampled, Timeline
+from gradscope.report.timeline import Announced, Sampled, Timeline
+from gradscope.symptoms import Symptom
 
 CURVES = ("loss", "gradient_norm", "learning_rate", "batch_constant")
 _DIGITS = 7  # float32 has no more
@@ -48,14 +50,15 @@ class Subject:
 
 
 def profile(subject: Subject, timeline: Timeline) -> Profile:
-    """The run so far, with the layers of its last snapshot."""
+    """The run so far, with the layers and the loss of its last snapshot: they belong together."""
     history = timeline.history()
-    means = [m for m in history.loss.mean[-1:] if m is not None]
+    snapshots = history.snapshots
+    value = snapshots[-1].loss if snapshots else next(iter(history.loss.mean[-1:]), None)
     return Profile(
         model=subject.model,
         data=replace(subject.data, num_batches=max(1, history.num_steps)),
-        loss=replace(subject.loss, value=means[0] if means else None),
-        layers=history.snapshots[-1].layers if history.snapshots else (),
+        loss=replace(subject.loss, value=value),
+        layers=snapshots[-1].layers if snapshots else (),
         steps=history.num_steps,
         versions=subject.versions,
         history=history,
@@ -69,12 +72,22 @@ def report(
     ignore: Collection[str] | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> Report:
-    """The run so far as a report; what was found is judged by how it stands now."""
+    """The run so far as a report.
+
+    What is found now is told as it stands; what was announced before and is found no more stays,
+    with the step it was announced at.
+    """
     found = profile(subject, timeline)
     findings, checks = diagnose(found, select, ignore, limits)
+    findings = join_announced(findings, timeline.announced, chosen(select, ignore))
+    present = {f.symptom for f in findings}
+    checks = tuple(
+        replace(c, status="found", reason=None) if c.symptom in present else c for c in checks
+    )
     prescriptions, declined = prescribe(found, findings)
+    last = next(iter(found.history.loss.mean[-1:]), None) if found.history else None
     return Report.of(
-        found,
+        replace(found, loss=replace(found.loss, value=last)),
         checks=checks,
         findings=findings,
         prescriptions=prescriptions,
@@ -82,6 +95,28 @@ def report(
         steps=found.steps,
         thresholds=dict(limits) if limits else None,
     )
+
+
+def join_announced(
+    findings: Sequence[Finding], announced: Mapping[str, Announced], symptoms: Sequence[Symptom]
+) -> tuple[Finding, ...]:
+    """With what was announced earlier in a run: as grave as it was where the run is still sick.
+
+    A run that came to be well has them as notes.
+    """
+    present = {f.symptom for f in findings if f.severity != "info"}
+    asked = {symptom.id for symptom in symptoms}
+    earlier = []
+    for id, first in announced.items():
+        if id in present or id not in asked:
+            continue
+        message = f"At step {first.step:,}: {first.finding.message}"
+        severity = first.finding.severity if present else "info"
+        earlier.append(
+            replace(first.finding, persistence="earlier", severity=severity, message=message)
+        )
+    told = {f.symptom for f in earlier}
+    return tuple(sort_findings([*earlier, *(f for f in findings if f.symptom not in told)]))
 
 
 class RunFile:
@@ -123,8 +158,9 @@ class RunFile:
             {"epoch": number, "step": step, "validated": validation is not None, "loss": known}
         )
 
-    def event(self, event: Event) -> None:
-        self._line({"event": to_plain(event)})
+    def event(self, event: Event, finding: Finding | None) -> None:
+        told = {} if finding is None else {"finding": to_plain(finding)}
+        self._line({"event": to_plain(event), **told})
 
     def constant_loss(self, value: float) -> None:
         self._line({"constant_loss": value})
@@ -229,6 +265,8 @@ def _replay(timeline: Timeline, line: dict[str, Any]) -> None:
         if ended.validated:
             timeline.validation.append(Validation(ended.step, ended.epoch, ended.loss))
     elif "event" in line:
-        timeline.add_event(from_plain(Event, line["event"]))
+        told = line.get("finding")  # files of earlier versions lack it
+        finding = None if told is None else from_plain(Finding, told)
+        timeline.add_event(from_plain(Event, line["event"]), finding)
     elif "constant_loss" in line:
         timeline.constant_loss = from_plain(_Level, line).constant_loss

@@ -9,7 +9,16 @@ from typing import TypeVar
 
 import numpy as np
 
-from gradscope.records import Curve, Death, Event, History, LayerProfile, Snapshot, Validation
+from gradscope.records import (
+    Curve,
+    Death,
+    Event,
+    Finding,
+    History,
+    LayerProfile,
+    Snapshot,
+    Validation,
+)
 
 MAX_SNAPSHOTS = 64
 _FIRST_SNAPSHOTS = 4  # kept whatever comes: how it was at the start
@@ -143,6 +152,14 @@ class Sampled:
         return cls(made.step, made.epoch, made.loss, made.gradient_norm, None, made)
 
 
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """What was found while training, and at which step."""
+
+    step: int
+    finding: Finding
+
+
 @dataclass(slots=True)
 class Timeline:
     """All that is kept of a run."""
@@ -161,6 +178,7 @@ class Timeline:
     deaths: Deaths = field(default_factory=Deaths)
     known_deaths: tuple[Death, ...] | None = None
     constant_loss: float | None = None
+    announced: dict[str, Announced] = field(default_factory=dict)  # by symptom
 
     def add_snapshot(self, sampled: Sampled) -> None:
         """Keep it; when there are too many, every other one but the first and the last go."""
@@ -175,8 +193,11 @@ class Timeline:
             loss = validation if math.isfinite(validation) else None
             _mark(self.validation, Validation(self.num_steps, epoch, loss))
 
-    def add_event(self, event: Event) -> None:
+    def add_event(self, event: Event, finding: Finding | None = None) -> None:
+        """Keep an event, and of each symptom the finding that was announced first."""
         _mark(self.events, event)
+        if finding is not None and event.kind == "found":
+            self.announced.setdefault(event.symptom, Announced(event.step, finding))
 
     def history(self) -> History:
         return History(

@@ -16,7 +16,7 @@ from gradscope.records import Finding, Profile, Skipped
 from gradscope.registry import load_all
 from gradscope.thresholds import Threshold
 
-Need = Literal["data", "recurrent", "history"]
+Need = Literal["data", "recurrent", "history", "rehearsal"]
 Examine = Callable[[Profile, dict[str, float]], "Sequence[Finding] | Skipped"]
 
 
@@ -31,7 +31,8 @@ class Symptom:
         measured: how it is measured.
         silent: when it is not reported although it looks like it.
         needs: "data" where made-up inputs would say nothing, "recurrent" where only recurrent
-            layers can have it, "history" where a training run must have been watched.
+            layers can have it, "history" where a training run must have been watched, "rehearsal"
+            where a yardstick must have been trained beside it.
         thresholds: the bounds `examine` gets, by their name after the dot.
         treatments: ids of the treatments that answer it, the first choice first.
         sources: papers (with equations) and tools behind it.

@@ -242,7 +242,8 @@ def _usable(given: Split, x: Any, y: Any) -> tuple[Split, np.ndarray | None]:
         return given, None
     kept = [p.take(mask) for p, mask in zip(given[:2], parts, strict=True)]
     note = f"{lost:,} samples with NaN or Inf left out"
-    data = Split(kept[0], kept[1], f"{given.note}; {note}" if given.note else note)
+    note = f"{given.note}; {note}" if given.note else note
+    data = given._replace(training=kept[0], held_out=kept[1], note=note)
     return data, splits.finite(splits.Examples(x, y)) if splits.is_arrays(x) else None
 
 

@@ -47,11 +47,15 @@ class Examples(NamedTuple):
 
 
 class Split(NamedTuple):
-    """What is trained on, what is held out, and what was done to get there."""
+    """What is trained on, what is held out, and what was done to get there.
+
+    `batch_size` is that of a data set or generator; None for arrays.
+    """
 
     training: Examples
     held_out: Examples
     note: str | None = None
+    batch_size: int | None = None
 
 
 def split(
@@ -77,22 +81,25 @@ def split(
         UnreadableError: no samples, parts of different lengths, or batches of different shapes.
     """
     rng = np.random.default_rng(0)
-    examples, notes = _loaded(rng, x, y, sample_weight)
+    examples, notes, batch_size = _loaded(rng, x, y, sample_weight)
     if validation_data is not None:
         given = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-        held_out, more = _loaded(rng, *given)
+        held_out, more, _ = _loaded(rng, *given)
         notes += [f"held out: {note}" for note in more]
         if held_out.num_samples > max_held_out:
             notes.append(f"held out: {max_held_out:,} of {held_out.num_samples:,} samples given")
-        return Split(examples, _drawn(held_out, max_held_out, rng), "; ".join(notes) or None)
+        drawn = _drawn(held_out, max_held_out, rng)
+        return Split(examples, drawn, "; ".join(notes) or None, batch_size)
     total = examples.num_samples
     if total < 2:
-        return Split(examples, examples, "one sample is both trained on and held out")
+        note = "one sample is both trained on and held out"
+        return Split(examples, examples, note, batch_size)
     order = rng.permutation(total)
     cut = min(max_held_out, max(1, round(total * HELD_OUT_FRACTION)))
     notes.append(f"{cut:,} of {total:,} samples held out")
     parts = (np.sort(order[cut:]), np.sort(order[:cut]))  # sorted: a memmap is read in order
-    return Split(examples.take(parts[0]), examples.take(parts[1]), "; ".join(notes))
+    training, held_out = (examples.take(part) for part in parts)
+    return Split(training, held_out, "; ".join(notes), batch_size)
 
 
 def finite(examples: Examples) -> np.ndarray:
@@ -133,7 +140,8 @@ def _drawn(examples: Examples, count: int, rng: np.random.Generator) -> Examples
 
 def _loaded(
     rng: np.random.Generator, x: Any, y: Any = None, sample_weight: Any = None
-) -> tuple[Examples, list[str]]:
+) -> tuple[Examples, list[str], int | None]:
+    """The samples in memory, what was left out, and the batch size of a data set."""
     if isinstance(x, keras.utils.PyDataset):
         x = _items(x)
     if not is_arrays(x):
@@ -147,12 +155,13 @@ def _loaded(
     _check_lengths(examples)
     size, total = examples.num_bytes(), examples.num_samples
     if size <= MAX_BYTES:
-        return examples, []
+        return examples, [], None
     count = max(2, int(total * MAX_BYTES / size))
-    return _drawn(examples, count, rng), [f"{count:,} of {total:,} samples drawn (1 GiB)"]
+    notes = [f"{count:,} of {total:,} samples drawn (1 GiB)"]
+    return _drawn(examples, count, rng), notes, None
 
 
-def _read(batches: Iterable[Any]) -> tuple[Examples, list[str]]:
+def _read(batches: Iterable[Any]) -> tuple[Examples, list[str], int]:
     """The first batches of a data set as one set of examples."""
     found: list[Examples] = []
     samples = size = 0
@@ -173,7 +182,8 @@ def _read(batches: Iterable[Any]) -> tuple[Examples, list[str]]:
             "The batches differ in more than their number of samples, so they cannot be shuffled. "
             "Pad all samples to one shape."
         ) from error
-    return Examples(*joined), [f"the first {samples:,} samples of the data set"] if full else []
+    notes = [f"the first {samples:,} samples of the data set"] if full else []
+    return Examples(*joined), notes, found[0].num_samples
 
 
 def _items(dataset: keras.utils.PyDataset) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from gradscope.render.values import dig, findings_by_severity, items, named, num
 
 _MAX_EVIDENCE = 12
 _PERSISTENCE = {
+    "earlier": "Announced while it trained; not found at the end of the run.",
     "start": "Seen on the weights as given; gone after a few optimizer steps on a copy.",
     "stays": "Still there after a few optimizer steps on a copy.",
 }

@@ -1,0 +1,206 @@
+"""A copy held against the yardstick, on the same held-out samples and on one scale."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
+import numpy as np
+
+from gradscope.backend.signature import loss_name, output_losses, output_specs
+from gradscope.backend.sites import sites
+from gradscope.messages import one_line
+from gradscope.monitor.baselines import constant_loss
+from gradscope.records import ConstantPrediction, Curve, YardstickRun
+from gradscope.rehearsal.labels import NoYardstick, OutputHint
+from gradscope.rehearsal.scores import Score, score_predictions, score_yardstick
+from gradscope.rehearsal.yardstick import (
+    TrainedRun,
+    Yardstick,
+    build_yardstick,
+    prepare_targets,
+    train_yardstick,
+)
+from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
+from gradscope.trials.splits import Examples, Split
+
+FEWEST_HELD_OUT = 30  # with fewer, all samples are scored on
+_BEHIND = 0.5  # of the yardstick's share
+_CURVE_BINS = 64
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Beside:
+    """How a copy stands beside the yardstick; the fields are those of `Rehearsal`."""
+
+    measure: Literal["accuracy", "explained"] | None = None
+    score: float | None = None
+    share: float | None = None
+    constant: ConstantPrediction = dataclasses.field(default_factory=ConstantPrediction)
+    yardstick: YardstickRun | None = None
+    output: str | None = None
+    reason: str | None = None
+    is_behind: bool = False
+
+
+class Judge:
+    """Trains a yardstick once, when it is first asked, and scores copies against it."""
+
+    def __init__(
+        self, model: keras.Model, data: Split, steps: int, batch_size: int, seed: int
+    ) -> None:
+        self._model, self._data = model, data
+        self._steps, self._batch_size, self._seed = steps, batch_size, seed
+        self._trained: tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick | None = None
+
+    def judge(self, copy: keras.Model) -> Beside:
+        """Score a copy as it is now."""
+        if self._trained is None:
+            self._trained = self._train()
+        if isinstance(self._trained, NoYardstick):
+            return Beside(reason=self._trained.reason)
+        yardstick, run, theirs = self._trained
+        scored = self._scored
+        try:
+            predictions = copy.predict(scored.x, batch_size=256, verbose=0)
+        except Exception as error:
+            return Beside(reason=f"its predictions could not be had: {one_line(error)}")
+        names = list(output_specs(self._model))
+        mine = score_predictions(yardstick.targets, scored.y, predictions, names)
+        compared = list(zip(yardstick.targets, mine, theirs, strict=True))
+        target, own, other = max(compared, key=lambda pair: _lag(pair[1], pair[2]))
+        return Beside(
+            measure=own.measure,
+            score=own.value,
+            share=_finite(own.share),
+            constant=ConstantPrediction(score=other.constant),
+            yardstick=dataclasses.replace(
+                self._describe(yardstick, run),
+                score=other.value,
+                share=_finite(other.share),
+                gap_errors=_measure_gap(own, other),
+            ),
+            output=target.name if len(compared) > 1 else None,
+            reason=own.reason,
+            is_behind=_is_behind(own, other),
+        )
+
+    @functools.cached_property
+    def _scored(self) -> Examples:
+        held_out, training = self._data.held_out, self._data.training
+        if held_out.num_samples >= FEWEST_HELD_OUT or held_out is training:
+            return held_out
+        join = lambda *parts: None if parts[0] is None else np.concatenate(parts)  # noqa: E731
+        return Examples(
+            *(
+                keras.tree.map_structure(join, *pair)
+                for pair in zip(training[:2], held_out[:2], strict=True)
+            )
+        )
+
+    def _train(self) -> tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick:
+        training = self._data.training
+        yardstick = build_yardstick(
+            training.x,
+            training.y,
+            hints=_hints(self._model),
+            tokens=_find_tokens(self._model),
+            seed=self._seed,
+        )
+        if isinstance(yardstick, NoYardstick):
+            return yardstick
+        run = train_yardstick(
+            yardstick, training.x, training.y, steps=self._steps, batch_size=self._batch_size
+        )
+        held_out = score_yardstick(yardstick, *self._data.held_out[:2])
+        if self._scored is self._data.held_out:
+            return yardstick, run, held_out
+        scores = score_yardstick(yardstick, *self._scored[:2])
+        # What it has learned by heart says nothing of what the data allow.
+        return (
+            yardstick,
+            run,
+            [
+                score if _learns(other) else dataclasses.replace(score, share=other.share)
+                for score, other in zip(scores, held_out, strict=True)
+            ],
+        )
+
+    def _describe(self, yardstick: Yardstick, run: TrainedRun) -> YardstickRun:
+        """Its losses as shares of what a constant prediction has in the same loss."""
+        coded = prepare_targets(yardstick, keras.tree.flatten(self._scored.y))
+        levels = [
+            constant_loss(loss_name(loss), np.asarray(target))
+            for loss, target in zip(yardstick.model.loss, coded, strict=True)
+        ]
+        level = sum(v or 0.0 for v in levels) or 1.0
+        losses = [loss / level for loss in run.losses]
+        last = losses[-max(1, len(losses) // 10) :]
+        return YardstickRun(
+            kind=yardstick.kind,
+            steps=run.steps,
+            seconds=round(run.seconds, 3),
+            loss=float(np.mean(last)) if last else None,
+            curve=_bin_curve(losses),
+        )
+
+
+def _hints(model: keras.Model) -> list[OutputHint]:
+    losses = output_losses(model)
+    return [
+        OutputHint(name, loss_name(losses.get(name)), tuple(tensor.shape[1:]))
+        for name, tensor in output_specs(model).items()
+    ]
+
+
+def _find_tokens(model: keras.Model) -> list[bool | None]:
+    """For each input whether an embedding reads it, where the model says what it takes."""
+    has_embedding = any(isinstance(site.layer, keras.layers.Embedding) for site in sites(model))
+    try:
+        count = len(keras.tree.flatten(model.inputs))
+    except (AttributeError, ValueError):
+        return []
+    return [None if has_embedding else False] * count
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is not None and math.isfinite(value) else None
+
+
+def _lag(own: Score, other: Score) -> float:
+    """How far a copy is behind at one output; where nothing can be compared, not at all."""
+    if own.share is None or other.share is None:
+        return -math.inf
+    return other.share - own.share
+
+
+def _learns(score: Score) -> bool:
+    return score.share is not None and score.share >= MIN_YARDSTICK_SHARE
+
+
+def _is_behind(own: Score, other: Score) -> bool:
+    if own.share is None or other.share is None or not math.isfinite(own.share):
+        return False
+    return _learns(other) and own.share < _BEHIND * other.share
+
+
+def _measure_gap(own: Score, other: Score) -> float | None:
+    """The paired difference of errors in standard errors."""
+    if own.errors is None or other.errors is None:
+        return None
+    # One sample more with no difference, so that two that agree are no proof.
+    difference = np.append(own.errors - other.errors, 0.0)
+    error = float(difference.std()) / math.sqrt(len(difference))
+    return float(difference.mean()) / error if error else 0.0
+
+
+def _bin_curve(losses: Sequence[float]) -> Curve:
+    """A curve of at most 64 bins."""
+    parts = np.array_split(np.asarray(losses, float), min(_CURVE_BINS, len(losses)))
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    column = lambda f: tuple(float(f(part)) for part in parts)  # noqa: E731
+    return Curve(tuple(ends), column(np.mean), column(np.min), column(np.max), (0,) * len(parts))

@@ -1,0 +1,363 @@
+"""rehearse: train a copy for a short while, watched, and judge what came of it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from gradscope.analysis import analyze
+from gradscope.backend.seeding import seeded
+from gradscope.backend.train_step import has_own_step
+from gradscope.diagnosis import diagnose
+from gradscope.diagnosis.prescribe import prescribe
+from gradscope.errors import UsageError
+from gradscope.messages import one_line
+from gradscope.monitor.callback import Monitor
+from gradscope.records import Declined, Profile, Rehearsal, Skipped
+from gradscope.rehearsal.judge import Beside, Judge
+from gradscope.report.report import Report
+from gradscope.signals.rehearsals import has_learned
+from gradscope.surgery.graph import copied
+from gradscope.trials import splits
+from gradscope.trials.scoring import fixed_batch_size, gathered
+from gradscope.trials.splits import Examples, Split
+
+STEPS, EXTENSION = 200, 4  # of a rehearsal; how many times as many where the model is behind
+SECONDS = 30.0
+EPOCHS = 10  # planned, where the user does not say
+_SAMPLE_EVERY = 16
+
+
+def rehearse(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    *,
+    steps: int | None = None,
+    seconds: float = SECONDS,
+    epochs: int | None = None,
+    batch_size: int = 32,
+    validation_data: Any = None,
+    sample_weight: Any = None,
+    class_weight: Mapping[int, float] | None = None,
+    seed: int = 0,
+    select: Collection[str] | None = None,
+    ignore: Collection[str] | None = None,
+    thresholds: Mapping[str, float] | None = None,
+    num_batches: int = 4,
+    source: str | None = None,
+    command: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Report:
+    """Train a copy of the model for a short while as you would, and say how that went.
+
+    The copy is trained with the model's own optimizer, loss and `train_step`, watched as `Monitor`
+    watches. Beside it a *yardstick*, a plain network that is known to train, learns the same data
+    for as many steps. The report holds what `analyze` finds at the start and every symptom of the
+    training. The model itself is never trained and stays as it was.
+
+    Example:
+        >>> report = gradscope.rehearse(model, x_train, y_train, epochs=20)
+        >>> print(report.summary())
+
+    Args:
+        model: a compiled model. One that cannot be copied is examined as `analyze` does, and the
+            report says why its training was not.
+        x: arrays (or a list or dict of them), a `tf.data.Dataset`, a `keras.utils.PyDataset` or a
+            generator of batches.
+        y: labels to `x`; not for data sets and generators.
+        steps: optimizer steps to take; by default 200, and up to four times as many where the
+            model stays behind the yardstick and its plan has more.
+        seconds: of training after which no further step is begun.
+        epochs: the number that you plan to train for; by default ten. What needs the end of the
+            plan to be judged is judged by it.
+        batch_size: samples a step, for arrays; data sets keep their own.
+        validation_data: (x, y) to score on; by default a fifth of the samples is held out.
+        sample_weight: as for `fit`, for arrays.
+        class_weight: as for `fit`.
+        seed: of the order of the samples and of all that is random in the training.
+        select: as for `analyze`.
+        ignore: as for `analyze`.
+        thresholds: as for `analyze`.
+        num_batches: as for `analyze`.
+        source: as for `analyze`.
+        command: as for `analyze`.
+        progress: called with one line on what is done next.
+
+    Returns:
+        A `Report` with `rehearsal` and `history`.
+
+    Raises:
+        UsageError: a number that cannot be.
+        UnreadableError: no data, or data that do not fit the model.
+        CannotExamineError: as for `analyze`.
+    """
+    _check(steps, seconds, epochs)
+    tell = progress or (lambda line: None)
+    given = splits.split(x, y, sample_weight, validation_data=validation_data)
+    data = given if is_finite(given) else leave_out_non_finite(given)
+    size = fixed_batch_size(model) or given.batch_size or batch_size
+    pair = (x, y) if splits.is_arrays(x) else given.training[:2]
+    rules: dict[str, Any] = {"select": select, "ignore": ignore, "thresholds": thresholds}
+    tell("examining the model")
+    start = analyze(
+        model,
+        *pair,
+        batch_size=size,
+        num_batches=num_batches,
+        seed=seed,
+        source=source,
+        command=command,
+        **rules,
+    )
+    plan = Plan(size, steps, seconds, epochs, seed, class_weight)
+    tell("rehearsing the training")
+    run = _train(model, data, plan, rules)
+    if isinstance(run, Skipped):
+        return _without_training(start, run.reason)
+    return _judge(start, run, rules)
+
+
+def is_trainable(model: keras.Model, x: Any, y: Any) -> bool:
+    """Whether `fit` could train the model on the data, as far as both tell before it is tried."""
+    if x is None or not model.compiled or not model.trainable_variables:
+        return False
+    return y is not None or not splits.is_arrays(x) or has_own_step(model)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """How a rehearsal is run; `steps` and `epochs` are None where the user leaves them open."""
+
+    batch_size: int
+    steps: int | None
+    seconds: float
+    epochs: int | None
+    seed: int
+    class_weight: Mapping[int, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Run:
+    """A watched training of a copy: what Monitor reports of it, and what it came to."""
+
+    watched: Report
+    rehearsal: Rehearsal
+
+
+def _check(steps: Any, seconds: Any, epochs: Any) -> None:
+    for name, value in (("steps", steps), ("epochs", epochs)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
+    if not isinstance(seconds, (int, float)) or not seconds > 0:
+        raise UsageError(f"seconds must be a number above 0. Received: {seconds!r}.")
+
+
+def is_finite(data: Split) -> bool:
+    return all(bool(splits.finite(part).all()) for part in (data.training, data.held_out))
+
+
+def leave_out_non_finite(data: Split) -> Split:
+    """The data without samples that hold NaN or Inf, which would end any training."""
+    training, held_out = (p.take(splits.finite(p)) for p in (data.training, data.held_out))
+    return data._replace(training=training, held_out=held_out)
+
+
+def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]) -> Run | Skipped:
+    """Train a copy under a Monitor; Skipped where it cannot be copied or trained."""
+    if not model.compiled:
+        return Skipped("rehearsal", "the model is not compiled")
+    if not data.training.num_samples:
+        return Skipped("rehearsal", "no sample is finite")
+    copy = copied(model)
+    if isinstance(copy, Declined):
+        return Skipped(
+            "rehearsal",
+            f"the model cannot be copied: {copy.reason}. Watch its own training with "
+            "gradscope.Monitor",
+        )
+    monitor = Monitor(_SAMPLE_EVERY, on_finding=lambda event: None, **rules)
+    training = _in_whole_batches(data.training, model)
+    an_epoch = math.ceil(training.num_samples / plan.batch_size)
+    first = plan.steps or STEPS
+    planned = an_epoch * plan.epochs if plan.epochs else max(EPOCHS * an_epoch, first)
+    first = min(first, planned)
+    most = first if plan.steps else min(EXTENSION * first, planned)
+    judge = Judge(model, data, first, plan.batch_size, plan.seed)
+    stopper = _Stopper(first, most, plan.seconds, judge)
+    copy.steps_per_execution = 1
+    copy._compile_metrics = None  # they cost time at every step and are not looked at
+    with seeded(plan.seed):
+        try:
+            copy.fit(
+                _batches(training, most, plan),
+                steps_per_epoch=planned,  # one epoch: the ends of epochs cost more than their steps
+                class_weight=plan.class_weight,
+                shuffle=False,
+                verbose=0,
+                callbacks=[monitor, stopper],
+            )
+        except Exception as error:
+            if not stopper.num_steps:
+                return Skipped("rehearsal", f"its training fails: {one_line(error)}")
+            stopper.stopped = "failed"
+        beside = stopper.beside or judge.judge(copy)
+    try:
+        watched = monitor.report()
+    except UsageError as error:
+        return Skipped("rehearsal", f"its training could not be watched: {error}")
+    return Run(watched, _rehearsal_of(watched, stopper, beside, plan.epochs))
+
+
+def _batches(examples: Examples, num_steps: int, plan: Plan) -> tf.data.Dataset:
+    """One shuffled epoch after another, cut into batches of one size, as trials do."""
+    rows = splits.order(examples.num_samples, num_steps, plan.batch_size, plan.seed)
+    held = examples.tensors()
+
+    def gather(places: tf.Tensor) -> Any:
+        # tf.data would make one tensor of a list.
+        parts = keras.tree.lists_to_tuples(gathered(held, places))
+        return parts if parts[2] is not None else parts[:2] if parts[1] is not None else parts[:1]
+
+    return tf.data.Dataset.from_tensor_slices(rows).map(gather).prefetch(2)
+
+
+def _in_whole_batches(examples: Examples, model: keras.Model) -> Examples:
+    """What a model that takes batches of one size only can be trained on."""
+    size = fixed_batch_size(model)
+    if size is None:
+        return examples
+    return examples.take(np.arange(examples.num_samples // size * size))
+
+
+class _Stopper(keras.callbacks.Callback):
+    """Ends `fit` when the steps or the seconds are used up, or when the loss is lost.
+
+    Where the copy is behind the yardstick, it gets more of its plan, up to `most` steps.
+    """
+
+    def __init__(self, steps: int, most: int, seconds: float, judge: Judge) -> None:
+        super().__init__()
+        self.num_steps = 0
+        self.seconds = 0.0
+        self.stopped: Any = "plan"
+        self.beside: Beside | None = None
+        self._next, self._most, self._limit = steps, most, seconds
+        self._judge = judge
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.num_steps += 1
+        self.seconds = time.perf_counter() - self._began
+        loss = (logs or {}).get("loss")
+        if loss is not None and not math.isfinite(float(loss)):
+            self._stop("not finite")
+        elif self.seconds >= self._limit:
+            self._stop("seconds")
+        elif self.num_steps >= self._next:
+            self._look()
+
+    def _look(self) -> None:
+        """Go on only where that may change the verdict."""
+        self.beside = self._judge.judge(self.model)
+        self._began += time.perf_counter() - self._began - self.seconds  # judging is not training
+        if self.num_steps >= self._most or not self.beside.is_behind:
+            self._stop("steps")
+            return
+        self._next = min(2 * self._next, self._most)
+        self.beside = None
+
+    def _stop(self, why: str) -> None:
+        self.stopped = why
+        self.model.stop_training = True
+
+
+def _rehearsal_of(
+    watched: Report, stopper: _Stopper, beside: Beside, epochs: int | None
+) -> Rehearsal:
+    history = watched.history
+    losses = [] if history is None else [m for m in history.loss.mean if m is not None]
+    last = losses[-max(1, len(losses) // 10) :]
+    constant = None if history is None else history.constant_loss
+    return Rehearsal(
+        steps=stopper.num_steps,
+        seconds=round(stopper.seconds, 3),
+        stopped=stopper.stopped,
+        measure=beside.measure,
+        score=beside.score,
+        share=beside.share,
+        loss=float(np.mean(last)) if last and stopper.stopped != "not finite" else None,
+        constant=dataclasses.replace(beside.constant, loss=constant),
+        yardstick=beside.yardstick,
+        epochs=epochs,
+        output=beside.output,
+        reason=beside.reason,
+    )
+
+
+def _without_training(start: Report, reason: str) -> Report:
+    """What `analyze` says, with the reason why the training was not examined."""
+    needs = {s.id for s in diagnose.chosen(None, None) if _is_of_training(s)}
+    checks = tuple(
+        dataclasses.replace(check, reason=reason)
+        if check.symptom in needs and check.status == "not examined"
+        else check
+        for check in start.checks
+    )
+    return dataclasses.replace(start, checks=checks)
+
+
+def _is_of_training(symptom: Any) -> bool:
+    return bool({"history", "rehearsal"} & set(symptom.needs))
+
+
+def _judge(start: Report, run: Run, rules: Mapping[str, Any]) -> Report:
+    """One report of the start and of the training."""
+    profile = Profile(
+        model=start.model,
+        data=start.data,
+        loss=dataclasses.replace(start.loss, value=run.watched.loss.value),
+        layers=start.layers or run.watched.layers,
+        seed=start.seed,
+        steps=start.steps,
+        versions=start.versions or {},
+        history=run.watched.history,
+        rehearsal=run.rehearsal,
+    )
+    limits = diagnose.overrides(rules["thresholds"])
+    chosen = diagnose.chosen(rules["select"], rules["ignore"])
+    ids = [s.id for s in chosen if _is_of_training(s)]
+    of_training = diagnose.diagnose(profile, ids, None, limits) if ids else ((), ())
+    findings = diagnose.join_rehearsal(
+        start.findings,
+        tuple(f for f in run.watched.findings if f.symptom not in ids),
+        of_training[0],
+        has_learned=has_learned(run.rehearsal),
+        steps=run.rehearsal.steps,
+    )
+    ended = {check.symptom: check for check in (*start.checks, *of_training[1])}
+    found = {f.symptom for f in findings}
+    checks = tuple(
+        dataclasses.replace(check, status="found", reason=None) if id in found else check
+        for id, check in sorted(ended.items())
+    )
+    prescriptions, declined = prescribe(profile, findings)
+    return Report.of(
+        dataclasses.replace(profile, loss=start.loss),
+        checks=checks,
+        findings=findings,
+        prescriptions=prescriptions,
+        declined=declined,
+        steps=start.steps,
+        thresholds=start.thresholds,
+        command=start.command,
+    )

@@ -1,0 +1,173 @@
+"""underfitting: a plain network learns these data in as many steps, and the model does not."""
+
+from __future__ import annotations
+
+from gradscope.records import Evidence, Finding, Profile, Rehearsal, Severity, Skipped
+from gradscope.signals.curves import history_of, track
+from gradscope.signals.example_runs import example_noise
+from gradscope.signals.rehearsals import example_rehearsal, rehearsal_of
+from gradscope.signals.trend import fit_trend
+from gradscope.symptoms import symptom
+from gradscope.thresholds import Threshold
+
+_ID = "underfitting"
+_FALLS, _FLAT = -3.0, -1.0  # of the slope over its standard error
+_HARMFUL = -0.25  # a share: well below the constant prediction
+
+
+@symptom(
+    id=_ID,
+    summary="a plain network learns these data in as many steps, and the model does not",
+    why=(
+        "The yardstick is a plain network that is known to train: standardised inputs and targets, "
+        "two hidden ReLU layers started by He, a head and a loss that fit the labels, Adam. Where "
+        "it learns and the model does not, the data can be learned and something keeps the model "
+        "from it, whether or not another symptom names it."
+    ),
+    measured=(
+        "The score of the model on held-out samples after a rehearsal, as a share of what the "
+        "constant prediction leaves, and that of the yardstick after as many steps; how many "
+        "standard errors their errors are apart, sample by sample; how far the loss, going on as "
+        "it did in the last third of the steps, falls by the end of the planned training."
+    ),
+    silent=(
+        "Data that the yardstick does not learn either; differences within the noise of the "
+        "held-out samples. A model whose loss still falls steadily and has most of its planned "
+        "steps ahead is told in a note."
+    ),
+    needs=("history", "rehearsal"),
+    thresholds=(
+        Threshold(
+            f"{_ID}.yardstick_share",
+            0.5,
+            "fraction",
+            "calibrated",
+            "python -m benchmarks.programs",
+            "Below, the data are too hard for a plain network to judge a model by.",
+        ),
+        Threshold(
+            f"{_ID}.warning_share",
+            0.5,
+            "fraction",
+            "calibrated",
+            "python -m benchmarks.programs",
+            "Of the yardstick's share; a model above it learns, if more slowly.",
+        ),
+        Threshold(
+            f"{_ID}.chance_share",
+            0.1,
+            "fraction",
+            "convention",
+            "a tenth of what there is to be learned",
+            "Below, the model is no better than the constant prediction.",
+        ),
+        Threshold(
+            f"{_ID}.gap",
+            2.0,
+            "standard errors",
+            "convention",
+            "one-sided p = 0.02",
+            "Of the paired difference between the errors of model and yardstick.",
+        ),
+        Threshold(
+            f"{_ID}.foreseen_fall",
+            0.25,
+            "fraction",
+            "calibrated",
+            "python -m benchmarks.programs",
+            "A loss that will fall by so much within the plan is given its time.",
+        ),
+        Threshold(
+            f"{_ID}.plan_fraction",
+            0.5,
+            "fraction",
+            "convention",
+            "half of the planned steps",
+            "Before, a model that has learned something is told in a note only.",
+        ),
+    ),
+    treatments=(
+        "input-normalization",
+        "target-normalization",
+        "matched-head",
+        "matched-loss",
+        "learning-rate",
+        "he-initialization",
+        "batch-normalization",
+        "swap-activation",
+        "adaptive-optimizer",
+        "longer-training",
+    ),
+    sources=(
+        "Smith 2018, arXiv:1803.09820, section 3: underfitting seen early in training",
+        "Goodfellow, Bengio, Courville 2016, Deep learning, section 11.2: baseline models",
+    ),
+    sick=lambda: example_rehearsal([1.0 + v for v in example_noise(200)], 0.02, planned=200),
+    healthy=lambda: example_rehearsal([0.1 + v for v in example_noise(200, 0.01)], 0.9),
+)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    rehearsal = rehearsal_of(profile)
+    beside, mine = rehearsal.yardstick, rehearsal.share
+    is_lost = mine is None and rehearsal.stopped == "not finite"
+    if beside is None or beside.share is None or (mine is None and not is_lost):
+        return Skipped(_ID, rehearsal.reason or "the model could not be held against a yardstick")
+    other = beside.share
+    if other < limits["yardstick_share"]:
+        return []
+    if mine is not None and (
+        mine >= limits["warning_share"] * other or (beside.gap_errors or 0.0) < limits["gap"]
+    ):
+        return []
+    severity, why = _judge(profile, rehearsal, mine, limits)
+    return [
+        Finding(
+            symptom=_ID,
+            severity=severity,
+            confidence="high" if severity == "error" else "medium",
+            layers=(),
+            culprits=(),
+            evidence=(
+                Evidence("yardstick_share", other, limits["yardstick_share"], "fraction"),
+                Evidence("share", mine or 0.0, limits["warning_share"] * other, "fraction"),
+            ),
+            message=f"{_compare(rehearsal)} {why}",
+        )
+    ]
+
+
+def _judge(
+    profile: Profile, rehearsal: Rehearsal, mine: float | None, limits: dict[str, float]
+) -> tuple[Severity, str]:
+    """How bad the gap is, by what the loss foretells and by how much of the plan is left."""
+    if rehearsal.stopped == "not finite":
+        return "error", "Its loss is not finite any more."
+    if mine is None:
+        return "error", "Its predictions are not finite."
+    history = history_of(profile)
+    planned = history.num_planned_steps or history.num_steps
+    trend = fit_trend(track(history.loss))
+    falls = trend is not None and trend.t <= _FALLS and not trend.is_negative
+    left = max(0, planned - history.num_steps)
+    if trend and falls and left * trend.fall_per_step >= limits["foreseen_fall"]:
+        return "info", f"Its loss still falls, and {left:,} of {planned:,} steps are ahead."
+    is_far_on = history.num_steps >= limits["plan_fraction"] * planned
+    if mine <= limits["chance_share"]:
+        is_over = trend is not None and (trend.t > _FLAT or trend.is_negative)
+        severity: Severity = "error" if is_far_on and (is_over or mine <= _HARMFUL) else "warning"
+        return severity, "It is no better than a prediction that ignores the inputs."
+    if is_far_on:
+        return "warning", "The planned training is half done, and its loss is flat."
+    return "info", "Most of the planned training is ahead."
+
+
+def _compare(rehearsal: Rehearsal) -> str:
+    beside, constant = rehearsal.yardstick, rehearsal.constant.score
+    assert beside is not None
+    what = "accuracy" if rehearsal.measure == "accuracy" else "explained variance"
+    mine = "nothing" if rehearsal.score is None else f"{rehearsal.score:.2f}"
+    where = f" at output {rehearsal.output}" if rehearsal.output else ""
+    return (
+        f"After {rehearsal.steps:,} steps the model reaches {what} {mine}{where}; a plain network "
+        f"({beside.kind}) trained beside it reaches {beside.score:.2f}, a constant prediction "
+        f"{constant or 0.0:.2f}."
+    )
