@@ -18,32 +18,6 @@ FIRST = "non-finite-values"  # while it is there, nothing else can be judged
 DATA = "non-finite-data"  # it explains all others; examined before them
 FLOW = ("vanishing-gradient", "exploding-gradient")
 SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
-# Where several symptoms are found, causes are told before what follows from them.
-_CAUSES_FIRST = (
-    DATA,
-    FIRST,
-    "mismatched-loss",
-    "disconnected-layer",
-    "unscaled-inputs",
-    "symmetric-initialization",
-    "mismatched-initialization",
-    "dead-relu",
-    "saturated-activation",
-    "saturated-gates",
-    "vanishing-gradient",
-    "exploding-gradient",
-    "vanishing-through-time",
-    "exploding-through-time",
-    "gradient-underflow",
-    "signal-collapse",
-    "signal-explosion",
-    "learning-rate-too-high",
-    "learning-rate-too-low",
-    "gradient-spike",
-    "loss-divergence",
-    "loss-oscillation",
-    "loss-plateau",
-)
 # By cause: what follows from it where both start at the same layer. Units that are off hand on
 # neither a gradient nor a signal.
 _FOLLOWS = {
@@ -67,7 +41,7 @@ def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> li
     ]
     if not symptoms:
         raise UsageError("No symptom is left to examine: select others, or ignore fewer.")
-    return sorted(symptoms, key=lambda s: _precedence(s.id))
+    return sorted(symptoms, key=lambda s: s.precedence)
 
 
 def overrides(thresholds: Mapping[str, float] | None) -> dict[str, float]:
@@ -226,11 +200,9 @@ def reconcile(
 
 
 def _sorted(findings: list[Finding]) -> list[Finding]:
-    return sorted(findings, key=lambda f: (_ORDER[f.severity], _precedence(f.symptom)))
-
-
-def _precedence(id: str) -> int:
-    return _CAUSES_FIRST.index(id) if id in _CAUSES_FIRST else len(_CAUSES_FIRST)
+    """The most severe first, and causes before what follows from them."""
+    known = registry()
+    return sorted(findings, key=lambda f: (_ORDER[f.severity], known[f.symptom].precedence))
 
 
 def _examined(

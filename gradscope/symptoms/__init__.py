@@ -18,6 +18,7 @@ from gradscope.thresholds import Threshold
 
 Need = Literal["data", "recurrent", "history"]
 Examine = Callable[[Profile, dict[str, float]], "Sequence[Finding] | Skipped"]
+LAST = 1000  # the precedence of a symptom that gives none
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class Symptom:
 
     Attributes:
         id: kebab-case noun of the pathology.
+        precedence: place among findings of one severity, causes before what follows from them:
+            the data (from 10), the setup and start (from 30), units and the flow of the signal
+            (from 80), training (from 180). Equals stand in alphabetical order.
         summary: one line: what it is.
         why: why it hurts training.
         measured: how it is measured.
@@ -40,6 +44,7 @@ class Symptom:
     """
 
     id: str
+    precedence: int
     summary: str
     why: str
     measured: str
@@ -69,6 +74,7 @@ def symptom(
     healthy: Callable[[], Profile],
     thresholds: tuple[Threshold, ...] = (),
     needs: tuple[Need, ...] = (),
+    precedence: int = LAST,
 ) -> Callable[[Examine], Examine]:
     """Register the decorated function as the symptom `id`; see `Symptom` for the arguments."""
 
@@ -80,6 +86,7 @@ def symptom(
                 raise ValueError(f"Threshold {threshold.id!r} must start with '{id}.'.")
         _found[id] = Symptom(
             id=id,
+            precedence=precedence,
             summary=summary,
             why=why,
             measured=measured,

@@ -31,6 +31,7 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=80,
     summary="rectifier units are off for every sample, get no gradient and never come back",
     why=(
         "Left of its corner ReLU is flat: a unit that is off for every sample gets no gradient, "

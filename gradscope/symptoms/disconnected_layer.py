@@ -20,6 +20,7 @@ def _example(*, reached: bool, trainable: bool = True) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=40,
     summary="trainable weights get no gradient at all: no path leads from the loss to them",
     why=(
         "GradientTape returns None for them and fit leaves them as they are, silently. Usual "

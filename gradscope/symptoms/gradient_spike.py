@@ -24,6 +24,7 @@ def _run(spike: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=200,
     summary="one step's gradient is many times longer than any before it",
     why=(
         "A step along it throws the weights out of the region in which gradients of the usual "

@@ -23,6 +23,7 @@ def _example(*fractions: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=150,
     summary="gradients too small for float16 are rounded to zero on their way back",
     why=(
         "Below 6e-8 float16 knows nothing but zero. What is rounded away in one layer is missing "

@@ -17,6 +17,7 @@ _RECENT = 0.25  # of the run so far
 
 @symptom(
     id=_ID,
+    precedence=180,
     summary="every step changes the kernels by so much that nothing is kept",
     why=(
         "A step is good as far as the gradient means something. One that changes a kernel by a "

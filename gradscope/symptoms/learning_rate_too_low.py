@@ -24,6 +24,7 @@ def _run(ratio: float, level: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=190,
     summary="at this rate the steps of the whole run cannot change the weights enough to learn",
     why=(
         "The rate decides how much of a kernel one step changes. Where all steps of the run taken "

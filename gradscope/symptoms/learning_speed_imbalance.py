@@ -29,6 +29,7 @@ def _example(*decades: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=240,
     summary="some layers learn hundreds of times more slowly than the others",
     why=(
         "One learning rate serves all layers. Where one step moves a kernel by a hundredth and "

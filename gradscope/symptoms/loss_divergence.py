@@ -25,6 +25,7 @@ def _healthy() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=210,
     summary="the loss becomes NaN, grows beyond where it began, or all that was learned is lost",
     why=(
         "Steps that overshoot the minimum by more than they were away from it end up higher each "

@@ -25,6 +25,7 @@ def _healthy() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=220,
     summary="the loss swings up and down with a period of its own, and gets no lower",
     why=(
         "Where the rate is near 2 over the curvature each step lands as far beyond the valley's "

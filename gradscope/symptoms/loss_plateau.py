@@ -17,6 +17,7 @@ _GROWN = 2.0  # a loss that doubled is not flat
 
 @symptom(
     id=_ID,
+    precedence=230,
     summary="the loss is flat, no lower than a constant prediction gets it",
     why=(
         "The output's bias learns in a few steps what can be known without the inputs. A model "

@@ -24,6 +24,7 @@ def _sick() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=70,
     summary="kernels start too small or too large for their activation, layer after layer",
     why=(
         "Every layer scales what passes by sqrt(fan_in * Var[w]) times its activation's gain. A "

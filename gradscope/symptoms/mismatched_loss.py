@@ -35,6 +35,7 @@ def _example(outside: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=30,
     summary="the loss, the output's activation and the labels do not go together",
     why=(
         "Keras computes a number for almost any combination. Where the output cannot reach the "

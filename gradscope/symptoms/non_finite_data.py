@@ -32,6 +32,7 @@ def _example(num_non_finite: int) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=10,
     summary="x, y or sample_weight holds NaN or Inf",
     why=(
         "The first batch with such a sample makes the loss NaN, and with it every weight: all that "

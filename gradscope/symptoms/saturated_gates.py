@@ -22,6 +22,7 @@ def _example(fraction: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=100,
     summary="the gates of an LSTM or GRU are stuck open or shut",
     why=(
         "A gate learns when to keep, take in and show. Far out on its sigmoid it has almost no "

@@ -26,6 +26,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=160,
     summary="the signal fades on its way forward, or becomes the same for every sample or position",
     why=(
         "What does not reach the last layers cannot be learned from. Where a deep layer answers "

@@ -25,6 +25,7 @@ def _sick() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=170,
     summary="the signal grows from layer to layer on its way forward",
     why=(
         "Where every layer multiplies the signal by more than one, the outputs start at huge "

@@ -30,6 +30,7 @@ def _example(num_distinct: int) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=60,
     summary="units of a layer are copies of one another, and training does not part them",
     why=(
         "Units with equal weights in and out get equal gradients: they stay equal, and a layer of "

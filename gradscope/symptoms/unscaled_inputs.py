@@ -30,6 +30,7 @@ def _threshold(name: str, value: float, unit: str, source: str, note: str) -> Th
 
 @symptom(
     id=_ID,
+    precedence=50,
     summary="features reach the first layer too large, too small, off zero or on uneven scales",
     why=(
         "A step of the first kernel moves the outputs by the square of the inputs' norm. Too "
