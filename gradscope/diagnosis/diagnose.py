@@ -199,6 +199,16 @@ def reconcile(
     return tuple(_sorted(kept))
 
 
+def without_second_look(checks: Sequence[Check], reason: str) -> tuple[Check, ...]:
+    """The checks where a start that says little could not be followed by a later look."""
+    return tuple(
+        Check(check.symptom, "not examined", reason)
+        if check.status == "clean" and check.symptom in (*FLOW, SYMMETRY)
+        else check
+        for check in checks
+    )
+
+
 def _sorted(findings: list[Finding]) -> list[Finding]:
     """The most severe first, and causes before what follows from them."""
     known = registry()
@@ -218,4 +228,16 @@ def _examined(
     if "history" in symptom.needs and profile.history is None:
         return Skipped(symptom.id, "needs a training run; watch one with gradscope.Monitor")
     limits = {t.id.split(".", 1)[1]: thresholds.get(t.id, t.value) for t in symptom.thresholds}
-    return symptom.examine(profile, limits)
+    outcome = symptom.examine(profile, limits)
+    is_found = outcome and not isinstance(outcome, Skipped)
+    return outcome if is_found else _unmeasured(symptom, profile) or outcome
+
+
+def _unmeasured(symptom: Symptom, profile: Profile) -> Skipped | None:
+    """Why nothing found does not mean that nothing is there."""
+    if "history" in symptom.needs:  # sees itself what its curves and snapshots lack
+        return None
+    if "layers" in symptom.measures and not profile.layers:
+        return Skipped(symptom.id, "no layer was measured")
+    notes = (layer.unmeasured.get(m) for layer in profile.layers for m in symptom.measures)
+    return next((Skipped(symptom.id, note) for note in notes if note), None)

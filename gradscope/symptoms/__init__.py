@@ -36,6 +36,8 @@ class Symptom:
         silent: when it is not reported although it looks like it.
         needs: "data" where made-up inputs would say nothing, "recurrent" where only recurrent
             layers can have it, "history" where a training run must have been watched.
+        measures: what it cannot do without: "layers", and fields of LayerProfile. Where there are
+            no layers, or one notes such a field as unmeasured, finding nothing means nothing.
         thresholds: the bounds `examine` gets, by their name after the dot.
         treatments: ids of the treatments that answer it, the first choice first.
         sources: papers (with equations) and tools behind it.
@@ -50,6 +52,7 @@ class Symptom:
     measured: str
     silent: str
     needs: tuple[Need, ...]
+    measures: tuple[str, ...]
     thresholds: tuple[Threshold, ...]
     treatments: tuple[str, ...]
     sources: tuple[str, ...]
@@ -74,6 +77,7 @@ def symptom(
     healthy: Callable[[], Profile],
     thresholds: tuple[Threshold, ...] = (),
     needs: tuple[Need, ...] = (),
+    measures: tuple[str, ...] = ("layers",),
     precedence: int = LAST,
 ) -> Callable[[Examine], Examine]:
     """Register the decorated function as the symptom `id`; see `Symptom` for the arguments."""
@@ -92,6 +96,7 @@ def symptom(
             measured=measured,
             silent=silent,
             needs=needs,
+            measures=measures,
             thresholds=thresholds,
             treatments=treatments,
             sources=sources,

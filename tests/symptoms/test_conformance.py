@@ -12,10 +12,11 @@ import pytest
 
 from gradscope import symptoms
 from gradscope.diagnosis.diagnose import DATA, FIRST, diagnose
-from gradscope.records import Finding, Profile, Skipped
+from gradscope.records import Finding, LayerProfile, Profile, Skipped
 from gradscope.records.codec import from_plain, to_plain
 from gradscope.symptoms import Symptom, registry
 from gradscope.thresholds import Threshold
+from tests.support.stripping import stripped
 
 IDS = list(registry())
 WITH_THRESHOLDS = [id for id, symptom in registry().items() if symptom.thresholds]
@@ -108,6 +109,34 @@ def test_a_profile_without_layers_is_not_sick(symptom):
 
     # The loss of the whole model may still be not finite.
     assert all(not f.layers for f in findings)
+
+
+def test_clean_is_never_said_of_what_was_not_measured(symptom):
+    """Whatever is taken away from what the sick example holds."""
+    said = {}
+    for what, poorer in stripped(symptom.sick()):
+        _, (check,) = diagnose(poorer, select=[symptom.id])
+        said[what] = check.status
+
+    assert said
+    assert [what for what, status in said.items() if status == "clean"] == []
+
+
+def test_the_healthy_example_was_examined(symptom):
+    _, (check,) = diagnose(symptom.healthy(), select=[symptom.id])
+
+    assert check.status == "clean"
+
+
+def test_what_is_noted_as_unmeasured_is_not_called_clean(symptom):
+    profile = symptom.healthy()
+    for measure in set(symptom.measures) - {"layers"}:
+        first = dataclasses.replace(profile.layers[0], unmeasured={measure: "it refused."})
+        poorer = dataclasses.replace(profile, layers=(first, *profile.layers[1:]))
+        _, (check,) = diagnose(poorer, select=[symptom.id])
+
+        assert measure in LayerProfile.__dataclass_fields__
+        assert (check.status, check.reason) == ("not examined", "it refused.")
 
 
 @pytest.mark.parametrize("id", WITH_THRESHOLDS)
