@@ -1,6 +1,6 @@
 # Everything runs in .venv, made on first use from python3 and its venv module alone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs package picture gallery browser clean
+.PHONY: help demo test lint docs package picture tables gallery browser clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -29,6 +29,7 @@ help:
 	@echo 'make docs     build the documentation into site/'
 	@echo 'make package  build wheel and sdist into dist/, install the wheel anew and run the demo'
 	@echo 'make picture  take the picture of the demo report again'
+	@echo 'make tables   write the tables in README.md anew, from the symptoms that there are'
 	@echo 'make gallery  run every sample (twenty minutes) and write docs/gallery.md from it'
 	@echo 'make clean    remove .venv, demo and caches'
 
@@ -64,6 +65,9 @@ picture: demo browser
 	@"$$($(FIND_BROWSER))" --headless --no-sandbox --disable-gpu --hide-scrollbars \
 		--force-color-profile=srgb --window-size=1280,860 \
 		--screenshot=docs/images/report.png 'file://$(CURDIR)/demo/report.html' 2>/dev/null
+
+tables: $(STAMP)
+	$(BIN)/python -m docs.reference_pages
 
 gallery: $(STAMP)
 	@$(BIN)/gradscope demo $$($(BIN)/gradscope demo --list | cut -d ' ' -f 1)

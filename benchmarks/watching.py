@@ -33,18 +33,12 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.monitor.announcements import Watch
+from gradscope.symptoms import registry
 from tests import runs
 from tests.runs import HALVES, Case, recordings
 from tests.runs.recordings import Recording
 
-SYMPTOMS = (
-    "gradient-spike",
-    "learning-rate-too-high",
-    "learning-rate-too-low",
-    "loss-divergence",
-    "loss-oscillation",
-    "loss-plateau",
-)
+SYMPTOMS = tuple(s.id for s in registry().values() if "history" in s.needs)
 EVERY = 16  # steps between looks
 
 

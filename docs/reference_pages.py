@@ -1,16 +1,23 @@
-"""Hook of mkdocs: a page for every symptom, treatment and threshold, made from the registries."""
+"""What the registries know, as pages: a hook of mkdocs, and the table in the README.
+
+`python -m docs.reference_pages` (`make tables`) writes the table anew.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
-
-from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import File, Files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gradscope import symptoms, treatments
 from gradscope.diagnosis import reference
 
+if TYPE_CHECKING:
+    from mkdocs.config.defaults import MkDocsConfig
+    from mkdocs.structure.files import Files
+
+README = Path(__file__).parents[1] / "README.md"
+BEGIN, END = "<!-- symptoms: made by 'make tables' -->\n", "<!-- /symptoms -->"
 _KINDS = {"symptoms": "Symptoms", "treatments": "Treatments"}
 
 
@@ -26,6 +33,8 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages; their text exists nowhere else."""
+    from mkdocs.structure.files import File
+
     for path, text in pages():
         files.append(File.generated(config, path, content=text))
     return files
@@ -42,6 +51,14 @@ def pages() -> Iterator[tuple[str, str]]:
         page = reference.treatment_page(treatment)
         yield f"treatments/{treatment.id}.md", _page(page, links="symptoms")
     yield "thresholds.md", _thresholds()
+
+
+def with_table(text: str) -> str:
+    """The README's text with the table of symptoms as the registry has it."""
+    rows = "".join(f"| `{s.id}` | {_cell(s.summary)} |\n" for s in symptoms.registry().values())
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}| Symptom | What it is |\n|---|---|\n{rows}{END}{after}"
 
 
 def _registry(kind: str) -> dict[str, Any]:
@@ -93,3 +110,7 @@ def _threshold_table(rows: list[dict[str, Any]], *, links: bool) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+if __name__ == "__main__":
+    README.write_text(with_table(README.read_text(encoding="utf-8")), encoding="utf-8")

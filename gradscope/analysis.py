@@ -97,7 +97,11 @@ def analyze(
             data = dataclasses.replace(data, note="no labels were given; they are made up")
     start = profiling.profile(model, batches, data, target, seed=seed, source=source)
     findings, checks = diagnose.diagnose(start, select, ignore, limits)
-    findings, steps = _second_look(model, batches, target, start, findings, select, ignore, limits)
+    look = _second_look(model, batches, target, start, findings, select, ignore, limits)
+    if isinstance(look, str):
+        steps, checks = 0, diagnose.without_second_look(checks, look)
+    else:
+        findings, steps = look
     found = {f.symptom for f in findings}
     checks = tuple(
         dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
@@ -173,25 +177,31 @@ def _second_look(
     select: Collection[str] | None,
     ignore: Collection[str] | None,
     limits: Mapping[str, float],
-) -> tuple[tuple[Finding, ...], int]:
+) -> tuple[tuple[Finding, ...], int] | str:
     """Decide a few steps later, on a copy, where the start says little.
 
     A kernel that starts at zero blocks every gradient at step 0 and none at step 1, and units that
     start alike may part. Where all weights change by little in a step and units differ, a few
     steps change nothing and none are taken.
+
+    Returns:
+        The findings and how many steps were taken, or why they told nothing.
     """
     if start.loss.value is None or any(f.symptom == diagnose.FIRST for f in findings):
         return findings, 0
     if not (flow.obstructed(start) or repeated(start)):
         return findings, 0
-    with isolated(model):
-        take_steps(model, batches, target, SETTLING_STEPS)
-        later = profiling.profile(
-            model, batches, start.data, target, seed=start.seed, steps=SETTLING_STEPS
-        )
+    try:
+        with isolated(model):
+            take_steps(model, batches, target, SETTLING_STEPS)
+            later = profiling.profile(
+                model, batches, start.data, target, seed=start.seed, steps=SETTLING_STEPS
+            )
+    except Exception as error:  # an optimizer of the user's own may refuse to be copied
+        return f"needs a look after a few steps of the optimizer, which failed: {one_line(error)}"
     found, _ = diagnose.diagnose(later, select, ignore, limits)
     if any(f.symptom == diagnose.FIRST for f in found):
-        return findings, 0
+        return f"needs a look after {SETTLING_STEPS} steps, which led to non-finite values"
     return diagnose.reconcile(findings, found, SETTLING_STEPS), SETTLING_STEPS
 
 

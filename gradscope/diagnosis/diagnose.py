@@ -18,32 +18,6 @@ FIRST = "non-finite-values"  # while it is there, nothing else can be judged
 DATA = "non-finite-data"  # it explains all others; examined before them
 FLOW = ("vanishing-gradient", "exploding-gradient")
 SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
-# Where several symptoms are found, causes are told before what follows from them.
-_CAUSES_FIRST = (
-    DATA,
-    FIRST,
-    "mismatched-loss",
-    "disconnected-layer",
-    "unscaled-inputs",
-    "symmetric-initialization",
-    "mismatched-initialization",
-    "dead-relu",
-    "saturated-activation",
-    "saturated-gates",
-    "vanishing-gradient",
-    "exploding-gradient",
-    "vanishing-through-time",
-    "exploding-through-time",
-    "gradient-underflow",
-    "signal-collapse",
-    "signal-explosion",
-    "learning-rate-too-high",
-    "learning-rate-too-low",
-    "gradient-spike",
-    "loss-divergence",
-    "loss-oscillation",
-    "loss-plateau",
-)
 # By cause: what follows from it where both start at the same layer. Units that are off hand on
 # neither a gradient nor a signal.
 _FOLLOWS = {
@@ -67,7 +41,7 @@ def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> li
     ]
     if not symptoms:
         raise UsageError("No symptom is left to examine: select others, or ignore fewer.")
-    return sorted(symptoms, key=lambda s: _precedence(s.id))
+    return sorted(symptoms, key=lambda s: s.precedence)
 
 
 def overrides(thresholds: Mapping[str, float] | None) -> dict[str, float]:
@@ -269,13 +243,20 @@ def join_rehearsal(
     return tuple(sort_findings(kept))
 
 
+def without_second_look(checks: Sequence[Check], reason: str) -> tuple[Check, ...]:
+    """The checks where a start that says little could not be followed by a later look."""
+    return tuple(
+        Check(check.symptom, "not examined", reason)
+        if check.status == "clean" and check.symptom in (*FLOW, SYMMETRY)
+        else check
+        for check in checks
+    )
+
+
 def sort_findings(findings: list[Finding]) -> list[Finding]:
-    """The most severe first; of one severity, causes before what follows from them."""
-    return sorted(findings, key=lambda f: (_ORDER[f.severity], _precedence(f.symptom)))
-
-
-def _precedence(id: str) -> int:
-    return _CAUSES_FIRST.index(id) if id in _CAUSES_FIRST else len(_CAUSES_FIRST)
+    """The most severe first, and causes before what follows from them."""
+    known = registry()
+    return sorted(findings, key=lambda f: (_ORDER[f.severity], known[f.symptom].precedence))
 
 
 def _examined(
@@ -293,4 +274,16 @@ def _examined(
     if "history" in symptom.needs and profile.history is None:
         return Skipped(symptom.id, "needs a training run; watch one with gradscope.Monitor")
     limits = {t.id.split(".", 1)[1]: thresholds.get(t.id, t.value) for t in symptom.thresholds}
-    return symptom.examine(profile, limits)
+    outcome = symptom.examine(profile, limits)
+    is_found = outcome and not isinstance(outcome, Skipped)
+    return outcome if is_found else _unmeasured(symptom, profile) or outcome
+
+
+def _unmeasured(symptom: Symptom, profile: Profile) -> Skipped | None:
+    """Why nothing found does not mean that nothing is there."""
+    if "history" in symptom.needs:  # sees itself what its curves and snapshots lack
+        return None
+    if "layers" in symptom.measures and not profile.layers:
+        return Skipped(symptom.id, "no layer was measured")
+    notes = (layer.unmeasured.get(m) for layer in profile.layers for m in symptom.measures)
+    return next((Skipped(symptom.id, note) for note in notes if note), None)

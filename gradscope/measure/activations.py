@@ -18,6 +18,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.messages import one_line
+
 SMALL_DERIVATIVE = 0.1  # of the function's maximum derivative
 
 _REACH = 30.0
@@ -32,6 +34,7 @@ _ACTIVATION_OPERATIONS = "keras.src.ops.nn"
 
 Interval = tuple[float, float]
 _cache: dict[object, ActivationDerivative | None] = {}
+_refusals: dict[object, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,9 +134,15 @@ def derivative(function: Callable[..., Any]) -> ActivationDerivative | None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Keras warns of a softmax over one entry
                 _cache[key] = _examine(function)
-        except Exception:  # a user's function may refuse the probe in any way
-            _cache[key] = None
+        except Exception as error:  # a user's function may refuse the probe in any way
+            _cache[key], _refusals[key] = None, one_line(error)
     return _cache[key]
+
+
+def refusal(function: Callable[..., Any]) -> str | None:
+    """Why nothing is known of the derivative of a function that may well have one."""
+    derivative(function)
+    return _refusals.get(_key(function))
 
 
 def _key(function: Callable[..., Any]) -> object:

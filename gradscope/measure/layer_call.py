@@ -54,10 +54,18 @@ class Row:
     # the rows whose output statistics are this row's input statistics
     input_keys: dict[tuple[str, str], None] = field(default_factory=dict)
     gradient_keys: dict[str, dict[tuple[str, str], None]] = field(default_factory=dict)
+    # why a field of the profile is not known, see LayerProfile
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:
         return f"{self.site.path}:{self.call}"
+
+    def note_refusal(self, refusal: str | None, *fields: str) -> None:
+        """Note why an activation's derivative, and with it these fields, is not known."""
+        if refusal is not None:
+            reason = f"an activation of {self.site.path} cannot be looked at alone ({refusal})"
+            self.unmeasured.update(dict.fromkeys(fields, reason))
 
     @property
     def origin(self) -> Origin:

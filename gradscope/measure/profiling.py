@@ -63,13 +63,13 @@ def profile(
     with isolated(model) as restart:
         values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
         captured = capture(model, places, batches, objective, restart)
-        weights = weight_profiles(model, captured, values)
+        weights, no_update = weight_profiles(model, captured, values)
     terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
     return Profile(
         model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
         data=data,
         loss=_loss_card(captured, objective, terms),
-        layers=tuple(layer_profiles(places, captured, weights)),
+        layers=tuple(layer_profiles(places, captured, weights, no_update)),
         seed=seed,
         steps=steps,
         versions=versions(),
@@ -131,13 +131,20 @@ def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, 
 
 
 def layer_profiles(
-    places: tuple[Site, ...], captured: Captured, weights: dict[int, WeightProfile]
+    places: tuple[Site, ...],
+    captured: Captured,
+    weights: dict[int, WeightProfile],
+    no_update: str = "",
 ) -> list[LayerProfile]:
-    """Rows in forward order; layers with weights that were never called come last."""
+    """Rows in forward order; layers with weights that were never called come last.
+
+    Args:
+        no_update: why there is none of a weight that has a gradient.
+    """
     rows = captured.rows.rows
     called = {row.site.path for row in rows.values()}
     owned = {site.path: _owned(site, weights) for site in places}
-    profiles = [_layer(row, owned[row.site.path], captured) for row in rows.values()]
+    profiles = [_layer(row, owned[row.site.path], captured, no_update) for row in rows.values()]
     silent = [site for site in places if site.path not in called]
     return profiles + [
         _uncalled(site, owned[site.path])
@@ -167,7 +174,9 @@ def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
     )
 
 
-def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> LayerProfile:
+def _layer(
+    row: Row, weights: tuple[WeightProfile, ...], captured: Captured, no_update: str
+) -> LayerProfile:
     stats = captured.rows.stats
     gradients = {role: rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
     kernel, kernel_gradient, update = kernel_stats(weights)
@@ -206,8 +215,15 @@ def _layer(row: Row, weights: tuple[WeightProfile, ...], captured: Captured) -> 
         underflow_fraction=_underflow_fraction(row, captured),
         features=None if row.features is None else row.features.scales(),
         weights=weights,
+        unmeasured=row.unmeasured | _without_update(weights, no_update),
         **gradients,
     )
+
+
+def _without_update(weights: tuple[WeightProfile, ...], reason: str) -> dict[str, str]:
+    """Notes that an update is missing, where the optimizer was given a gradient."""
+    lacking = any(w.trainable and w.reached and w.update is None for w in weights)
+    return {"update_ratio": reason} if lacking and reason else {}
 
 
 def _variation(around_mean: float, around_zero: float | None) -> float | None:

@@ -21,6 +21,7 @@ from gradscope.records import TensorStats
 _EAGER = type(tf.constant(0))
 
 _Key = tuple[str, str]
+_OF_DERIVATIVE = ("saturated_fraction", "num_dead")
 
 
 def as_array(tensor: Any) -> np.ndarray:
@@ -116,6 +117,8 @@ class Rows:
             activation=activations.activation_name(site.layer, function) if function else None,
             derivative=activations.derivative(function) if function else None,
         )
+        if function:
+            row.note_refusal(activations.refusal(function), *_OF_DERIVATIVE)
         below = [self.rows[name] for name in row.inputs if name in self.rows]
         after_any = any(r.follows_weights for r in below)
         after_trainable = any(r.follows_trainable for r in below)
@@ -193,10 +196,18 @@ class Rows:
             flat = activations.units_inside(z, known.flat, feature_axis(row))
             row.dead = flat if row.dead is None else row.dead & flat
 
+    def derivative_of(
+        self, row: Row, function: Callable[..., Any], is_gate: bool
+    ) -> activations.ActivationDerivative | None:
+        """What is known of the derivative of a recurrent layer's function; notes a refusal."""
+        fields = ("gate_saturated_fraction",) if is_gate else _OF_DERIVATIVE
+        row.note_refusal(activations.refusal(function), *fields)
+        return activations.derivative(function)
+
     def note_saturation(
         self, row: Row, function: Callable[..., Any], value: Any, is_gate: bool
     ) -> None:
-        known = activations.derivative(function)
+        known = self.derivative_of(row, function, is_gate)
         if known is None:
             return
         z = as_array(value)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 import keras
@@ -13,10 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend.isolation import value_of
+from gradscope.backend.optimizers import inner
 from gradscope.measure import tensor_stats
 from gradscope.measure.passes import Captured
 from gradscope.measure.recorder import as_array
 from gradscope.measure.updates import updates
+from gradscope.messages import one_line
 from gradscope.records import Histogram, TensorStats, WeightProfile
 
 _SAME = 5e-7  # two roundings of float32 and room, added up as random errors are
@@ -24,26 +25,30 @@ _SAME = 5e-7  # two roundings of float32 and room, added up as random errors are
 
 def weight_profiles(
     model: keras.Model, captured: Captured, values: dict[int, Any]
-) -> dict[int, WeightProfile]:
-    """Every weight of the model by the id of its variable.
+) -> tuple[dict[int, WeightProfile], str]:
+    """Every weight of the model by the id of its variable; why updates are missing, if any are.
 
     Args:
         values: what each held before the passes, by id too.
     """
+    no_update = "the model is not compiled with an optimizer"
     trainable = model.trainable_weights
     reducer = captured.rows.reducer
     scale = captured.loss_scale
     for optimizer, numbered in captured.updaters:
         grads = [captured.gradients[n] for n in numbered]
         grads = [None if g is None else _unscaled(g, scale) for g in grads]
-        with suppress(Exception):  # an optimizer of the user's own may refuse to be copied
+        try:
             for place, change in updates(optimizer, [trainable[n] for n in numbered], grads):
                 reducer.add(("update", numbered[place]), change)
+        except Exception as error:  # an optimizer of the user's own may refuse to be copied
+            kind = type(inner(optimizer)).__name__
+            no_update = f"no step of {kind} could be taken on copies: {one_line(error)}"
     numbers = {id(v): number for number, v in enumerate(trainable)}
     for variable in model.weights:
         if keras.backend.is_float_dtype(variable.dtype):
             reducer.add(("value", id(variable)), as_array(values[id(variable)]))
-    return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}
+    return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}, no_update
 
 
 def _unscaled(gradient: Any, scale: float) -> Any:

@@ -68,7 +68,7 @@ class TracedRows(Rows):
         self, row: Row, function: Callable[..., Any], value: Any, is_gate: bool
     ) -> None:
         """Count saturated entries of one step, by sample; `drained` takes them up."""
-        known = activations.derivative(function)
+        known = self.derivative_of(row, function, is_gate)
         if known is None:
             return
         low = tf.cast(_inside(value, known.low), tf.float32)

@@ -42,6 +42,7 @@ class LayerProfile:
         underflow_fraction: share of the entries of the gradient at the output that float16 rounds
             to zero at the loss scale in force, of those that a far larger scale shows not to be
             zero; None where the layer does not compute in float16.
+        unmeasured: by field, why it could not be measured although the layer has it.
     """
 
     path: str
@@ -78,6 +79,7 @@ class LayerProfile:
     underflow_fraction: Fraction | None = None
     features: FeatureScales | None = None
     weights: tuple[WeightProfile, ...] = ()
+    unmeasured: dict[str, str] = field(default_factory=dict)
 
     @property
     def id(self) -> str:

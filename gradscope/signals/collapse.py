@@ -64,6 +64,16 @@ def tokens(profile: Profile) -> Stretch | None:
     return max(found, key=lambda stretch: stretch.total, default=None)
 
 
+def uncompared(profile: Profile) -> list[LayerProfile]:
+    """Layers whose samples, or positions that attention mixes, should have been held together."""
+    called = [row for row in profile.layers if row.output is not None]
+    if any(row.sample_variation is not None for row in called):
+        sources = {id for row in called if _attends(row) for id in row.inputs}
+        called = [r for r in called if r.id in sources and len(r.output_shape or ()) == 3]
+        return [row for row in called if row.position_variation is None]
+    return called
+
+
 def finding(
     symptom: str, profile: Profile, stretch: Stretch, kind: str, warning: float, error: float
 ) -> Finding:

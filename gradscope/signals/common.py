@@ -9,10 +9,12 @@ from gradscope.records import (
     BackwardFactors,
     Confidence,
     DataCard,
+    Finding,
     LayerProfile,
     LossCard,
     ModelCard,
     Profile,
+    Skipped,
     TensorStats,
     WeightProfile,
 )
@@ -41,6 +43,26 @@ def consumers(profile: Profile) -> dict[str, list[LayerProfile]]:
         for source in layer.inputs:
             takers.setdefault(source, []).append(layer)
     return takers
+
+
+def clean_unless(
+    symptom: str, lacking: Sequence[LayerProfile], what: str
+) -> Skipped | list[Finding]:
+    """What to say of a symptom that was not found: that it is not there, if all was measured.
+
+    Args:
+        lacking: layers that have what is measured, of which it was not.
+        what: what that is ("the share of saturated entries").
+    """
+    if not lacking:
+        return []
+    where = names([layer.id for layer in lacking])
+    return Skipped(symptom, f"{what} could not be measured in {where}")
+
+
+def lacks_weights(layer: LayerProfile) -> bool:
+    """Whether the layer learns and yet none of its weights was looked at."""
+    return layer.trainable and not layer.weights
 
 
 def num(count: int, noun: str) -> str:

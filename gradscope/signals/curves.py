@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradscope.records import Curve, History, LayerProfile, Profile, Snapshot
+from gradscope.records import Curve, History, LayerProfile, Profile, Skipped, Snapshot
+from gradscope.signals.common import num
 from gradscope.signals.losses import BINARY, CATEGORICAL, SPARSE, num_units
 
 _MOST_KNOWN = 0.9  # of the bins
@@ -70,6 +71,16 @@ def num_budget(history: History) -> int | None:
 def enough(history: History, steps: float, share: float) -> bool:
     """Whether so many steps, and such a share of those planned, have been taken."""
     return history.num_steps >= max(steps, share * (num_budget(history) or 0))
+
+
+NO_LEVEL = "it is not known what a constant prediction reaches with this loss"
+NO_LOSSES = "no finite loss was seen in the steps that count"
+NOT_POSITIVE = "the loss is zero or below, so that ratios of it mean nothing"
+NO_UPDATES = "too few snapshots tell by how much a step changes the kernels"
+
+
+def too_early(symptom: str, history: History) -> Skipped:
+    return Skipped(symptom, f"too early to tell, after {num(history.num_steps, 'step')}")
 
 
 def constant_level(profile: Profile) -> float | None:

@@ -10,6 +10,7 @@ from gradscope.records import LayerProfile, Profile
 from gradscope.signals.flow import normalizes, outputs
 
 RESET = -math.inf  # given by a layer that puts the signal right, whatever happened before it
+WHAT = "the signal and the kernel"  # what is to be measured
 _CULPRIT_PART = 0.5  # of what the average layer of the stretch does
 _FLOOR = 1e-45  # float32's range: what is zero counts as this small
 
@@ -41,6 +42,16 @@ class Stretch:
         """Culprits, then the rest of the stretch, then what lies behind it."""
         ids = (layer.id for layer in (*self.layers, *self.behind))
         return tuple(dict.fromkeys((*self.culprits, *ids)))
+
+
+def unmeasured(profile: Profile) -> list[LayerProfile]:
+    """Layers whose output or kernel was not measured, though a gradient came to it."""
+    return [
+        layer
+        for layer in profile.layers
+        if (layer.output is None and layer.activation_gradient is not None)
+        or (layer.kernel is None and any(w.trainable and w.reached for w in layer.weights))
+    ]
 
 
 def worst(profile: Profile, change: Change) -> Stretch | None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from gradscope.records import LayerProfile, Profile, WeightProfile
-from gradscope.signals.common import consumers
+from gradscope.signals.common import consumers, lacks_weights
 from gradscope.signals.flow import normalizes
 
 # Which scale is asked for: He et al. 2015, eq. 10; Klambauer et al. 2017; else Glorot.
@@ -44,6 +44,17 @@ def hidden_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
     return [(layer, ratio) for layer, ratio, place in _kernels(profile) if place == "hidden"]
 
 
+def without_fans(profile: Profile) -> list[LayerProfile]:
+    """Layers with a kernel whose scale cannot be judged, as its fan-in is not known."""
+    takers = consumers(profile)
+    return [
+        layer
+        for layer in profile.layers
+        if _takes_scale(layer) and takers[layer.id] and _kernel(layer) is None
+        if lacks_weights(layer) or any(len(w.shape) >= 2 for w in layer.weights)
+    ]
+
+
 def _kernels(profile: Profile) -> Iterator[tuple[LayerProfile, float, Place]]:
     takers = consumers(profile)
     for layer in profile.layers:
@@ -56,10 +67,14 @@ def _kernels(profile: Profile) -> Iterator[tuple[LayerProfile, float, Place]]:
             yield layer, spread / _asked(kernel, activation), place
 
 
-def _kernel(layer: LayerProfile) -> WeightProfile | None:
+def _takes_scale(layer: LayerProfile) -> bool:
     if layer.class_ not in ("Dense", "EinsumDense") and not layer.class_.startswith("Conv"):
-        return None
-    if "Transpose" in layer.class_ or "LSTM" in layer.class_:
+        return False
+    return "Transpose" not in layer.class_ and "LSTM" not in layer.class_
+
+
+def _kernel(layer: LayerProfile) -> WeightProfile | None:
+    if not _takes_scale(layer):
         return None
     return next((w for w in layer.weights if w.fan_in is not None), None)
 

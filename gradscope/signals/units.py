@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from gradscope.records import LayerProfile, Profile, WeightProfile
-from gradscope.signals.common import consumers
+from gradscope.signals.common import consumers, lacks_weights
 
 HALF = 0.5
 
@@ -32,6 +32,22 @@ def repeated(profile: Profile, at_least: float = HALF) -> list[tuple[LayerProfil
                 found.append((layer, share, f"{distinct} of {units} units"))
                 break
     return found
+
+
+def uncounted(profile: Profile) -> list[LayerProfile]:
+    """Hidden layers with a trainable kernel of which it is not known how many units differ."""
+    takers = consumers(profile)
+    return [
+        layer
+        for layer in profile.layers
+        if takers[layer.id]
+        if lacks_weights(layer) or any(_is_uncounted(w) for w in layer.weights)
+    ]
+
+
+def _is_uncounted(weight: WeightProfile) -> bool:
+    learns = weight.trainable and weight.reached and len(weight.shape) >= 2
+    return learns and weight.num_distinct_units is None
 
 
 def num_pruned(weight: WeightProfile) -> int:

@@ -18,6 +18,7 @@ from gradscope.thresholds import Threshold
 
 Need = Literal["data", "recurrent", "history", "rehearsal"]
 Examine = Callable[[Profile, dict[str, float]], "Sequence[Finding] | Skipped"]
+LAST = 1000  # the precedence of a symptom that gives none
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class Symptom:
 
     Attributes:
         id: kebab-case noun of the pathology.
+        precedence: place among findings of one severity, causes before what follows from them:
+            the data (from 10), the setup and start (from 30), units and the flow of the signal
+            (from 80), training (from 180). Equals stand in alphabetical order.
         summary: one line: what it is.
         why: why it hurts training.
         measured: how it is measured.
@@ -33,6 +37,8 @@ class Symptom:
         needs: "data" where made-up inputs would say nothing, "recurrent" where only recurrent
             layers can have it, "history" where a training run must have been watched, "rehearsal"
             where a yardstick must have been trained beside it.
+        measures: what it cannot do without: "layers", and fields of LayerProfile. Where there are
+            no layers, or one notes such a field as unmeasured, finding nothing means nothing.
         thresholds: the bounds `examine` gets, by their name after the dot.
         treatments: ids of the treatments that answer it, the first choice first.
         sources: papers (with equations) and tools behind it.
@@ -41,11 +47,13 @@ class Symptom:
     """
 
     id: str
+    precedence: int
     summary: str
     why: str
     measured: str
     silent: str
     needs: tuple[Need, ...]
+    measures: tuple[str, ...]
     thresholds: tuple[Threshold, ...]
     treatments: tuple[str, ...]
     sources: tuple[str, ...]
@@ -70,6 +78,8 @@ def symptom(
     healthy: Callable[[], Profile],
     thresholds: tuple[Threshold, ...] = (),
     needs: tuple[Need, ...] = (),
+    measures: tuple[str, ...] = ("layers",),
+    precedence: int = LAST,
 ) -> Callable[[Examine], Examine]:
     """Register the decorated function as the symptom `id`; see `Symptom` for the arguments."""
 
@@ -81,11 +91,13 @@ def symptom(
                 raise ValueError(f"Threshold {threshold.id!r} must start with '{id}.'.")
         _found[id] = Symptom(
             id=id,
+            precedence=precedence,
             summary=summary,
             why=why,
             measured=measured,
             silent=silent,
             needs=needs,
+            measures=measures,
             thresholds=thresholds,
             treatments=treatments,
             sources=sources,

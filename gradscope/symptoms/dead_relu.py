@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, History, LayerProfile, Profile
-from gradscope.signals.common import confidence, consumers, example_chain, names, num
+from gradscope.records import Evidence, Finding, History, LayerProfile, Profile, Skipped
+from gradscope.signals.common import clean_unless, confidence, consumers, example_chain, names, num
 from gradscope.signals.units import num_pruned
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
@@ -31,6 +31,7 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=80,
     summary="rectifier units are off for every sample, get no gradient and never come back",
     why=(
         "Left of its corner ReLU is flat: a unit that is off for every sample gets no gradient, "
@@ -46,6 +47,7 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
         "layers. Made-up inputs."
     ),
     needs=("data",),
+    measures=("layers", "num_dead"),
     thresholds=(
         Threshold(
             f"{_ID}.warning_fraction",
@@ -78,16 +80,19 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
     sick=lambda: _example(0.95),
     healthy=lambda: _example(0.02, sparsity=0.8),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     takers = consumers(profile)
     hidden = [layer for layer in profile.layers if takers[layer.id]]
+    lacking = [row for row in hidden if _is_uncounted(row)]
     if profile.history is not None:
-        hidden = _longest_seen(hidden, profile.history)
+        rectifiers, hidden = hidden, _longest_seen(hidden, profile.history)
+        seen = {row.id for row in hidden}
+        lacking += [row for row in rectifiers if row.num_units and row.id not in seen]
     shares = {layer.id: _dead_share(layer) for layer in hidden}
     bound = limits["warning_fraction"]
     dead = [row for row in hidden if shares[row.id] > bound]
     if not dead:
-        return []
+        return clean_unless(_ID, lacking, f"which units are off for {_FEW_SAMPLES} samples")
     worst = max(dead, key=lambda layer: shares[layer.id])
     is_error = shares[worst.id] >= limits["error_fraction"]
     enough = profile.history is not None or profile.data.num_samples >= _FEW_SAMPLES
@@ -104,6 +109,11 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             message=_message(worst, dead, profile),
         )
     ]
+
+
+def _is_uncounted(layer: LayerProfile) -> bool:
+    counts = (layer.num_dead, layer.num_units)
+    return None in counts and (layer.dead_fraction, *counts) != (None, None, None)
 
 
 def _longest_seen(hidden: list[LayerProfile], history: History) -> list[LayerProfile]:

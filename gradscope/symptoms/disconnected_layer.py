@@ -4,8 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile, Severity
-from gradscope.signals.common import consumers, example_chain, example_weight, names, num
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Severity, Skipped
+from gradscope.signals.common import (
+    clean_unless,
+    consumers,
+    example_chain,
+    example_weight,
+    lacks_weights,
+    names,
+    num,
+)
 from gradscope.symptoms import symptom
 
 _ID = "disconnected-layer"
@@ -20,6 +28,7 @@ def _example(*, reached: bool, trainable: bool = True) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=40,
     summary="trainable weights get no gradient at all: no path leads from the loss to them",
     why=(
         "GradientTape returns None for them and fit leaves them as they are, silently. Usual "
@@ -33,10 +42,11 @@ def _example(*, reached: bool, trainable: bool = True) -> Profile:
     sick=lambda: _example(reached=False),
     healthy=lambda: _example(reached=False, trainable=False),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     cut = {layer.id: layer for layer in profile.layers if _num_cut(layer)}
     if not cut:
-        return []
+        lacking = [layer for layer in profile.layers if lacks_weights(layer)]
+        return clean_unless(_ID, lacking, "what reaches the weights")
     # Never called, or called for an output that nothing takes and no loss is set on.
     takers = consumers(profile)
     used = [

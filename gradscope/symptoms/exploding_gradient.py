@@ -28,6 +28,7 @@ def _healthy() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=120,
     summary="the gradient grows with depth until the first layers are thrown about",
     why=(
         "Where weights multiply the gradient by more than one in every layer, the first layers get "

@@ -12,6 +12,7 @@ _ID = "exploding-through-time"
 
 @symptom(
     id=_ID,
+    precedence=140,
     summary="the gradient grows over the time steps until one step throws the weights away",
     why=(
         "Recurrent weights whose largest singular value is well above one multiply the gradient at "

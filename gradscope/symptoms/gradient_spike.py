@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscope.records import Evidence, Finding, Profile, Severity
+from gradscope.records import Evidence, Finding, Profile, Severity, Skipped
 from gradscope.signals import curves as runs
 from gradscope.signals.example_runs import example_noise, example_run
 from gradscope.symptoms import symptom
@@ -24,6 +24,7 @@ def _run(spike: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=200,
     summary="one step's gradient is many times longer than any before it",
     why=(
         "A step along it throws the weights out of the region in which gradients of the usual "
@@ -65,16 +66,18 @@ def _run(spike: float) -> Profile:
     sick=lambda: _run(40.0),
     healthy=lambda: _run(4.0),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     history = runs.history_of(profile)
     norms = runs.track(history.gradient_norm)
+    if history.num_steps <= _BEFORE:
+        return runs.too_early(_ID, history)
     if not len(norms.mean):
-        return []
+        return Skipped(_ID, "no finite norm of the gradient was seen")
     longest = np.maximum.accumulate(norms.high)[:-1]
     counted = norms.steps[1:] > max(_BEFORE, history.num_steps - _LASTING)
     counted &= (norms.steps[:-1] >= _BEFORE) & (longest > 0)
     if not counted.any():
-        return []
+        return runs.too_early(_ID, history)
     ratios = np.where(counted, norms.high[1:] / np.where(longest > 0, longest, 1.0), 0.0)
     worst = int(ratios.argmax())
     ratio, bound = float(ratios[worst]), limits["warning_ratio"]

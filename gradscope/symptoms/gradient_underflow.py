@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
-from gradscope.signals.common import confidence_in_weights, example_chain, names
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
+from gradscope.signals.common import clean_unless, confidence_in_weights, example_chain, names
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -23,6 +23,7 @@ def _example(*fractions: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=150,
     summary="gradients too small for float16 are rounded to zero on their way back",
     why=(
         "Below 6e-8 float16 knows nothing but zero. What is rounded away in one layer is missing "
@@ -64,14 +65,15 @@ def _example(*fractions: float) -> Profile:
     sick=lambda: _example(0.95, 0.9, 0.5, 0.1),
     healthy=lambda: _example(0.05, 0.03, 0.01, 0.0),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     lossy = [
         layer
         for layer in profile.layers
         if (layer.underflow_fraction or 0.0) >= limits["warning_fraction"]
     ]
     if not lossy:
-        return []
+        lacking = [layer for layer in profile.layers if _is_uncompared(layer)]
+        return clean_unless(_ID, lacking, "what float16 rounds to zero")
     lossy.sort(key=lambda layer: -layer.depth)
     worst = max(lossy, key=lambda layer: layer.underflow_fraction or 0.0)
     fraction = worst.underflow_fraction or 0.0
@@ -96,6 +98,13 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             message=_message(lossy[0], worst, fraction),
         )
     ]
+
+
+def _is_uncompared(layer: LayerProfile) -> bool:
+    """Whether a gradient in float16 was not held against a scaled one; one of zeros need not be."""
+    gradient = layer.activation_gradient
+    arrives = gradient is not None and gradient.abs_max > 0.0
+    return layer.compute_dtype == "float16" and arrives and layer.underflow_fraction is None
 
 
 def _message(first: LayerProfile, worst: LayerProfile, fraction: float) -> str:

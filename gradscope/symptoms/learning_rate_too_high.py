@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscope.records import Evidence, Finding, Profile, Severity
+from gradscope.records import Evidence, Finding, Profile, Severity, Skipped
 from gradscope.signals import curves as runs
 from gradscope.signals.example_runs import example_noise, example_run
 from gradscope.symptoms import symptom
@@ -17,6 +17,7 @@ _RECENT = 0.25  # of the run so far
 
 @symptom(
     id=_ID,
+    precedence=180,
     summary="every step changes the kernels by so much that nothing is kept",
     why=(
         "A step is good as far as the gradient means something. One that changes a kernel by a "
@@ -67,15 +68,17 @@ _RECENT = 0.25  # of the run so far
     sick=lambda: example_run([1.4 + v for v in example_noise(60, 0.3)], ratio=0.4, planned=200),
     healthy=lambda: example_run([0.96**n for n in range(60)], ratio=0.4, planned=200),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     history = runs.history_of(profile)
     level = runs.reference_level(profile)
-    if level is None or not runs.enough(history, _FEWEST, _SHARE):
-        return []
+    if not runs.enough(history, _FEWEST, _SHARE):
+        return runs.too_early(_ID, history)
+    if level is None:
+        return Skipped(_ID, runs.NO_LEVEL)
     recent = runs.track(history.loss).after((1 - _RECENT) * history.num_steps).mean
     ratios = [r for r in (runs.usual_ratio(s) for s in history.snapshots) if r is not None]
     if not len(recent) or not ratios:
-        return []
+        return Skipped(_ID, runs.NO_LOSSES if not len(recent) else runs.NO_UPDATES)
     ratio, reached = max(ratios), float(np.median(recent)) / level
     if ratio < limits["warning_ratio"] or reached < limits["warning_level"]:
         return []

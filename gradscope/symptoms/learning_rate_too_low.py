@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscope.records import Curve, Evidence, Finding, History, Profile
+from gradscope.records import Curve, Evidence, Finding, History, Profile, Skipped
 from gradscope.signals import curves as runs
 from gradscope.signals.example_runs import example_run
 from gradscope.symptoms import symptom
@@ -24,6 +24,7 @@ def _run(ratio: float, level: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=190,
     summary="at this rate the steps of the whole run cannot change the weights enough to learn",
     why=(
         "The rate decides how much of a kernel one step changes. Where all steps of the run taken "
@@ -76,17 +77,25 @@ def _run(ratio: float, level: float) -> Profile:
     sick=lambda: _run(1e-5, 1.1),
     healthy=lambda: _run(1e-5, 0.2),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     history = runs.history_of(profile)
     budget, losses = runs.num_budget(history), runs.track(history.loss)
-    if budget is None or not runs.enough(history, _FEWEST, _SHARE) or not len(losses.mean):
-        return []
+    if budget is None:
+        return Skipped(_ID, "it is not known how many steps are planned")
+    if not runs.enough(history, _FEWEST, _SHARE):
+        return runs.too_early(_ID, history)
+    if not len(losses.mean):
+        return Skipped(_ID, runs.NO_LOSSES)
+    if sum(bool(runs.kernel_ratios(s)) for s in history.snapshots) < 2:
+        return Skipped(_ID, runs.NO_UPDATES)
     path = _path(history, budget)
     if path is None or runs.is_rising(history.learning_rate):
         return []
     level, at_end = runs.reference_level(profile), _at_end(losses, budget)
     runs_needed, bound = 1.0 / path, limits["warning_runs"]
-    if level is None or at_end < limits["warning_level"] * level or runs_needed < bound:
+    if level is None:
+        return Skipped(_ID, runs.NO_LEVEL)
+    if at_end < limits["warning_level"] * level or runs_needed < bound:
         return []
     return [
         Finding(
@@ -112,8 +121,6 @@ def _path(history: History, budget: int) -> float | None:
     """How far the fastest kernel can get in the whole run; None where that is no matter of rate."""
     known = [(s.step, runs.kernel_ratios(s)) for s in history.snapshots]
     known = [(step, ratios) for step, ratios in known if ratios]
-    if len(known) < 2:
-        return None
     at, last = next(((s, r) for s, r in reversed(known) if min(r) > 0), known[-1])
     if min(last) <= 0 or max(last) > _EVEN * min(last):
         return None

@@ -6,13 +6,21 @@ import dataclasses
 import math
 import statistics
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile, WeightProfile
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped, WeightProfile
 from gradscope.signals import flow
-from gradscope.signals.common import confidence_in_weights, consumers, example_chain, names
+from gradscope.signals.common import (
+    clean_unless,
+    confidence_in_weights,
+    consumers,
+    example_chain,
+    lacks_weights,
+    names,
+)
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "learning-speed-imbalance"
+_WHAT = "by how much a step changes the kernels"
 _FASTEST = 0.1  # kernels that change by more a step are replaced rather than trained
 _FLOOR, _ROUNDING = 1e-12, math.log10(2.0**-24)  # float32 hardly keeps a step below the second
 
@@ -29,6 +37,7 @@ def _example(*decades: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=240,
     summary="some layers learn hundreds of times more slowly than the others",
     why=(
         "One learning rate serves all layers. Where one step moves a kernel by a hundredth and "
@@ -44,6 +53,7 @@ def _example(*decades: float) -> Profile:
         "embeddings, of which a batch touches a few rows; what a weight above takes away that "
         "starts small and grows at once; blocks that stochastic depth left out in these batches."
     ),
+    measures=("layers", "update_ratio"),
     thresholds=(
         Threshold(
             f"{_ID}.warning_decades",
@@ -81,16 +91,17 @@ def _example(*decades: float) -> Profile:
     sick=lambda: _example(-7.0, -6.0, -2.2, -2.1, -2.0, -2.0, -2.0),
     healthy=lambda: _example(-2.6, -2.4, -2.2, -2.1, -2.0, -1.0, 0.5),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     levels = {layer: _level(ratio) for layer, ratio in _speeds(profile).items()}
+    lacking = [layer for layer in profile.layers if _has_no_ratio(layer)]
     if len(levels) < 2 or max(levels.values()) < _ROUNDING:
-        return []
+        return clean_unless(_ID, lacking, _WHAT)
     usual = statistics.median_high(levels.values())
     hidden = _hidden(profile)
     behind = {id: usual - level - hidden[id] for id, level in levels.items()}
     slow = {id: decades for id, decades in behind.items() if decades >= limits["warning_decades"]}
     if not slow:
-        return []
+        return clean_unless(_ID, lacking, _WHAT)
     ids = tuple(sorted(slow, key=lambda id: -slow[id]))
     worst, bound = slow[ids[0]], limits["warning_decades"]
     return [
@@ -107,6 +118,17 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             ),
         )
     ]
+
+
+def _has_no_ratio(layer: LayerProfile) -> bool:
+    """Whether a kernel that is not zero has a gradient, and yet no update was measured."""
+    if layer.class_ == "Embedding":
+        return False
+    return lacks_weights(layer) or any(
+        w.update_ratio is None and w.trainable and w.reached and len(w.shape) >= 2
+        for w in layer.weights
+        if w.value.l2_norm > 0.0
+    )
 
 
 def _level(ratio: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscope.records import Evidence, Finding, History, Profile, Severity
+from gradscope.records import Evidence, Finding, History, Profile, Severity, Skipped
 from gradscope.signals import curves as runs
 from gradscope.signals.example_runs import example_run
 from gradscope.symptoms import symptom
@@ -25,6 +25,7 @@ def _healthy() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=210,
     summary="the loss becomes NaN, grows beyond where it began, or all that was learned is lost",
     why=(
         "Steps that overshoot the minimum by more than they were away from it end up higher each "
@@ -75,19 +76,21 @@ def _healthy() -> Profile:
     sick=lambda: example_run([1.0] * 20 + [1.2**n for n in range(40)]),
     healthy=_healthy,
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     history = runs.history_of(profile)
     losses = runs.track(history.loss)
     if history.loss.mean and history.loss.mean[-1] is None:
         return [_not_finite(history)]
-    if history.num_steps < 2 * _FEWEST or not len(losses.mean):
-        return []
+    if history.num_steps < 2 * _FEWEST:
+        return runs.too_early(_ID, history)
+    if not len(losses.mean):
+        return Skipped(_ID, runs.NO_LOSSES)
     span = max(_FEWEST, _RECENT * history.num_steps)
     recent = float(np.median(losses.after(history.num_steps - span).mean))
     first, constant = float(losses.mean[:_FIRST].max()), runs.constant_level(profile)
     highest, lowest = max(first, constant or first), min(first, constant or first)
     if lowest <= 0:
-        return []
+        return Skipped(_ID, runs.NOT_POSITIVE)
     if recent >= limits["warning_growth"] * highest:
         severity: Severity = "error" if recent >= limits["error_growth"] * highest else "warning"
         return [_growth(recent / highest, limits["warning_growth"], severity, history)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from gradscope.records import Evidence, Finding, Profile
+from gradscope.records import Evidence, Finding, Profile, Skipped
 from gradscope.signals import curves as runs
 from gradscope.signals.example_runs import example_noise, example_run
 from gradscope.signals.progress import strongest_swing
@@ -25,6 +25,7 @@ def _healthy() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=220,
     summary="the loss swings up and down with a period of its own, and gets no lower",
     why=(
         "Where the rate is near 2 over the curvature each step lands as far beyond the valley's "
@@ -86,8 +87,16 @@ def _healthy() -> Profile:
     sick=lambda: example_run([1.5 + (-1) ** n * 0.8 for n in range(100)]),
     healthy=_healthy,
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    history = runs.history_of(profile)
+    losses = runs.track(history.loss).after(history.num_steps / 2).mean[-_MOST:]
+    if history.num_steps < 2 * _FEWEST:
+        return runs.too_early(_ID, history)
     found = _swinging(profile, limits) or _undamped(profile, limits)
+    if found is None and len(losses) < _FEWEST:
+        return Skipped(_ID, runs.NO_LOSSES)
+    if found is None and (losses <= 0).any():
+        return Skipped(_ID, runs.NOT_POSITIVE)
     if found is None:
         return []
     evidence, message = found

@@ -17,6 +17,7 @@ _GROWN = 2.0  # a loss that doubled is not flat
 
 @symptom(
     id=_ID,
+    precedence=230,
     summary="the loss is flat, no lower than a constant prediction gets it",
     why=(
         "The output's bias learns in a few steps what can be known without the inputs. A model "
@@ -92,16 +93,18 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     history = runs.history_of(profile)
     level = runs.constant_level(profile)
     if level is None or level <= 0:
-        return Skipped(_ID, "it is not known what a constant prediction reaches with this loss")
+        return Skipped(_ID, runs.NO_LEVEL)
     if not runs.enough(history, progress.FEWEST, progress.SHARE):
-        return []
+        return runs.too_early(_ID, history)
     # What would have to be learned from does not come back through time.
     forgets = progress.lost_through_time(history) >= limits["forgetting_decades"]
     half = history.num_steps / 2
     losses = (
         runs.without_luck(history, level, half) if forgets else runs.track(history.loss).after(half)
     ).mean
-    if len(losses) < progress.FEWEST_BINS or runs.is_rising(history.learning_rate):
+    if len(losses) < progress.FEWEST_BINS:
+        return Skipped(_ID, runs.NO_LOSSES)
+    if runs.is_rising(history.learning_rate):
         return []
     earlier, later = np.array_split(losses, 2)
     if history.loss.mean[-1] is None or later.mean() > _GROWN * earlier.mean():

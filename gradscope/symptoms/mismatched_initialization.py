@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
-from gradscope.signals.common import example_chain, names
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
+from gradscope.signals.common import clean_unless, example_chain, names
 from gradscope.signals.hidden_scale import hidden_finding
-from gradscope.signals.kernels import scaled_kernels
+from gradscope.signals.kernels import scaled_kernels, without_fans
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -24,6 +24,7 @@ def _sick() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=70,
     summary="kernels start too small or too large for their activation, layer after layer",
     why=(
         "Every layer scales what passes by sqrt(fan_in * Var[w]) times its activation's gain. A "
@@ -77,8 +78,9 @@ def _sick() -> Profile:
     sick=_sick,
     healthy=lambda: example_chain([1e-2] * 12, weight_std=math.sqrt(1 / 64)),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
-    return _multiplied(profile, limits) or hidden_finding(_ID, profile, limits)
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    found = _multiplied(profile, limits) or hidden_finding(_ID, profile, limits)
+    return found or clean_unless(_ID, without_fans(profile), "the scale of the kernel")
 
 
 def _multiplied(profile: Profile, limits: dict[str, float]) -> list[Finding]:

@@ -7,7 +7,7 @@ import dataclasses
 from gradscope.records import DataTensor, Finding, LossTerm, Profile, Skipped
 from gradscope.signals.common import example_chain
 from gradscope.signals.loss_rules import verdicts
-from gradscope.signals.losses import JUDGED, Verdict
+from gradscope.signals.losses import JUDGED, REGRESSIONS, Verdict
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -35,6 +35,7 @@ def _example(outside: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=30,
     summary="the loss, the output's activation and the labels do not go together",
     why=(
         "Keras computes a number for almost any combination. Where the output cannot reach the "
@@ -52,6 +53,7 @@ def _example(outside: float) -> Profile:
         "squared error on class labels with an adaptive optimizer, or on one or two units; labels "
         "outside by rounding."
     ),
+    measures=(),
     thresholds=(
         Threshold(
             f"{_ID}.warning_outside_fraction",
@@ -91,7 +93,19 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         return Skipped(_ID, "the loss is none of those that can be judged")
     if not found and not any(term.labels for term in judged):
         return Skipped(_ID, "needs labels; those used were made up")
-    return found
+    unknown = next(filter(None, map(_unknown, judged)), None)
+    return Skipped(_ID, unknown) if unknown and not found else found
+
+
+def _unknown(term: LossTerm) -> str | None:
+    """What is not known of a term and its labels that could be wrong."""
+    labels = term.labels
+    if labels is not None and None in (labels.minimum, labels.maximum):
+        return f"{labels.name} holds no finite numbers"
+    is_shaped = term.activation not in (None, "linear") and term.loss in REGRESSIONS
+    if labels is not None and is_shaped and term.outside_fraction is None:
+        return f"it is not known which labels {term.activation} can reach"
+    return None
 
 
 def _finding(term: LossTerm, verdict: Verdict, profile: Profile) -> Finding:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import DataTensor, Evidence, Finding, Profile
+from gradscope.records import DataTensor, Evidence, Finding, Profile, Skipped
 from gradscope.signals.common import example_chain, num
 from gradscope.symptoms import symptom
 
@@ -32,6 +32,7 @@ def _example(num_non_finite: int) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=10,
     summary="x, y or sample_weight holds NaN or Inf",
     why=(
         "The first batch with such a sample makes the loss NaN, and with it every weight: all that "
@@ -44,12 +45,15 @@ def _example(num_non_finite: int) -> Profile:
     ),
     silent="Large but finite values; integers and text, which cannot hold NaN; made-up inputs.",
     needs=("data",),
+    measures=(),
     treatments=(),
     sources=("IEEE 754: every arithmetic operation on NaN gives NaN",),
     sick=lambda: _example(40),
     healthy=lambda: _example(0),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    if not profile.data.tensors:
+        return Skipped(_ID, "the data were not looked at")
     bad = [tensor for tensor in profile.data.tensors if tensor.num_non_finite]
     if not bad:
         return []

@@ -24,6 +24,7 @@ def _sick() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=20,
     summary="NaN or Inf appears on the way forward or back",
     why=(
         "One NaN spreads to every weight in a single step, and every comparison with it is false: "

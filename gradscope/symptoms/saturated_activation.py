@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
-from gradscope.signals.common import confidence, consumers, example_chain, names
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
+from gradscope.signals.common import clean_unless, confidence, consumers, example_chain, names
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -22,6 +22,7 @@ def _example(fraction: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=90,
     summary="units of a bounded activation are pushed to where it is flat and pass no gradient",
     why=(
         "At its flat ends an activation's derivative is close to zero. Units that sit there hand "
@@ -36,6 +37,7 @@ def _example(fraction: float) -> Profile:
         "sparsity; gates of recurrent cells; made-up inputs."
     ),
     needs=("data",),
+    measures=("layers", "saturated_fraction"),
     thresholds=(
         Threshold(
             f"{_ID}.warning_fraction",
@@ -67,7 +69,7 @@ def _example(fraction: float) -> Profile:
     sick=lambda: _example(0.95),
     healthy=lambda: _example(0.3),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     takers = consumers(profile)
     saturated = [
         layer
@@ -77,7 +79,12 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         and takers[layer.id]
     ]
     if not saturated:
-        return []
+        lacking = [
+            layer
+            for layer in profile.layers
+            if layer.saturates and layer.saturated_fraction is None and takers[layer.id]
+        ]
+        return clean_unless(_ID, lacking, "the share of saturated entries")
     saturated.sort(key=lambda layer: layer.depth)
     worst = max(saturated, key=lambda layer: layer.saturated_fraction or 0.0)
     fraction = worst.saturated_fraction or 0.0

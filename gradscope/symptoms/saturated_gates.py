@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
-from gradscope.signals.common import confidence, example_profile, example_stats, names
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
+from gradscope.signals.common import clean_unless, confidence, example_profile, example_stats, names
 from gradscope.signals.time import example
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
@@ -22,6 +22,7 @@ def _example(fraction: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=100,
     summary="the gates of an LSTM or GRU are stuck open or shut",
     why=(
         "A gate learns when to keep, take in and show. Far out on its sigmoid it has almost no "
@@ -37,6 +38,7 @@ def _example(fraction: float) -> Profile:
         "large bias or by training, are two gates of an LSTM's three."
     ),
     needs=("data", "recurrent"),
+    measures=("layers", "gate_saturated_fraction"),
     thresholds=(
         Threshold(
             f"{_ID}.warning_fraction",
@@ -72,14 +74,21 @@ def _example(fraction: float) -> Profile:
     sick=lambda: _example(0.95),
     healthy=lambda: _example(0.6),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     stuck = [
         layer
         for layer in profile.layers
         if (layer.gate_saturated_fraction or 0.0) >= limits["warning_fraction"]
     ]
     if not stuck:
-        return []
+        lacking = [
+            layer
+            for layer in profile.layers
+            if layer.timesteps
+            and layer.gate_saturated_fraction is None
+            and any(name in layer.class_ for name in ("LSTM", "GRU"))
+        ]
+        return clean_unless(_ID, lacking, "the share of saturated gates")
     highest = max(layer.gate_saturated_fraction or 0.0 for layer in stuck)
     bound = limits["warning_fraction"]
     ids = tuple(layer.id for layer in stuck)

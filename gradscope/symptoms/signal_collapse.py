@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Finding, Profile
-from gradscope.signals.collapse import finding, scale_lost, tokens, variation_lost
-from gradscope.signals.common import example_chain
-from gradscope.signals.forward_flow import worst
+from gradscope.records import Finding, Profile, Skipped
+from gradscope.signals.collapse import finding, scale_lost, tokens, uncompared, variation_lost
+from gradscope.signals.common import clean_unless, example_chain
+from gradscope.signals.forward_flow import WHAT, unmeasured, worst
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -26,6 +26,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=160,
     summary="the signal fades on its way forward, or becomes the same for every sample or position",
     why=(
         "What does not reach the last layers cannot be learned from. Where a deep layer answers "
@@ -112,7 +113,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
     sick=lambda: _example(0.9, 0.3),
     healthy=lambda: _example(0.9, 0.93),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     losses = (
         ("position_decades", tokens(profile)),
         ("variation_decades", worst(profile, variation_lost)),
@@ -123,4 +124,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
         for kind, stretch in losses
         if stretch and stretch.total >= limits[f"warning_{kind}"]
     ]
-    return sorted(found, key=lambda f: f.severity)[:1]
+    if found:
+        return sorted(found, key=lambda f: f.severity)[:1]
+    return clean_unless(_ID, unmeasured(profile), WHAT) or clean_unless(
+        _ID, uncompared(profile), "how much samples and positions differ"
+    )

@@ -5,10 +5,16 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
-from gradscope.signals.common import confidence_in_weights, consumers, example_chain, names
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
+from gradscope.signals.common import (
+    clean_unless,
+    confidence_in_weights,
+    consumers,
+    example_chain,
+    names,
+)
 from gradscope.signals.flow import normalizes
-from gradscope.signals.forward_flow import RESET, Stretch, level, worst
+from gradscope.signals.forward_flow import RESET, WHAT, Stretch, level, unmeasured, worst
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -25,6 +31,7 @@ def _sick() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=170,
     summary="the signal grows from layer to layer on its way forward",
     why=(
         "Where every layer multiplies the signal by more than one, the outputs start at huge "
@@ -75,10 +82,10 @@ def _sick() -> Profile:
     sick=_sick,
     healthy=lambda: example_chain([1e-2] * 12, outputs=[math.sqrt(1.0 + k) for k in range(12)]),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     stretch = worst(profile, _gained)
     if stretch is None or stretch.total < limits["warning_decades"] or _fits_targets(profile):
-        return []
+        return clean_unless(_ID, unmeasured(profile), WHAT)
     bound = limits["warning_decades"]
     per_layer = stretch.total / len(stretch.layers)
     evidence = [

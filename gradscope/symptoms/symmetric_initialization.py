@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, Profile
-from gradscope.signals.common import confidence_in_weights, example_chain, names
-from gradscope.signals.units import HALF, repeated
+from gradscope.records import Evidence, Finding, Profile, Skipped
+from gradscope.signals.common import clean_unless, confidence_in_weights, example_chain, names
+from gradscope.signals.units import HALF, repeated, uncounted
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -30,6 +30,7 @@ def _example(num_distinct: int) -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=60,
     summary="units of a layer are copies of one another, and training does not part them",
     why=(
         "Units with equal weights in and out get equal gradients: they stay equal, and a layer of "
@@ -70,12 +71,12 @@ def _example(num_distinct: int) -> Profile:
     sick=lambda: _example(1),
     healthy=lambda: _example(60),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     if not profile.steps:  # a start says nothing: most copies part with the first step
         return []
     copies = repeated(profile, limits["warning_fraction"])
     if not copies:
-        return []
+        return clean_unless(_ID, uncounted(profile), "how many units differ")
     ids = tuple(layer.id for layer, _, _ in copies)
     worst, share, different = max(copies, key=lambda found: found[1])
     others = [id for id in ids if id != worst.id]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from gradscope.records import Evidence, FeatureScales, Finding, LayerProfile, Profile
+from gradscope.records import Evidence, FeatureScales, Finding, LayerProfile, Profile, Skipped
 from gradscope.signals.common import confidence, example_chain, names
 from gradscope.signals.feature_scales import excesses
 from gradscope.symptoms import symptom
@@ -30,6 +30,7 @@ def _threshold(name: str, value: float, unit: str, source: str, note: str) -> Th
 
 @symptom(
     id=_ID,
+    precedence=50,
     summary="features reach the first layer too large, too small, off zero or on uneven scales",
     why=(
         "A step of the first kernel moves the outputs by the square of the inputs' norm. Too "
@@ -113,7 +114,9 @@ def _threshold(name: str, value: float, unit: str, source: str, note: str) -> Th
     sick=lambda: _example(300.0),
     healthy=lambda: _example(7.0),
 )
-def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    if profile.layers and not any(layer.features for layer in profile.layers):
+        return Skipped(_ID, "no layer takes numbers with a scale, such as features or pixels")
     return [
         _finding(layer, profile, found)
         for layer in profile.layers

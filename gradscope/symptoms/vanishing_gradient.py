@@ -28,6 +28,7 @@ def _healthy() -> Profile:
 
 @symptom(
     id=_ID,
+    precedence=110,
     summary="the gradient shrinks with depth until the first layers do not learn",
     why=(
         "Every layer multiplies the gradient by its activation's derivative and its weights. Where "

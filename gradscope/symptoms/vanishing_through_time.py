@@ -13,6 +13,7 @@ _ID = "vanishing-through-time"
 
 @symptom(
     id=_ID,
+    precedence=130,
     summary="the gradient dies out over the time steps, so early inputs teach nothing",
     why=(
         "Going back one time step multiplies the gradient by the recurrent weights and the "

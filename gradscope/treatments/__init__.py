@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.registry import load_all
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from gradscope.surgery.graph import Surgery
 
+Change = Literal["attributes", "optimizer", "outputs"]
 Plan = Callable[[Profile, Sequence[Finding]], Prescription | Declined]
 Operate = Callable[["keras.Model", Prescription, Any], "Surgery | Declined"]
 
@@ -35,6 +36,9 @@ class Treatment:
         why: why it helps.
         caution: what it changes or costs besides.
         rank: place in the order of trying, the cheapest and least invasive first.
+        changes: what of the model it may make another, besides layers and weights: "optimizer" its
+            class, "outputs" their shapes, "attributes" what a layer is built with, which code of
+            the user's own sets anew when it loads the copy.
         sources: papers (with equations) behind it.
         plan: profile and the findings it may resolve -> prescription, or why it does not apply.
         operate: model, prescription and inputs `x` (None without data) -> a treated copy; the
@@ -46,6 +50,7 @@ class Treatment:
     why: str
     caution: str
     rank: int
+    changes: tuple[Change, ...]
     sources: tuple[str, ...]
     plan: Plan
     operate: Operate
@@ -63,13 +68,14 @@ def treatment(
     rank: int,
     sources: tuple[str, ...],
     plan: Plan,
+    changes: tuple[Change, ...] = (),
 ) -> Callable[[Operate], Operate]:
     """Register the decorated function as the treatment `id`; see `Treatment` for the arguments."""
 
     def register(operate: Operate) -> Operate:
         if id in _found:
             raise ValueError(f"Two treatments have the id {id!r}.")
-        _found[id] = Treatment(id, summary, why, caution, rank, sources, plan, operate)
+        _found[id] = Treatment(id, summary, why, caution, rank, changes, sources, plan, operate)
         return operate
 
     return register

@@ -69,6 +69,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         "is not needed. The cause, such as kernels of very uneven sizes, stays."
     ),
     rank=36,
+    changes=("optimizer",),
     sources=_SOURCES,
     plan=plan,
 )

@@ -185,6 +185,7 @@ def _snippet(
         "model only the copy in memory changes; a file of it needs the change in its code."
     ),
     rank=40,
+    changes=("attributes",),
     sources=_SOURCES,
     plan=plan,
 )

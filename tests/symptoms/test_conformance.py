@@ -11,41 +11,15 @@ from pathlib import Path
 import pytest
 
 from gradscope import symptoms
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile, Skipped
+from gradscope.diagnosis.diagnose import DATA, FIRST, diagnose
+from gradscope.records import Finding, LayerProfile, Profile, Skipped
 from gradscope.records.codec import from_plain, to_plain
 from gradscope.symptoms import Symptom, registry
 from gradscope.thresholds import Threshold
+from tests.support.stripping import stripped
 
 IDS = list(registry())
 WITH_THRESHOLDS = [id for id, symptom in registry().items() if symptom.thresholds]
-# The list in the design, section 4.
-DESIGNED = {
-    "dead-relu",
-    "disconnected-layer",
-    "exploding-gradient",
-    "exploding-through-time",
-    "gradient-spike",
-    "gradient-underflow",
-    "learning-rate-too-high",
-    "learning-rate-too-low",
-    "learning-speed-imbalance",
-    "loss-divergence",
-    "loss-oscillation",
-    "loss-plateau",
-    "mismatched-initialization",
-    "mismatched-loss",
-    "non-finite-data",
-    "non-finite-values",
-    "saturated-activation",
-    "saturated-gates",
-    "signal-collapse",
-    "signal-explosion",
-    "symmetric-initialization",
-    "unscaled-inputs",
-    "vanishing-gradient",
-    "vanishing-through-time",
-}
 BASES = {"literature", "derived", "calibrated", "convention"}
 
 
@@ -137,6 +111,34 @@ def test_a_profile_without_layers_is_not_sick(symptom):
     assert all(not f.layers for f in findings)
 
 
+def test_clean_is_never_said_of_what_was_not_measured(symptom):
+    """Whatever is taken away from what the sick example holds."""
+    said = {}
+    for what, poorer in stripped(symptom.sick()):
+        _, (check,) = diagnose(poorer, select=[symptom.id])
+        said[what] = check.status
+
+    assert said
+    assert [what for what, status in said.items() if status == "clean"] == []
+
+
+def test_the_healthy_example_was_examined(symptom):
+    _, (check,) = diagnose(symptom.healthy(), select=[symptom.id])
+
+    assert check.status == "clean"
+
+
+def test_what_is_noted_as_unmeasured_is_not_called_clean(symptom):
+    profile = symptom.healthy()
+    for measure in set(symptom.measures) - {"layers"}:
+        first = dataclasses.replace(profile.layers[0], unmeasured={measure: "it refused."})
+        poorer = dataclasses.replace(profile, layers=(first, *profile.layers[1:]))
+        _, (check,) = diagnose(poorer, select=[symptom.id])
+
+        assert measure in LayerProfile.__dataclass_fields__
+        assert (check.status, check.reason) == ("not examined", "it refused.")
+
+
 @pytest.mark.parametrize("id", WITH_THRESHOLDS)
 def test_thresholds_decide(id):
     """Bounds far beyond what was observed silence the sick example, whichever way they point."""
@@ -160,9 +162,14 @@ def test_the_error_threshold_decides_on_the_severity(id):
     assert severities == {"warning"}
 
 
-def test_id_is_a_kebab_case_noun_of_the_design(symptom):
+def test_id_is_in_kebab_case(symptom):
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", symptom.id)
-    assert symptom.id in DESIGNED
+
+
+def test_nothing_precedes_what_makes_all_else_unreadable():
+    order = sorted(registry().values(), key=lambda s: s.precedence)
+
+    assert [s.id for s in order[:2]] == [DATA, FIRST]
 
 
 def test_file_is_named_after_its_symptom(symptom):

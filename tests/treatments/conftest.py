@@ -211,14 +211,8 @@ def examined(kind: str) -> tuple[keras.Model, object, object, Profile]:
 
 def requests(id: str, profile: Profile) -> list[Finding]:
     """Findings on all layers of every symptom that may ask for a treatment."""
-    flows = ("vanishing-gradient", "exploding-gradient")  # name others by the guilty factor
     entries = symptoms.registry().values()
-    asked = [s.id for s in entries if id in s.treatments or (s.id in flows and id in FLOW)]
-    return [asking(symptom, profile) for symptom in asked]
-
-
-# What the flow symptoms ask for besides the treatments that they declare.
-FLOW = ("residual-connection", "layer-normalization", "lecun-initialization")
+    return [asking(s.id, profile) for s in entries if id in s.treatments]
 
 
 @functools.cache

@@ -19,9 +19,6 @@ from tests.treatments.conftest import ZOO, Outcome, examined, outcome, predictio
 
 IDS = sorted(registry())
 OWN_CALL = ("subclassed",)
-# What their code sets anew when such a model is read from a file.
-SET_IN_CODE = ("swap-activation",)
-NEW_OPTIMIZER = ("layerwise-rates",)
 
 
 @pytest.fixture(params=IDS)
@@ -137,7 +134,9 @@ def test_nothing_is_shared_with_the_patient(operated):
         assert own.isdisjoint(patients), each.kind
 
 
-def test_shapes_of_the_outputs_are_kept(operated):
+def test_shapes_of_the_outputs_are_kept(operated, treatment):
+    if "outputs" in treatment.changes:
+        return
     for each in operated:
         before, after = both_predictions(each)
 
@@ -177,7 +176,7 @@ def test_the_result_survives_a_file(operated, treatment):
     for each in operated:
         again = through_file(each.surgery.model)
         before, after = (predictions(model, each.x) for model in (each.surgery.model, again))
-        if each.kind in OWN_CALL and treatment.id in SET_IN_CODE:
+        if each.kind in OWN_CALL and "attributes" in treatment.changes:
             continue
         for old, new in zip(before, after, strict=True):
             np.testing.assert_allclose(new, old, rtol=1e-5, atol=1e-6, err_msg=each.kind)
@@ -197,7 +196,7 @@ def test_the_result_is_compiled_like_the_patient(operated, treatment):
         inner = getattr(optimizer, "inner_optimizer", optimizer)
 
         same = type(inner) is type(each.patient.optimizer)
-        assert same != (treatment.id in NEW_OPTIMIZER), each.kind
+        assert same != ("optimizer" in treatment.changes), each.kind
         assert each.surgery.model.jit_compile == each.patient.jit_compile, each.kind
 
 
