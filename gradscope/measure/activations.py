@@ -27,8 +27,8 @@ _NEAR = 7.0
 # Beyond the scanned range the derivative is taken to stay as it is at these far points.
 _FAR = (100.0, 1e4)
 _MAX_INTERVALS = 8
-_ACTIVATION_LAYERS = "keras.src.layers.activations"
-_ACTIVATION_OPERATIONS = "keras.src.ops.nn"
+# Where Keras keeps the layers and the operations that are activations.
+_ACTIVATIONS = (keras.layers.ReLU.__module__.rpartition(".")[0], keras.ops.relu.__module__)
 
 Interval = tuple[float, float]
 _cache: dict[object, ActivationDerivative | None] = {}
@@ -98,7 +98,7 @@ def _inside(z: np.ndarray, interval: Interval) -> np.ndarray:
 
 def is_activation(layer: Any) -> bool:
     """Whether the layer or graph operation is nothing but an activation."""
-    return type(layer).__module__.startswith((_ACTIVATION_LAYERS, _ACTIVATION_OPERATIONS))
+    return type(layer).__module__.startswith(_ACTIVATIONS)
 
 
 def activation_of(layer: Any) -> Callable[..., Any] | None:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend.keras_private import compiled_loss
 from gradscope.backend.train_step import has_own_step
 from gradscope.errors import UsageError
 from gradscope.inputs.batches import Batch
@@ -32,10 +33,9 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
         return Objective(loss, None, loss_name(loss))
     if has_own_step(model) and model.compiled:
         return Objective(None, None, f"{type(model).__name__}.train_step", own_step=True)
-    compiled = getattr(model, "_compile_loss", None)
+    compiled = compiled_loss(model)
     if compiled is not None:
-        given = compiled._user_loss
-        return Objective(given, compiled._user_loss_weights, loss_name(given))
+        return Objective(*compiled, loss_name(compiled.loss))
     if type(model).compute_loss is not keras.Model.compute_loss:
         return Objective(None, None, f"{type(model).__name__}.compute_loss")
     return _chosen(model, batch)
