@@ -161,7 +161,7 @@ def restorers() -> list[Callable[[], None]]:
         if name == keras_private.SEED_GENERATOR and value is not None:
             seed = value_of(value.state)
             restore.append(lambda value=value, seed=seed: value.state.assign(seed))  # type: ignore[misc]
-    eagerly = bool(tf.config.functions_run_eagerly())
+    eagerly = tf.config.functions_run_eagerly()
     restore.append(lambda: tf.config.run_functions_eagerly(eagerly))
     operation_seeds = tensorflow_private.operation_seed_restorer()
     if operation_seeds is not None:

@@ -116,12 +116,14 @@ def gradients_noted(note: Callable[[Any, Any, Any], None]) -> Iterator[None]:
 class _Eagerly:
     """Stands in TensorFlow's setting for what holds in the current thread.
 
-    TensorFlow reads the setting as a truth value and sets it to `bool(value)` with the `bool` of
+    TensorFlow reads the setting as a truth value, and sets it to `bool(value)` with the `bool` of
     its module, which `take` stands for: what a thread sets holds where that thread is.
     """
 
     def __init__(self, setting: dict[str, Any]) -> None:
         self._setting = setting
+        self._getter = setting["functions_run_eagerly"]
+        self._own_code = self._getter.__code__
         self._local = threading.local()
         self.process = bool(setting["RUN_FUNCTIONS_EAGERLY"])
         self.holders: set[object] = set()
@@ -137,14 +139,6 @@ class _Eagerly:
     def __bool__(self) -> bool:
         return self.here[-1][1] if self.here else self.process
 
-    def __eq__(self, other: object) -> bool:
-        return bool(self) == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __repr__(self) -> str:
-        return repr(bool(self))
-
     def take(self, value: Any) -> _Eagerly:
         if self.here:
             self.here = [*self.here[:-1], (self.here[-1][0], bool(value))]
@@ -154,10 +148,17 @@ class _Eagerly:
 
     def install(self) -> None:
         self._setting.update(RUN_FUNCTIONS_EAGERLY=self, bool=self.take)
+        # Who asks for the setting gets a value, and may set that value again later.
+        self._getter.__code__ = _as_value.__code__
 
     def take_back(self) -> None:
+        self._getter.__code__ = self._own_code
         self._setting["RUN_FUNCTIONS_EAGERLY"] = self.process
         self._setting.pop("bool", None)
+
+
+def _as_value() -> bool:
+    return not not RUN_FUNCTIONS_EAGERLY  # type: ignore[name-defined] # noqa: F821, SIM208
 
 
 _eagerly: _Eagerly | None = None

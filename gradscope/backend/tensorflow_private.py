@@ -177,12 +177,24 @@ def operation_seeds(seed: int, generator: random.Random) -> list[tuple[Any, str,
 # Compiled functions that are run as they are read
 
 
+def _probe_eager() -> None:
+    from gradscope.backend.patches import functions_eager
+
+    ask = tf.function(tf.executing_eagerly)
+    before = tf.config.functions_run_eagerly()
+    with functions_eager(True):
+        inside = ask() is True and tf.config.functions_run_eagerly() is True
+    if not inside or tf.config.functions_run_eagerly() is not before:
+        raise RuntimeError("compiled functions are not run eagerly, or stay so")
+
+
 EAGER_FUNCTIONS = Capability(
     "eager-functions",
     feature="Running compiled functions eagerly in one thread only",
-    needs=(f"{_EAGERLY}.RUN_FUNCTIONS_EAGERLY", f"{_EAGERLY}.run_functions_eagerly"),
+    needs=(f"{_EAGERLY}.RUN_FUNCTIONS_EAGERLY", f"{_EAGERLY}.functions_run_eagerly"),
     since=_SINCE,
     without="while a model is analyzed, compiled functions of other threads run eagerly, too",
+    probe=_probe_eager,
 )
 
 
