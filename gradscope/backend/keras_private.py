@@ -264,12 +264,15 @@ COMPILE_SETTINGS = Capability(
 )
 
 
-@needing(COMPILE_SETTINGS)
 def compile_settings(model: Any) -> dict[str, Any] | None:
     """The objects that compile() was given; None of a model that is not compiled."""
-    if not model.compiled:
-        return None
-    return dict(model._compile_config.config) if model._compile_config is not None else None
+    return _held_settings(model) if model.compiled else None
+
+
+@needing(COMPILE_SETTINGS)
+def _held_settings(model: Any) -> dict[str, Any] | None:
+    held = model._compile_config
+    return None if held is None else dict(held.config)
 
 
 def _probe_optimizer() -> None:

@@ -55,4 +55,7 @@ def will_update(model: Any) -> bool:
     """Whether the next step changes the weights: of accumulated gradients the last one does."""
     optimizer = inner(model.optimizer)
     every = getattr(optimizer, "gradient_accumulation_steps", None)
-    return not every or (private.num_updates(optimizer) + 1) % every == 0
+    if not every:
+        return True
+    known = not private.OPTIMIZERS.missing
+    return known and (private.num_updates(optimizer) + 1) % every == 0

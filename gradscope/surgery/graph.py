@@ -109,15 +109,15 @@ def rebuilt(
     Raises:
         ValueError: a path or input that the model has not, or a layer that is in use elsewhere.
     """
-    layers = {site.path: site.layer for site in sites(model)}
-    if not is_graph(model):
-        kind = type(model).__name__
-        return Declined(model.name, f"the call of {kind} is its own code, which is not rewritten")
-    if not model.built:
-        return Declined(model.name, "the model is not built: call it on data first")
-    anew = {id(_at(layers, path)) for path in fresh}
-    work = _planned(model, layers, replace or {}, bridges, after_input or {})
     try:
+        layers = {site.path: site.layer for site in sites(model)}
+        if not is_graph(model):
+            what = f"the call of {type(model).__name__} is its own code, which is not rewritten"
+            return Declined(model.name, what)
+        if not model.built:
+            return Declined(model.name, "the model is not built: call it on data first")
+        anew = {id(_at(layers, path)) for path in fresh}
+        work = _planned(model, layers, replace or {}, bridges, after_input or {})
         with isolated(model), own_objects(model), deep_recursion():
             copy = remade(model, work)
             _require_all_done(work, replace or {}, layers)
