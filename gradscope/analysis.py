@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.utils.python_utils import is_default
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated, restorers
 from gradscope.backend.train_step import Updater, has_own_call
 from gradscope.diagnosis import diagnose
@@ -131,9 +131,9 @@ def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
 
 def _build(model: keras.Model, batch: Batch) -> None:
     """Give a model its weights by calling it once; the call leaves no other trace."""
-    parts = [layer for layer in model._flatten_layers() if layer is not model]
+    parts = [layer for layer in private.flat_layers(model) if layer is not model]
     # A layer without a build of its own has nothing to make: a lookup table may stay unbuilt.
-    ready = all(part.built or is_default(part.build) for part in parts)
+    ready = all(part.built or private.is_default(part.build) for part in parts)
     if ready and (model.built or not has_own_call(model)):
         return
     before, restore = len(model.variables), restorers()

@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.common import global_state
+
+from gradscope.backend import keras_private, tensorflow_private
+from gradscope.backend.keras_private import raw, set_global_attribute
 
 _ABSENT = object()
 _ALONE = threading.RLock()
-_SEED_GENERATOR = "global_seed_generator"
 _RESOURCE_VARIABLE = type(tf.Variable(0.0))
 _MUTATED_IN_PLACE = ("_losses", "_loss_ids")
 
@@ -37,7 +38,7 @@ def isolated(model: keras.Model) -> Iterator[Callable[[], None]]:
     Yields:
         What restores all of it at once, to run the model again from the same state.
     """
-    layers = model._flatten_layers()
+    layers = keras_private.flat_layers(model)
     with ExitStack() as stack:
         stack.enter_context(_ALONE)
         saved = [(v, value_of(v)) for v in _variables(model, layers)]
@@ -80,9 +81,8 @@ def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
         found |= {id(v): v for value in vars(layer).values() for v in _held(value)}
     for variable in list(found.values()):
         # Keras's variable wraps one of TensorFlow's; the wrapped one is enough.
-        inner = getattr(variable, "_value", None)
-        if isinstance(inner, tf.Variable):
-            found.pop(id(inner), None)
+        if raw(variable) is not variable:
+            found.pop(id(raw(variable)), None)
     return list(found.values())
 
 
@@ -100,7 +100,7 @@ def _held(value: Any) -> Iterator[Any]:
 
 def value_of(variable: Any) -> tf.Tensor:
     """The variable's value as it is stored: not cast by an autocast scope, not copied."""
-    inner = getattr(variable, "_value", variable)
+    inner = raw(variable)
     if not isinstance(inner, tf.Variable):
         return tf.convert_to_tensor(inner)
     if type(inner) is _RESOURCE_VARIABLE:  # in one operation where read_value takes two
@@ -121,7 +121,7 @@ def _restore_variables(saved: list[tuple[Any, tf.Tensor]]) -> None:
         # While `value` holds the old buffer, a write can only have gone to another one.
         address = _address(value)
         if address is None or address != _address(value_of(variable)):
-            inner = getattr(variable, "_value", variable)
+            inner = raw(variable)
             (inner if isinstance(inner, tf.Variable) else variable).assign(value)
 
 
@@ -149,32 +149,21 @@ def restorers() -> list[Callable[[], None]]:
         lambda: random.setstate(python),
         lambda: np.random.set_state(numpy),
     ]
-    names = global_state.get_global_attribute("object_name_uids")  # counters behind "dense_1"
+    names = keras_private.global_attribute(keras_private.NAME_COUNTERS)
     if names is not None:
         counters = dict(names)
         restore.append(lambda: (names.clear(), names.update(counters)))  # type: ignore[arg-type]
     else:
-        restore.append(lambda: _set_global("object_name_uids", None))
-    for name in ("current_call_ctx", _SEED_GENERATOR):
-        value = global_state.get_global_attribute(name)
-        restore.append(lambda name=name, value=value: _set_global(name, value))  # type: ignore[misc]
-        if name == _SEED_GENERATOR and value is not None:
+        restore.append(partial(set_global_attribute, keras_private.NAME_COUNTERS, None))
+    for name in (keras_private.CALL_CONTEXT, keras_private.SEED_GENERATOR):
+        value = keras_private.global_attribute(name)
+        restore.append(partial(set_global_attribute, name, value))
+        if name == keras_private.SEED_GENERATOR and value is not None:
             seed = value_of(value.state)
             restore.append(lambda value=value, seed=seed: value.state.assign(seed))  # type: ignore[misc]
     eagerly = tf.config.functions_run_eagerly()
     restore.append(lambda: tf.config.run_functions_eagerly(eagerly))
-    with suppress(Exception):  # TensorFlow's op-seed generator has no public accessor
-        from tensorflow.python.eager import context
-
-        generator = context.context()._rng
-        if generator is not None:
-            state = generator.getstate()
-            restore.append(lambda: generator.setstate(state))
+    operation_seeds = tensorflow_private.operation_seed_restorer()
+    if operation_seeds is not None:
+        restore.append(operation_seeds)
     return restore
-
-
-def _set_global(name: str, value: Any) -> None:
-    if value is None:
-        global_state.GLOBAL_STATE_TRACKER.__dict__.pop(name, None)
-    else:
-        global_state.set_global_attribute(name, value)

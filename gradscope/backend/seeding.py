@@ -9,14 +9,11 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.backend.common import global_state
-from keras.src.random import seed_generator as keras_seeds
-from tensorflow.python import pywrap_tfe
-from tensorflow.python.eager import context
 
+from gradscope.backend import keras_private, tensorflow_private
 from gradscope.backend.isolation import patched, restorers
+from gradscope.backend.keras_private import set_global_attribute
 
-_KERAS_SEED = "global_random_seed"
 _streams = {"begun": True}  # whether operations of TensorFlow that remember may have drawn
 
 
@@ -34,9 +31,7 @@ def forget_streams() -> None:
     It is what `tf.random.set_seed` does. Every compiled function has to be prepared again as well,
     which takes as long as hundreds of steps of a small model, so it is not done for every seed.
     """
-    eager = context.context()
-    eager.ensure_initialized()
-    pywrap_tfe.TFE_ContextClearCaches(eager._context_handle)
+    tensorflow_private.forget_streams()
     _streams["begun"] = False
 
 
@@ -47,31 +42,27 @@ def seeded(seed: int, generator: Any = None) -> Iterator[Any]:
     Yields:
         Keras's global seed generator: `generator` where given, because a traced function holds on
         to the one it was traced with.
+
+    Raises:
+        Unavailable: Keras's random numbers cannot be set and put back.
     """
-    eager = context.context()
-    kept = global_state.get_global_attribute(_KERAS_SEED)
+    keras_private.GLOBAL_STATE.require()
+    kept = keras_private.global_attribute(keras_private.SEED)
     with ExitStack() as stack:
         for restore in restorers():
             stack.callback(restore)
-        stack.callback(global_state.set_global_attribute, _KERAS_SEED, kept)
+        stack.callback(set_global_attribute, keras_private.SEED, kept)
         # Python's generator is shared by all threads, such as those of a cluster's worker.
         own = random.Random(seed)
-        stack.enter_context(
-            patched(
-                [
-                    (eager, "_seed", seed),
-                    (eager, "_rng", _Noting(seed)),
-                    (keras_seeds, "python_random", own),
-                ]
-            )
-        )
+        of_operations = tensorflow_private.operation_seeds(seed, _Noting(seed))
+        stack.enter_context(patched([*of_operations, keras_private.seed_source(own)]))
         if _streams["begun"]:
             forget_streams()
         random.seed(seed)
         np.random.seed(seed)
-        global_state.set_global_attribute(_KERAS_SEED, seed)
+        set_global_attribute(keras_private.SEED, seed)
         if generator is None:
             generator = keras.random.SeedGenerator(seed, name="trial_seed_generator")
         generator.state.assign([seed, 0])
-        global_state.set_global_attribute("global_seed_generator", generator)
+        set_global_attribute(keras_private.SEED_GENERATOR, generator)
         yield generator

@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 import keras
 
+from gradscope.backend import keras_private as private
+
 # leaf: measured as a whole.             recurrent: a leaf whose cell is tapped at every step.
 # graph: Functional and Sequential models, whose every tensor comes from one of its own nodes.
 # composite: any other layer that holds layers and may do anything in between.
@@ -46,16 +48,14 @@ def own_variables(site: Site) -> list[Any]:
         return list(site.layer.weights) if isinstance(site.layer, keras.Layer) else []
     layer = site.layer
     below = {id(v) for child in _children(layer) for v in getattr(child, "weights", ())}
-    own = (*layer._trainable_variables, *layer._non_trainable_variables)
-    return [v for v in own if id(v) not in below]  # a wrapper may hold its layer's kernel too
+    # A wrapper may hold its layer's kernel too.
+    return [v for v in private.own_weights(layer) if id(v) not in below]
 
 
 def _kind(layer: Any) -> Kind:
     if isinstance(layer, keras.layers.RNN):
         return "recurrent"
-    if isinstance(layer, (keras.Sequential, keras.Model)) and hasattr(layer, "_run_through_graph"):
-        return "graph"
-    if isinstance(layer, keras.Sequential):
+    if isinstance(layer, keras.Sequential) or private.is_graph_class(layer):
         return "graph"
     if isinstance(layer, keras.layers.TimeDistributed) or not _children(layer):
         return "leaf"
@@ -67,10 +67,9 @@ def _children(layer: Any) -> list[Any]:
 
     An activation given as a layer (`Dense(8, activation=LeakyReLU())`) is part of its owner.
     """
-    layers = list(getattr(layer, "_layers", ()))
     if isinstance(layer, keras.Sequential):
         return list(layer.layers)
-    operations = list(vars(layer).get("_operations", ()))
+    layers, operations = private.held_layers(layer), private.held_operations(layer)
     known = {id(operation) for operation in operations}
     activation = vars(layer).get("activation")
     return operations + [c for c in layers if id(c) not in known and c is not activation]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from threading import get_ident
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
-from keras.src.optimizers.base_optimizer import BaseOptimizer
-from keras.src.trainers.compile_utils import CompileLoss
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import patched
+from gradscope.backend.patches import functions_eager, replaced
 from gradscope.errors import CannotExamineError
 
 
@@ -49,7 +46,7 @@ def has_own_call(model: keras.Model) -> bool:
 
 def optimizers(model: keras.Model) -> list[Any]:
     """Every optimizer that the model or one of its layers holds, each once."""
-    found = {id(o): o for layer in model._flatten_layers() for o in _held(dict(vars(layer)))}
+    found = {id(o): o for layer in private.flat_layers(model) for o in _held(dict(vars(layer)))}
     return list(found.values())
 
 
@@ -68,20 +65,21 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
         CannotExamineError: nothing is handed to an optimizer of the model, or no loss is returned.
     """
     weights = model.trainable_weights
-    numbers = {id(held): n for n, v in enumerate(weights) for held in (v, getattr(v, "_value", v))}
+    numbers = {id(held): n for n, v in enumerate(weights) for held in (v, private.raw(v))}
     caught: dict[int, Any] = {}
     updated: dict[int, tuple[Any, dict[int, None]]] = {}
 
-    def catch(optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
-        known = optimizer._trainable_variables if trainable_variables is None else None
-        for gradient, variable in zip(grads, known or trainable_variables, strict=True):
+    def catch(_: Any, optimizer: Any, grads: Any, trainable_variables: Any = None) -> None:
+        if trainable_variables is None:
+            trainable_variables = private.updated_variables(optimizer)
+        for gradient, variable in zip(grads, trainable_variables, strict=True):
             number = numbers.get(id(variable))
             if number is not None:
                 caught[number] = gradient
                 updated.setdefault(id(optimizer), (optimizer, {}))[1][number] = None
 
-    tf.config.run_functions_eagerly(True)  # traced, a step would hide its gradients
-    with patched(_compiled_parts(model)), _catching(catch, scale):
+    # Traced, a step would hide its gradients.
+    with functions_eager(True), patched(_compiled_parts(model)), _catching(catch, scale):
         model.reset_metrics()  # so that a mean that is returned is that of this batch
         logs = model.train_step(item)
     if not any(gradient is not None for gradient in caught.values()):
@@ -108,15 +106,16 @@ def _held(value: Any) -> Iterator[Any]:
 def _catching(catch: Callable[..., None], scale: float) -> Iterator[None]:
     """Call `catch` where any optimizer would apply gradients, wherever the step keeps it."""
 
-    def scaled(optimizer: Any, loss: Any) -> Any:
+    def scaled(_: Any, optimizer: Any, loss: Any) -> Any:
         return loss * keras.ops.cast(scale, loss.dtype)
 
     with ExitStack() as stack:
-        for kind in _kinds(BaseOptimizer):
-            if "apply" in vars(kind):
-                stack.enter_context(_replaced(kind, "apply", catch))
+        base = keras.optimizers.Optimizer
+        for kind in _kinds(base):
+            if kind is base or "apply" in vars(kind):
+                stack.enter_context(replaced(kind, "apply", catch))
         loss_scaling = keras.optimizers.LossScaleOptimizer
-        stack.enter_context(_replaced(loss_scaling, "scale_loss", scaled))
+        stack.enter_context(replaced(loss_scaling, "scale_loss", scaled))
         yield
 
 
@@ -126,31 +125,11 @@ def _kinds(kind: type[Any]) -> Iterator[type[Any]]:
         yield from _kinds(below)
 
 
-@contextmanager
-def _replaced(kind: type, name: str, function: Callable[..., Any]) -> Iterator[None]:
-    """A method replaced for this thread: others may be training."""
-    original, here = vars(kind)[name], get_ident()
-
-    @functools.wraps(original)
-    def method(*args: Any, **kwargs: Any) -> Any:
-        return (function if get_ident() == here else original)(*args, **kwargs)
-
-    setattr(kind, name, method)
-    try:
-        yield
-    finally:
-        setattr(kind, name, original)
-
-
 def _compiled_parts(model: keras.Model) -> list[tuple[Any, str, Any]]:
     """Stand-ins for what `compile` keeps and a first step would build for good."""
-    changes: list[tuple[Any, str, Any]] = [(model, "_compile_metrics", None)]
-    given = getattr(model, "_compile_loss", None)
-    if given is not None:
-        names = getattr(model, "output_names", None)
-        fresh = CompileLoss(given._user_loss, given._user_loss_weights, output_names=names)
-        changes.append((model, "_compile_loss", fresh))
-    return changes
+    given = private.compiled_loss(model)
+    fresh = [] if given is None else private.fresh_loss(model, *given)
+    return [*private.unmeasured(model), *fresh]
 
 
 def _loss(model: keras.Model, logs: Any) -> float:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import click
 
 from gradscope._version import __version__
-from gradscope.cli import demo, inspect, reference, report, treat
+from gradscope.cli import demo, doctor, inspect, reference, report, treat
 from gradscope.cli.terminal import OneLineErrors
 
 COMMANDS = (
@@ -18,6 +18,7 @@ COMMANDS = (
     *report.COMMANDS,
     *reference.COMMANDS,
     *demo.COMMANDS,
+    *doctor.COMMANDS,
 )
 
 

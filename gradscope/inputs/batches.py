@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
 from gradscope.errors import CannotExamineError, UnreadableError
 from gradscope.records import DataCard
 
@@ -185,7 +186,7 @@ def _synthetic(
     model: keras.Model, batch_size: int, num_batches: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
     try:
-        specs = model._inputs_struct if hasattr(model, "_inputs_struct") else model.inputs
+        specs = private.inputs_structure(model) if private.is_graph_class(model) else model.inputs
     except (AttributeError, ValueError):
         specs = None
     if isinstance(model, keras.Sequential) and model.built:
@@ -222,10 +223,10 @@ def _made_up(
 def _vocabularies(model: keras.Model) -> dict[int, int]:
     """For each model input that feeds an Embedding: how many rows that has."""
     limits: dict[int, int] = {}
-    for layer in model._flatten_layers():
+    for layer in private.flat_layers(model):
         if not isinstance(layer, keras.layers.Embedding):
             continue
-        for node in layer._inbound_nodes:
+        for node in private.calls_of(layer):
             for tensor in node.input_tensors:
                 limits[id(tensor)] = min(layer.input_dim, limits.get(id(tensor), layer.input_dim))
     return limits

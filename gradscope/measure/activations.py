@@ -9,10 +9,12 @@ counting saturated entries is a comparison against a few numbers.
 from __future__ import annotations
 
 import json
+import types
 import warnings
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -29,12 +31,10 @@ _NEAR = 7.0
 # Beyond the scanned range the derivative is taken to stay as it is at these far points.
 _FAR = (100.0, 1e4)
 _MAX_INTERVALS = 8
-_ACTIVATION_LAYERS = "keras.src.layers.activations"
-_ACTIVATION_OPERATIONS = "keras.src.ops.nn"
+# Where Keras keeps the layers and the operations that are activations.
+_ACTIVATIONS = (keras.layers.ReLU.__module__.rpartition(".")[0], keras.ops.relu.__module__)
 
 Interval = tuple[float, float]
-_cache: dict[object, ActivationDerivative | None] = {}
-_refusals: dict[object, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def _inside(z: np.ndarray, interval: Interval) -> np.ndarray:
 
 def is_activation(layer: Any) -> bool:
     """Whether the layer or graph operation is nothing but an activation."""
-    return type(layer).__module__.startswith((_ACTIVATION_LAYERS, _ACTIVATION_OPERATIONS))
+    return type(layer).__module__.startswith(_ACTIVATIONS)
 
 
 def activation_of(layer: Any) -> Callable[..., Any] | None:
@@ -128,33 +128,91 @@ def derivative(function: Callable[..., Any]) -> ActivationDerivative | None:
         None where the function is not elementwise (softmax), is not differentiable, or has a
         derivative that grows without bound (exponential): saturation has no meaning there.
     """
-    key = _key(function)
-    if key not in _cache:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # Keras warns of a softmax over one entry
-                _cache[key] = _examine(function)
-        except Exception as error:  # a user's function may refuse the probe in any way
-            _cache[key], _refusals[key] = None, one_line(error)
-    return _cache[key]
+    return _known(function)[0]
 
 
 def refusal(function: Callable[..., Any]) -> str | None:
     """Why nothing is known of the derivative of a function that may well have one."""
-    derivative(function)
-    return _refusals.get(_key(function))
+    return _known(function)[1]
 
 
-def _key(function: Callable[..., Any]) -> object:
-    """Layers of the same configuration share one entry; functions are their own key."""
+_Known = tuple["ActivationDerivative | None", str | None]  # the derivative, or why there is none
+
+
+def _known(function: Callable[..., Any]) -> _Known:
+    config = _config(function)
+    if config is None:
+        return cast("_Known", _of_objects.find(function, lambda: _examined(function)))
+    if config not in _of_configs:
+        _of_configs[config] = _examined(function)
+    return _of_configs[config]
+
+
+def _examined(function: Callable[..., Any]) -> _Known:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Keras warns of a softmax over one entry
+            return _examine(function), None
+    except Exception as error:  # a user's function may refuse the probe in any way
+        return None, one_line(error)
+
+
+def _config(function: Callable[..., Any]) -> tuple[type, str] | None:
+    """What one of Keras's own layers or operations computes; None of any other function.
+
+    Layers of one configuration share an entry. A class of the user's need not say in its config
+    all that its call depends on.
+    """
     layer = getattr(function, "__self__", function)
-    if not isinstance(layer, keras.Operation):
-        return function
+    if not (isinstance(layer, keras.Operation) and is_activation(layer)):
+        return None
+    kind: Any = type(layer)
+    if function is not layer and getattr(function, "__func__", None) is not kind.call:
+        return None
     try:
         config = {k: v for k, v in layer.get_config().items() if k not in ("name", "trainable")}
-        return type(layer), json.dumps(config, sort_keys=True, default=str)
+        return kind, json.dumps(config, sort_keys=True)
     except Exception:
-        return function
+        return None
+
+
+class _ByIdentity:
+    """Values by the identity of a function and, of a bound method, of its object.
+
+    Equal functions are told apart, and none is kept alive: an entry ends with what it is of.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[int, ...], tuple[list[Callable[[], Any]], Any]] = {}
+
+    def find(self, function: Any, make: Callable[[], Any]) -> Any:
+        """The value of `function`, made where there is none yet."""
+        is_bound = isinstance(function, types.MethodType)
+        # A bound method is made anew whenever it is asked for; its parts stay.
+        parts = (function.__func__, function.__self__) if is_bound else (function,)
+        key = tuple(map(id, parts))
+        found = self._held.get(key)
+        if found is not None and all(r() is p for r, p in zip(found[0], parts, strict=True)):
+            return found[1]
+        value = make()
+        held = self._held
+        references = [_reference(part, lambda _: held.pop(key, None)) for part in parts]
+        held[key] = references, value
+        return value
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+def _reference(part: Any, forget: Callable[[Any], Any]) -> Callable[[], Any]:
+    try:
+        return weakref.ref(part, forget)
+    except TypeError:  # of a class with __slots__, or written in C: it has to be kept
+        return lambda: part
+
+
+_of_configs: dict[tuple[type, str], _Known] = {}
+_of_objects = _ByIdentity()
 
 
 def _examine(function: Callable[..., Any]) -> ActivationDerivative | None:

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.signature import loss_name, output_specs
 from gradscope.backend.sites import Site, sites
 from gradscope.inputs.batches import Batch
@@ -90,15 +91,14 @@ def _makers(model: keras.Model) -> dict[str, Any]:
 
 def _maker(tensor: Any) -> Any:
     """The layer that made a symbolic tensor, through nested models and layers without effect."""
-    history = getattr(tensor, "_keras_history", None)
-    if history is None:
+    if not private.is_symbolic(tensor):
         return None
-    layer = history.operation
+    layer, call, place = private.making_call(tensor)
     if isinstance(layer, keras.Model):
         inner = keras.tree.flatten(getattr(layer, "outputs", None) or [])
-        return _maker(inner[history.tensor_index]) if inner else None
+        return _maker(inner[place]) if inner else None
     if type(layer).__name__ in _TRANSPARENT:
-        return _maker(layer._inbound_nodes[history.node_index].input_tensors[0])
+        return _maker(call.input_tensors[0])
     return layer
 
 

@@ -8,6 +8,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend.keras_private import (
+    compiled_loss,
+    is_graph_class,
+    is_symbolic,
+    maker,
+    outputs_structure,
+)
 from gradscope.backend.train_step import has_own_step
 from gradscope.errors import UsageError
 from gradscope.inputs.batches import Batch
@@ -32,10 +39,9 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
         return Objective(loss, None, loss_name(loss))
     if has_own_step(model) and model.compiled:
         return Objective(None, None, f"{type(model).__name__}.train_step", own_step=True)
-    compiled = getattr(model, "_compile_loss", None)
+    compiled = compiled_loss(model)
     if compiled is not None:
-        given = compiled._user_loss
-        return Objective(given, compiled._user_loss_weights, loss_name(given))
+        return Objective(*compiled, loss_name(compiled.loss))
     if type(model).compute_loss is not keras.Model.compute_loss:
         return Objective(None, None, f"{type(model).__name__}.compute_loss")
     return _chosen(model, batch)
@@ -86,7 +92,7 @@ def loss_name(loss: Any) -> str:
 def _chosen(model: keras.Model, batch: Batch) -> Objective:
     """A loss by the activation of each output and, where there are any, its labels."""
     outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
-    layers = [getattr(o, "_keras_history", [None])[0] for o in outputs]
+    layers = [maker(o) if is_symbolic(o) else None for o in outputs]
     targets = keras.tree.flatten(batch.y) if batch.y is not None else []
     if not layers:
         layers = [None]
@@ -95,7 +101,7 @@ def _chosen(model: keras.Model, batch: Batch) -> Objective:
         target = targets[number] if number < len(targets) else None
         units = outputs[number].shape[-1] if outputs else None
         chosen.append(_fitting(_output_activation(layer), units, target))
-    structure = getattr(model, "_outputs_struct", None)
+    structure = outputs_structure(model) if is_graph_class(model) else None
     losses = chosen[0]
     if len(chosen) > 1:
         losses = keras.tree.pack_sequence_as(structure, chosen) if structure else chosen
@@ -108,7 +114,7 @@ def _chosen(model: keras.Model, batch: Batch) -> Objective:
 def _output_activation(layer: Any) -> str:
     """The name of the activation a layer ends in, looking into nested models."""
     while isinstance(layer, keras.Model) and getattr(layer, "outputs", None):
-        layer = layer.outputs[0]._keras_history[0]
+        layer = maker(layer.outputs[0]) if is_symbolic(layer.outputs[0]) else None
     if isinstance(layer, keras.layers.Softmax):
         return "softmax"
     return getattr(getattr(layer, "activation", None), "__name__", "linear")

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend.keras_private import has_logits
 from gradscope.measure.recorder import as_array
 
 TOLERANCE = 1e-3
@@ -51,5 +52,5 @@ def _output(tensor: Any) -> Output:
         minimum=float(values.min()) if finite else None,
         maximum=float(values.max()) if finite else None,
         sums_to_one=has_rows and bool((abs(values.sum(-1) - 1) <= TOLERANCE).all()),
-        has_logits=hasattr(tensor, "_keras_logits"),
+        has_logits=has_logits(tensor),
     )

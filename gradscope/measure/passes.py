@@ -12,9 +12,10 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.trainers.compile_utils import CompileLoss
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import patched
+from gradscope.backend.patches import functions_eager
 from gradscope.backend.sites import Site
 from gradscope.backend.train_step import Step, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
@@ -137,8 +138,7 @@ def _passes(
     step = Step(0.0, [], ())
     outputs = None
     # User code under tf.function would hide its tensors from the taps.
-    tf.config.run_functions_eagerly(True)
-    with patched(_loss_patches(model, objective)), _no_collection():
+    with functions_eager(True), patched(_loss_patches(model, objective)), _no_collection():
         for batch in batches:
             rows.begin_pass(_num_samples(batch))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
@@ -174,18 +174,14 @@ def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: flo
         if objective.own_step:
             return own_step(model, batch.as_fitted(), scale)
         with tf.GradientTape() as tape:
-            kwargs = {"training": True} if model._call_has_training_arg else {}
+            kwargs = {"training": True} if private.takes_training(model) else {}
             y_pred = model(batch.x, **kwargs)
-            loss = model._compute_loss(
-                x=batch.x,
-                y=batch.y,
-                y_pred=y_pred,
-                sample_weight=batch.sample_weight,
-                training=True,
+            loss = private.compute_loss(
+                model, batch.x, batch.y, y_pred, batch.sample_weight, training=True
             )
             loss = tf.convert_to_tensor(loss)
             scaled = loss if scale == 1.0 else loss * tf.cast(scale, loss.dtype)
-        weights = [getattr(v, "_value", v) for v in model.trainable_weights]
+        weights = [private.raw(v) for v in model.trainable_weights]
         optimizer = getattr(model, "optimizer", None)
         updater = () if optimizer is None else (Updater(optimizer, tuple(range(len(weights)))),)
         return Step(loss, tape.gradient(scaled, weights), updater, y_pred)
@@ -200,10 +196,7 @@ def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, s
     """A compile loss of our own, so that the user's is neither built nor updated."""
     if objective.loss is None:
         return []
-    fresh = CompileLoss(
-        objective.loss, objective.loss_weights, output_names=getattr(model, "output_names", None)
-    )
-    return [(model, "_compile_loss", fresh)]
+    return private.fresh_loss(model, objective.loss, objective.loss_weights)
 
 
 def _loss_scale(model: keras.Model) -> float:

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from tensorflow.python.framework import op_callbacks
-
+from gradscope.backend import patches
 from gradscope.measure.layer_call import Origin, Row
 
 _OUTPUT_OF = "_gradscope_origin"
@@ -59,12 +58,12 @@ class Trail:
             yield
             return
         self._inputs = list(inputs)
-        op_callbacks.add_op_callback(self._follow)
+        patches.follow_operations(self._follow)
         try:
             yield
         finally:
             self._is_on, self._inputs = False, []
-            op_callbacks.remove_op_callback(self._follow)
+            patches.unfollow_operations(self._follow)
 
     @contextmanager
     def resting(self) -> Iterator[None]:
@@ -73,11 +72,11 @@ class Trail:
             yield
             return
         self._is_on = False
-        op_callbacks.remove_op_callback(self._follow)
+        patches.unfollow_operations(self._follow)
         try:
             yield
         finally:
-            op_callbacks.add_op_callback(self._follow)
+            patches.follow_operations(self._follow)
             self._is_on = True
 
     def _follow(

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.sites import Site
 from gradscope.measure import activations, variation
 from gradscope.measure.feature_stats import FeatureSums
@@ -34,8 +35,8 @@ def as_array(tensor: Any) -> np.ndarray:
 
 def _learnt(layer: Any) -> bool:
     """Whether a layer has weights that are, or were before they were frozen, trained."""
-    parts = layer._flatten_layers() if isinstance(layer, keras.Layer) else ()
-    return any(part._trainable_variables for part in parts)
+    parts = private.flat_layers(layer) if isinstance(layer, keras.Layer) else ()
+    return any(map(private.own_trainable_weights, parts))
 
 
 def feature_axis(row: Row) -> int:

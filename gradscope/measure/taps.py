@@ -15,18 +15,17 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.layers.convolutional.base_conv import BaseConv
-from tensorflow.python.eager import record
 
+from gradscope.backend import keras_private as private
+from gradscope.backend.patches import functions_eager
 from gradscope.backend.sites import Site
+from gradscope.backend.tensorflow_private import observed
 from gradscope.measure import activations
 from gradscope.measure.layer_call import Row
 from gradscope.measure.provenance import origin_of, set_origin, sources_of
 from gradscope.measure.recorder import Rows, as_array
 
-# Attributes that Keras hangs on tensors: a copy without them loses its mask, and a loss that
-# computes from logits (softmax, sigmoid) would quietly become the less exact one.
-_CARRIED = ("_keras_mask", "_keras_logits")
+_CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 Patches = list[tuple[Any, str, Any]]
 
@@ -50,13 +49,13 @@ def patches(
             call = _followed_call(layer.call, rows) if has_code else layer.call
             changes.append((layer, "call", _composite_call(site, call, rows)))
             continue
-        grouped = isinstance(layer, BaseConv) and layer.groups > 1
+        grouped = isinstance(layer, _CONVOLUTIONS) and layer.groups > 1
         call = _compiled(layer.call) if grouped else layer.call
         changes.append((layer, "call", _leaf_call(site, call, rows)))
         if getattr(layer, "quantization_mode", None) is not None:
             changes.append((layer, "quantized_call", _leaf_call(site, layer.quantized_call, rows)))
-        if vars(layer).get("_remat_mode") is not None:
-            changes.append((layer, "_remat_mode", None))  # a recomputed call would be noted twice
+        if private.recomputes(layer):  # a recomputed call would be noted twice
+            changes.append((layer, *private.WITHOUT_RECOMPUTATION))
         if site.kind == "recurrent":
             changes += (recurrent or _recurrent_patches)(layer, rows)
         elif not activations.is_activation(layer) and activations.activation_of(layer):
@@ -69,28 +68,17 @@ def _compiled(convolution: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(convolution)
     def run(*args: Any, **kwargs: Any) -> Any:
-        eagerly = tf.config.functions_run_eagerly()
-        tf.config.run_functions_eagerly(False)
-        try:
+        with functions_eager(False):
             return convolution(*args, **kwargs)
-        finally:
-            tf.config.run_functions_eagerly(eagerly)
 
     return run
 
 
 def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None) -> Any:
     """A copy of `tensor` that hands the gradient arriving at it to `backward`."""
-    with record.stop_recording():
-        copy = tf.raw_ops.Identity(input=tensor)
-
-    def gradient(upstream: Any) -> list[Any]:
-        backward(upstream)
-        return [upstream]
-
-    record.record_operation("GradscopeTap", [copy], [tensor], gradient)
+    copy = observed(tensor, backward)
     attributes = vars(tensor)  # a missing attribute of a tensor is dear: getattr raises inside
-    for name in _CARRIED:
+    for name in private.TENSOR_MARKS:
         if name in attributes:
             setattr(copy, name, attributes[name])
     set_origin(copy, origin or origin_of(tensor))

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import value_of
 from gradscope.backend.optimizers import inner
 from gradscope.measure.recorder import as_array
@@ -137,7 +138,8 @@ class _Twin:
         ]
         if not self._flat:
             for stand_in, part in zip(self._stand_ins, parts, strict=True):
-                stand_in._path = part.variable.path  # Muon chooses its rule by the layer's name
+                # Muon chooses its rule by the layer's name
+                private.rename(stand_in, None, part.variable.path)
         self._optimizer = copy_of(optimizer)
         twin = self._optimizer
         twin.clipnorm = twin.global_clipnorm = twin.clipvalue = None  # gradients come clipped
@@ -145,7 +147,7 @@ class _Twin:
         self._copy_state(optimizer)
         if not all(part.decays for part in parts):
             pairs = zip(self._stand_ins, parts, strict=False)
-            twin._exclude_from_weight_decay = {twin._var_key(v) for v, p in pairs if not p.decays}
+            private.exclude_from_decay(twin, [v for v, p in pairs if not p.decays])
 
     def changes(self, gradients: list[Any]) -> Iterator[tuple[int, np.ndarray]]:
         """What one step changes, by number of the variable; those without gradient are left out."""
@@ -205,7 +207,7 @@ def _clipped(optimizer: Any, gradients: list[Any]) -> list[Any]:
     """The gradients, dense and clipped as the optimizer would."""
     optimizer = inner(optimizer)
     present = [i for i, g in enumerate(gradients) if g is not None]
-    dense = optimizer._clip_gradients([tf.convert_to_tensor(gradients[i]) for i in present])
+    dense = private.clipped(optimizer, [tf.convert_to_tensor(gradients[i]) for i in present])
     clipped = [None] * len(gradients)
     for i, gradient in zip(present, dense, strict=True):
         clipped[i] = gradient
@@ -217,10 +219,8 @@ def _decays(optimizer: Any, variables: list[Any]) -> list[bool]:
     if getattr(optimizer, "weight_decay", None) is None:
         return [True] * len(variables)
     twin = copy_of(optimizer)
-    for name in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
-        if hasattr(optimizer, name):
-            setattr(twin, name, getattr(optimizer, name))
-    return [bool(twin._use_weight_decay(v)) for v in variables]
+    private.copy_decay_rules(optimizer, twin)
+    return [private.decays(twin, v) for v in variables]
 
 
 def _buckets(

@@ -15,16 +15,19 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
+from gradscope.backend.tensorflow_private import silence_retracing
+
 
 class TrainFunction:
     """Runs `step` on the next data of an iterator, as the model's own train function would.
 
     What takes several steps a call, runs on several devices, is run eagerly or gets its data from
-    anything but an iterator of tf.data goes the way of `model._make_function`.
+    anything but an iterator of tf.data goes the way of Keras's own train function.
     """
 
     def __init__(self, model: keras.Model, step: Callable[[Any], Any]) -> None:
-        self._general = model._make_function(step)
+        self._general = private.train_function(model, step)
         self._direct = _direct(model, step) if _is_simple(model) else None
         self._concrete: Any = None
         self._iterator: Callable[[], Any] = lambda: None
@@ -48,7 +51,8 @@ class TrainFunction:
 
 def _is_simple(model: keras.Model) -> bool:
     one_device = model.distribute_strategy.num_replicas_in_sync == 1
-    return one_device and int(model.steps_per_execution) == 1 and not model.run_eagerly
+    one_step = int(model.steps_per_execution) == 1 and not model.run_eagerly
+    return one_device and one_step and not private.DIRECT_STEPS.missing
 
 
 def _direct(model: keras.Model, step: Callable[[Any], Any]) -> Any:
@@ -58,8 +62,8 @@ def _direct(model: keras.Model, step: Callable[[Any], Any]) -> Any:
     def one(data: Any) -> Any:
         return model.distribute_strategy.run(step, args=(data,))
 
-    compiled = model._autoconvert_optionals(
-        tf.function(one, reduce_retracing=True, jit_compile=model.jit_compile)
+    compiled = private.with_optionals(
+        model, tf.function(one, reduce_retracing=True, jit_compile=model.jit_compile)
     )
 
     @tf.autograph.experimental.do_not_convert
@@ -68,5 +72,5 @@ def _direct(model: keras.Model, step: Callable[[Any], Any]) -> Any:
 
     function = tf.function(next_one, reduce_retracing=True)
     # TensorFlow counts calls to tell who traces too often, and most of ours do not pass there.
-    function._omit_frequent_tracing_warning = True
+    silence_retracing(function)
     return function

@@ -14,23 +14,19 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from tensorflow.python.eager import record
 
+from gradscope.backend import keras_private as private
+from gradscope.backend.tensorflow_private import observed_source
 from gradscope.measure.taps import Patches, counted_activations
 from gradscope.monitor.graph_recorder import TracedRows
 
-_LOOPS = (
-    keras.layers.RNN.inner_loop,
-    keras.layers.LSTM.inner_loop,
-    keras.layers.GRU.inner_loop,
-)
 NUM_COUNTS = 4  # saturated and all entries of activations, of gates
 
 
 def recurrent_patches(layer: Any, rows: TracedRows) -> Patches:
     """What to set on a recurrent layer so that its steps are seen; nothing for loops of others."""
     cell = layer.cell
-    if type(layer).inner_loop not in _LOOPS or not isinstance(cell, keras.Layer):
+    if not private.has_usual_loop(layer) or not isinstance(cell, keras.Layer):
         return []
     return [
         (layer, "inner_loop", _observed(layer, layer.inner_loop, rows)),
@@ -67,7 +63,7 @@ def _loop(
             for n, state in enumerate(keras.tree.flatten(states))
         ]
 
-    kwargs = {"training": training} if layer.cell._call_has_training_arg else {}
+    kwargs = {"training": training} if private.takes_training(layer.cell) else {}
 
     def step(inputs: Any, held: Any) -> Any:
         x, *zeros = inputs  # one flat tuple: Keras unrolls no deeper nest
@@ -82,7 +78,7 @@ def _loop(
         return output, [*new, counts + rows.drained(counts)]
 
     counts = tf.zeros([shape[0], NUM_COUNTS])
-    last, outputs, ends = keras.src.backend.rnn(
+    last, outputs, ends = private.run_loop(
         step,
         (sequences, *perturbed("entering"), *perturbed("leaving")),
         [*states, counts],
@@ -111,13 +107,9 @@ def _anchor(layer: Any, sequences: Any) -> Any:
 
 def _zeros(shape: Any, state: Any, anchor: Any, note: Callable[[Any], None]) -> Any:
     """Zeros (samples, steps, units) like the state, whose gradient is handed to `note`."""
-    with record.stop_recording():
+
+    def make() -> Any:
         zeros = tf.zeros(tf.concat([shape, tf.shape(state)[1:]], axis=0), state.dtype)
-        zeros = tf.ensure_shape(zeros, [None, None, *state.shape[1:]])
+        return tf.ensure_shape(zeros, [None, None, *state.shape[1:]])
 
-    def gradient(upstream: Any) -> list[Any]:
-        note(upstream)
-        return [None]
-
-    record.record_operation("GradscopeZeros", [zeros], [anchor], gradient)
-    return zeros
+    return observed_source(make, anchor, note)

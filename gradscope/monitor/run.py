@@ -155,10 +155,10 @@ class Follower:
         """The functions for this model; None where it gets its weights in its first step only."""
         if self._functions is not None:
             return self._functions
-        layers = [s.layer for s in sites(self._model) if s.kind in ("leaf", "recurrent")]
-        if not all(layer.built for layer in layers if isinstance(layer, keras.Layer)):
-            return None
         with self._guarded("watching this model", fatal=True):
+            layers = [s.layer for s in sites(self._model) if s.kind in ("leaf", "recurrent")]
+            if not all(layer.built for layer in layers if isinstance(layer, keras.Layer)):
+                return None
             self._functions = Functions(self._model, full_loss_name(self._model))
             self.subject = self.subject or subject_of(self._model)
         wanted = self._path is not None and self._file is None and is_chief()

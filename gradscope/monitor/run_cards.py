@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.optimizers import inner
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import optimizers
@@ -36,10 +37,10 @@ def full_loss_name(model: keras.Model) -> str:
 
 def _loss_name(model: keras.Model) -> str:
     """The compiled loss by name; another name where it is not the plain mean of that loss."""
-    found = getattr(model, "_compile_loss", None)
+    found = private.compiled_loss(model)
     if found is None:
         return f"{type(model).__name__}.train_step"
-    given = found._user_loss
+    given = found.loss
     name = loss_name(given)
     settings = given.get_config() if isinstance(given, keras.losses.Loss) else {}
     if settings.get("label_smoothing") or settings.get("reduction", "mean") not in _MEANS:
@@ -54,4 +55,7 @@ def will_update(model: Any) -> bool:
     """Whether the next step changes the weights: of accumulated gradients the last one does."""
     optimizer = inner(model.optimizer)
     every = getattr(optimizer, "gradient_accumulation_steps", None)
-    return not every or (int(optimizer._iterations) + 1) % every == 0
+    if not every:
+        return True
+    known = not private.OPTIMIZERS.missing
+    return known and (private.num_updates(optimizer) + 1) % every == 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from gradscope.backend.keras_private import raw
 from gradscope.measure import profiling, tensor_stats
 from gradscope.measure.passes import Captured
 from gradscope.measure.weights import rescaled, weight_profile
@@ -83,7 +84,7 @@ class Snap:
                 stats(("value", number)) or tensor_stats.stats(np.zeros(0)),
                 gradient,
                 stats(("update", number)),
-                trainable=id(inner(variable)) in functions.trainable,
+                trainable=id(raw(variable)) in functions.trainable,
                 reached=captured.gradients[number] is not None,
             )
         return tuple(profiling.layer_profiles(functions.sites, captured, profiles))
@@ -110,8 +111,3 @@ class Snap:
 
 
 _OF_WEIGHTS = ("value", "gradient", "update")
-
-
-def inner(variable: Any) -> Any:
-    """TensorFlow's variable inside of Keras's."""
-    return getattr(variable, "_value", variable)

@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -19,6 +18,8 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend.isolation import patched, value_of
+from gradscope.backend.keras_private import raw
+from gradscope.backend.patches import gradients_noted
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import optimizers
 from gradscope.measure.passes import Captured
@@ -29,7 +30,7 @@ from gradscope.monitor import graph_recorder
 from gradscope.monitor.batch_constant import BatchLuck
 from gradscope.monitor.dispatch import TrainFunction
 from gradscope.monitor.rnn_loop import recurrent_patches
-from gradscope.monitor.snapshot import Snap, inner
+from gradscope.monitor.snapshot import Snap
 from gradscope.monitor.warming import warm_up
 
 _local = threading.local()  # replicas of a distributed model are traced by a thread each
@@ -47,7 +48,7 @@ class Functions:
         self._luck = BatchLuck(loss)
         self.sites = sites(model)
         self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
-        self.trainable = {id(inner(v)) for v in model.trainable_weights}
+        self.trainable = {id(raw(v)) for v in model.trainable_weights}
         self.plans: dict[Any, tuple[int, graph_recorder.Plan, list[bool]]] = {}
         self._captured: Captured | None = None
         self._fault: Exception | None = None
@@ -71,7 +72,7 @@ class Functions:
         function = self._tapped if tapped else self._plain
         if function.knows(iterator):
             return dict(function(iterator))
-        with _tapes_watched(), patched(self._patches if tapped else []):
+        with patched(self._patches if tapped else []):
             return dict(function(iterator))
 
     def numbers_of(self, found: dict[str, Any]) -> list[Any]:
@@ -149,7 +150,7 @@ class Functions:
 
     def _note_weights(self, rows: Rows, before: list[Any], gradients: dict[int, Any]) -> list[bool]:
         """Note values before the step, gradients and changes; which weights have a gradient."""
-        ids = [id(inner(v)) for v in self.weights]
+        ids = [id(raw(v)) for v in self.weights]
         for number, (variable, old) in enumerate(zip(self.weights, before, strict=True)):
             rows.add(("value", number), old)
             if ids[number] in self.trainable:
@@ -176,11 +177,12 @@ class Functions:
     def _stepped(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
         """The model's own step, and the gradients that were asked of tapes meanwhile."""
         calls: list[Any] = []
-        _local.calls, _local.rows = calls, rows
+        outer, _local.rows = getattr(_local, "rows", None), rows
         try:
-            return self.model.train_step(data), calls
+            with gradients_noted(lambda *call: calls.append(call)):
+                return self.model.train_step(data), calls
         finally:
-            _local.calls = _local.rows = None
+            _local.rows = outer
 
     def _settings(self) -> tuple[Any, Any]:
         """The learning rate and the loss scale that the step is about to be taken with."""
@@ -199,7 +201,7 @@ class Functions:
         gradients: dict[int, Any] = {}
         for target, sources, found in calls:
             pairs = zip(keras.tree.flatten(sources), keras.tree.flatten(found), strict=True)
-            own = {id(inner(s)): g for s, g in pairs if id(inner(s)) in self.trainable}
+            own = {id(raw(s)): g for s, g in pairs if id(raw(s)) in self.trainable}
             if own:
                 losses += keras.tree.flatten(target)
                 gradients.update({k: g for k, g in own.items() if g is not None})
@@ -265,24 +267,6 @@ def _summable(gradient: Any) -> Any:
     if isinstance(gradient, tf.IndexedSlices):
         gradient = tf.convert_to_tensor(gradient)
     return tf.cast(gradient, tf.float32)
-
-
-@contextmanager
-def _tapes_watched() -> Iterator[None]:
-    original = tf.GradientTape.gradient
-
-    def gradient(self: Any, target: Any, sources: Any, *args: Any, **kwargs: Any) -> Any:
-        found = original(self, target, sources, *args, **kwargs)
-        calls = getattr(_local, "calls", None)
-        if calls is not None:
-            calls.append((target, sources, found))
-        return found
-
-    tf.GradientTape.gradient = gradient
-    try:
-        yield
-    finally:
-        tf.GradientTape.gradient = original
 
 
 def replayed(iterator: Any, num_steps: int) -> Callable[[], Any]:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 import keras
-from keras.src.utils.naming import to_snake_case
 
+from gradscope.backend import keras_private as private
 from gradscope.surgery.transfer import Refused, first_line
 
 
@@ -70,9 +70,15 @@ def _takes(layer: Any, name: str) -> bool:
 
 def name_added(layer: Any, beside: str) -> None:
     """A telling name in place of an automatic or taken one: "hidden_3_batch_normalization"."""
-    kind = to_snake_case(type(layer).__name__)
+    kind = _snake_case(type(layer).__name__)
     if layer.name == beside or re.fullmatch(rf"{kind}(_\d+)?", layer.name):
         rename(layer, f"{beside}_{kind}")
+
+
+def _snake_case(name: str) -> str:
+    """As Keras names layers after their class."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", re.sub(r"\W+", "", name))
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def rename(layer: Any, name: str) -> None:
@@ -80,7 +86,7 @@ def rename(layer: Any, name: str) -> None:
     before, layer.name = layer.name, name
     for variable in getattr(layer, "variables", ()):
         if variable.path.startswith(f"{before}/"):
-            variable._path = name + variable.path[len(before) :]
+            private.rename(variable, None, name + variable.path[len(before) :])
 
 
 def operations_between(outputs: Any, stop: Collection[Any]) -> list[Any]:
@@ -93,9 +99,9 @@ def operations_between(outputs: Any, stop: Collection[Any]) -> list[Any]:
         if id(tensor) in seen:
             continue
         seen.add(id(tensor))
-        operation, number, _ = tensor._keras_history
+        operation, call, _ = private.making_call(tensor)
         found.setdefault(id(operation), operation)
-        waiting += operation._inbound_nodes[number].input_tensors
+        waiting += call.input_tensors
     return list(found.values())
 
 

@@ -8,9 +8,11 @@ from typing import Any
 
 import keras
 
+from gradscope.backend import keras_private as private
+from gradscope.backend.keras_private import is_functional
 from gradscope.backend.sites import sites
 from gradscope.surgery.calls import first_argument
-from gradscope.surgery.rebuild import is_functional, is_sequential
+from gradscope.surgery.rebuild import is_sequential
 
 
 def chains(model: keras.Model) -> tuple[tuple[str, ...], ...]:
@@ -49,7 +51,7 @@ def follows(model: keras.Model, path: str) -> tuple[str, ...]:
         paths[id(node.operation)]
         for graph in _graphs(model)
         for node in _nodes(graph)
-        if any(paths.get(id(t._keras_history.operation)) == path for t in node.input_tensors)
+        if any(paths.get(id(private.maker(t))) == path for t in node.input_tensors)
     ]
     return tuple(dict.fromkeys(taken))
 
@@ -60,7 +62,7 @@ def output_paths(model: keras.Model) -> tuple[str, ...]:
 
     def ends(graph: Any) -> Iterator[str]:
         for tensor in graph.outputs:
-            operation = tensor._keras_history.operation
+            operation = private.maker(tensor)
             inner = _graph(operation)
             if inner is not None:
                 yield from ends(inner)
@@ -80,7 +82,7 @@ def input_consumers(model: keras.Model) -> dict[str, tuple[str, ...]]:
     for tensor in graph.inputs:
         takers = [node for node in _nodes(graph) if any(t is tensor for t in node.input_tensors)]
         named = dict.fromkeys(paths[id(node.operation)] for node in takers)
-        found[tensor._keras_history.operation.name] = tuple(named)
+        found[private.maker(tensor).name] = tuple(named)
     return found
 
 
@@ -99,16 +101,15 @@ def _graphs(model: keras.Model) -> list[Any]:
 def _graph(layer: Any) -> Any:
     """The graph of a Sequential or functional model; None of anything else."""
     if is_sequential(layer):
-        return layer._functional
+        return private.graph_inside(layer)
     return layer if is_functional(layer) else None
 
 
 def _nodes(graph: Any) -> list[Any]:
     """The calls of a graph but its inputs and what computes masks, in forward order."""
-    depths = sorted(graph._nodes_by_depth, reverse=True)
-    nodes = [n for depth in depths for n in graph._nodes_by_depth[depth] if not n.is_input]
+    nodes = [node for node in private.graph_nodes(graph) if not node.is_input]
     tensors = [*graph.inputs, *(tensor for node in nodes for tensor in node.outputs)]
-    masks = {id(getattr(tensor, "_keras_mask", None)) for tensor in tensors}
+    masks = {id(private.mask_of(tensor)) for tensor in tensors}
     takers: dict[int, list[Any]] = {}
     for node in nodes:
         for tensor in node.input_tensors:
@@ -125,7 +126,7 @@ def _inputs(node: Any) -> list[Any]:
     """The tensors that a call works on."""
     if not isinstance(node.operation, keras.Layer):
         return list(node.input_tensors)
-    masks = [getattr(tensor, "_keras_mask", None) for tensor in node.input_tensors]
+    masks = [private.mask_of(tensor) for tensor in node.input_tensors]
     first, others = first_argument(node.operation, node.arguments.args, node.arguments.kwargs)
     rest = [t for t in keras.tree.flatten(others) if isinstance(t, keras.KerasTensor)]
     return keras.tree.flatten(first) + [t for t in rest if not any(t is m for m in masks)]

@@ -14,19 +14,10 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from keras.src.backend.tensorflow.trainer import TensorFlowTrainer
-from keras.src.saving.keras_saveable import KerasSaveable
-from keras.src.utils.tracking import Tracker
 
-# What `compile` and `fit` leave on a model; the copy is compiled anew.
-_COMPILED = {
-    "_compile_config", "_compile_loss", "_compile_metrics", "_compiled_trainable_state",
-    "_loss_tracker", "loss", "optimizer", "predict_function", "test_function", "train_function",
-}  # fmt: skip
-_SAVED = "_self_unconditional_checkpoint_dependencies"
-_NAMES = "_self_unconditional_dependency_names"
-_NODES = ("_inbound_nodes", "_outbound_nodes")
-_COPIED = (KerasSaveable, keras.Variable, keras.random.SeedGenerator, Tracker)
+from gradscope.backend import keras_private as private
+
+_COPIED = (keras.Variable, keras.random.SeedGenerator)
 _FOREIGN = ("keras", "tensorflow", "numpy", "builtins")
 
 
@@ -41,6 +32,7 @@ def duplicate(layer: Any, made: dict[int, Any], inner: Callable[[Any], Any]) -> 
         ValueError: the copy would share variables with the original.
         Exception: whatever an attribute raises that cannot be copied.
     """
+    private.DEEP_COPIES.require()
     copy = _Copies(made, inner).of_object(layer)
     theirs = {id(v) for v in layer.variables}
     if any(id(v) in theirs for v in copy.variables):
@@ -66,7 +58,7 @@ class _Copies:
             return self.of_object(value) if copy is None else copy
         if isinstance(value, keras.optimizers.Optimizer):
             raise ValueError("it holds an optimizer of its own")
-        if isinstance(value, _COPIED):
+        if isinstance(value, (*_COPIED, private.Saveable, private.Tracker)):
             return self.of_object(value)
         if isinstance(value, tf.Variable):
             name = value.name.split(":")[0]
@@ -88,19 +80,19 @@ class _Copies:
         """A copy with copies of all attributes, past any `__init__` and `__setattr__`."""
         copy = self._note(value, object.__new__(type(value)))
         attributes = dict(vars(value))
-        if isinstance(value, TensorFlowTrainer):
-            attributes = _without_compilation(attributes)
+        if isinstance(value, private.Trainer):
+            attributes = private.without_compilation(attributes)
         own = vars(copy)
-        for name in _NODES:
+        for name in private.NODES:
             if name in attributes:
                 own[name] = []
                 del attributes[name]
         for name, held in attributes.items():
             own[name] = self.of(held)
-        if isinstance(value, Tracker):  # it knows what it tracks by id
+        if isinstance(value, private.Tracker):  # it knows what it tracks by id
             copy.stored_ids = {n: {id(v) for v in store} for n, (_, store) in copy.config.items()}
         if isinstance(value, keras.Model):
-            _forget_compilation(value, copy)
+            private.forget_compilation(value, copy)
         return copy
 
     def _note(self, value: Any, copy: Any) -> Any:
@@ -145,21 +137,3 @@ def _is_own(kind: type) -> bool:
     """Whether the user wrote the class, as far as its module tells."""
     package = (kind.__module__ or "").split(".")[0]
     return package not in _FOREIGN and package not in sys.stdlib_module_names
-
-
-def _without_compilation(attributes: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: held for name, held in attributes.items() if name not in _COMPILED}
-    if _SAVED in kept:  # TensorFlow's own list of the same attributes
-        kept[_SAVED] = [reference for reference in kept[_SAVED] if reference.name not in _COMPILED]
-        names = kept[_NAMES].items()
-        kept[_NAMES] = {name: held for name, held in names if name not in _COMPILED}
-    return kept
-
-
-def _forget_compilation(model: Any, copy: Any) -> None:
-    TensorFlowTrainer.__init__(copy)
-    copy.optimizer = None
-    compiled = [model._loss_tracker, model._compile_metrics]
-    kept = zip(model._metrics, list(copy._metrics), strict=True)
-    copy._metrics[:] = [new for old, new in kept if not any(old is c for c in compiled)]
-    copy._lock = model._lock

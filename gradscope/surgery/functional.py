@@ -11,6 +11,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from gradscope.backend import keras_private as private
+from gradscope.backend.capabilities import Unavailable
 from gradscope.backend.isolation import isolated
 from gradscope.records import Declined
 from gradscope.surgery.graph import copied
@@ -57,6 +59,8 @@ def graph_of(model: keras.Model, x: Any) -> keras.Model | Declined:
             compile_like(model, graph, {}, with_state=False)
     except Refused as refusal:
         return Declined(refusal.what, refusal.reason)
+    except Unavailable as lack:
+        return Declined(model.name, str(lack))
     return graph
 
 
@@ -81,7 +85,7 @@ def _symbol(array: Any) -> keras.KerasTensor:
 def _require_same(copy: Any, graph: Any, probe: Any) -> None:
     """Refuse a graph that computes something else, or has not all weights that the code uses."""
     held = {id(v) for v in graph.variables}
-    for node in (n for operation in graph.operations for n in operation._inbound_nodes):
+    for node in (n for operation in graph.operations for n in private.calls_of(operation)):
         given = keras.tree.flatten((node.arguments.args, node.arguments.kwargs))
         if any(isinstance(a, keras.Variable) and id(a) not in held for a in given):
             raise Refused(copy.name, "its call uses a weight that belongs to none of its layers")
@@ -112,7 +116,7 @@ def _same(copy: Any, graph: Any, probe: Any, training: bool) -> bool:
 
 
 def _outcome(model: Any, probe: Any, training: bool) -> list[np.ndarray]:
-    takes = model._call_has_training_arg
+    takes = private.takes_training(model)
     outputs = model(probe, training=training) if takes else model(probe)
     arrays = [keras.ops.convert_to_numpy(o) for o in keras.tree.flatten(outputs)]
     return [np.asarray(a, "float64") for a in (*arrays, *model.losses)]

@@ -14,6 +14,8 @@ from typing import Any
 
 import keras
 
+from gradscope.backend import keras_private as private
+from gradscope.backend.capabilities import Unavailable
 from gradscope.backend.isolation import isolated
 from gradscope.backend.sites import sites
 from gradscope.inputs.models import deep_recursion
@@ -76,6 +78,8 @@ def copied(model: keras.Model) -> keras.Model | Declined:
             compile_like(model, copy, moved, with_state=True)
     except Refused as refusal:
         return Declined(refusal.what, refusal.reason)
+    except Unavailable as lack:
+        return Declined(model.name, str(lack))
     return copy
 
 
@@ -105,15 +109,15 @@ def rebuilt(
     Raises:
         ValueError: a path or input that the model has not, or a layer that is in use elsewhere.
     """
-    layers = {site.path: site.layer for site in sites(model)}
-    if not is_graph(model):
-        kind = type(model).__name__
-        return Declined(model.name, f"the call of {kind} is its own code, which is not rewritten")
-    if not model.built:
-        return Declined(model.name, "the model is not built: call it on data first")
-    anew = {id(_at(layers, path)) for path in fresh}
-    work = _planned(model, layers, replace or {}, bridges, after_input or {})
     try:
+        layers = {site.path: site.layer for site in sites(model)}
+        if not is_graph(model):
+            what = f"the call of {type(model).__name__} is its own code, which is not rewritten"
+            return Declined(model.name, what)
+        if not model.built:
+            return Declined(model.name, "the model is not built: call it on data first")
+        anew = {id(_at(layers, path)) for path in fresh}
+        work = _planned(model, layers, replace or {}, bridges, after_input or {})
         with isolated(model), own_objects(model), deep_recursion():
             copy = remade(model, work)
             _require_all_done(work, replace or {}, layers)
@@ -121,6 +125,8 @@ def rebuilt(
             compile_like(model, copy, moved, with_state=False)
     except Refused as refusal:
         return Declined(refusal.what, refusal.reason)
+    except Unavailable as lack:
+        return Declined(model.name, str(lack))
     return _surgery(copy, work, moved)
 
 
@@ -142,8 +148,8 @@ def _planned(
     for path, chain in replace.items():
         _require_new(chain, _at(layers, path))
         work.replace[id(_at(layers, path))] = list(chain)
-    graph = model._functional if isinstance(model, keras.Sequential) else model
-    inputs = {t._keras_history.operation.name: t._keras_history.operation for t in graph.inputs}
+    graph = private.graph_inside(model) if isinstance(model, keras.Sequential) else model
+    inputs = {layer.name: layer for layer in map(private.maker, graph.inputs)}
     for name, inserted in after_input.items():
         _require_new(inserted, None)
         work.after_input[id(_at(inputs, name))] = list(inserted)
@@ -157,7 +163,7 @@ def _planned(
 
 def _require_new(chain: Sequence[Any], replaced: Any) -> None:
     for layer in chain:
-        if layer is not replaced and layer._inbound_nodes:
+        if layer is not replaced and private.calls_of(layer):
             raise ValueError(
                 f"The layer {layer.name!r} is part of a graph already. Expected new layers, or the "
                 "replaced layer itself."
@@ -192,7 +198,7 @@ def _move(model: Any, work: Work, fresh: set[int]) -> dict[int, Any]:
 
 def _set_trainable(model: Any, twins: Mapping[int, Any]) -> None:
     """A layer's flag overwrites those of the layers inside it, so outer layers come first."""
-    for old in model._flatten_layers():
+    for old in private.flat_layers(model):
         new = twins.get(id(old))
         if new is not None and new.trainable != old.trainable:
             new.trainable = old.trainable
@@ -222,5 +228,5 @@ def _counterparts(work: Work) -> set[int]:
     found = set(map(id, made))
     for new in made:
         if isinstance(new, keras.Layer) and not is_graph(new):
-            found.update(map(id, new._flatten_layers()))
+            found.update(map(id, private.flat_layers(new)))
     return found

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import keras
-from keras.src.models.functional import Functional, functional_like_constructor
 
+from gradscope.backend import keras_private as private
+from gradscope.backend.keras_private import is_functional
 from gradscope.surgery.calls import (
     call_chain,
     call_layer,
@@ -117,19 +118,12 @@ def is_sequential(layer: Any) -> bool:
     return isinstance(layer, keras.Sequential) and (kind.__init__, kind.call, kind.build) == usual
 
 
-def is_functional(layer: Any) -> bool:
-    """A model whose graph says all that it does."""
-    kind = type(layer)
-    usual = isinstance(layer, Functional) and kind.call is Functional.call
-    return usual and functional_like_constructor(kind)
-
-
 def _sequential(model: Any, work: Work) -> Any:
     inside = {id(layer) for layer in model.layers}
     if any(first in inside or last in inside for first, last, _ in work.bridges):
         return _constructed(model, keras.Model, *_walked(_graph_of(model), work))
     stack: list[Any] = []
-    for layer in model._layers:
+    for layer in private.stack_of(model):
         chain = _chain(layer, work)
         stack += [remade(layer, work)] if chain is None else chain
         stack += _behind(layer, work)
@@ -140,9 +134,10 @@ def _sequential(model: Any, work: Work) -> Any:
 
 
 def _graph_of(model: Any) -> Any:
-    if model._functional is None:
+    graph = private.graph_inside(model)
+    if graph is None:
         raise Refused(model.name, "is not built: call it on data first")
-    return model._functional
+    return graph
 
 
 def _constructed(model: Any, kind: Any, *content: Any) -> Any:
@@ -158,18 +153,17 @@ def _walked(model: Any, work: Work) -> tuple[Any, Any]:
     """The inputs and outputs of the model's graph, in its own structures, made of new layers."""
     inputs, tensors = {}, {}
     if len(model.outputs) > 1:
-        work.ends.update(id(tensor._keras_history.operation) for tensor in model.outputs)
+        work.ends.update(id(private.maker(tensor)) for tensor in model.outputs)
     for tensor in model.inputs:
-        layer = tensor._keras_history.operation
+        layer = private.maker(tensor)
         inputs[id(tensor)] = tensors[id(tensor)] = remade(layer, work).output
         for inserted in _behind(layer, work):
             tensors[id(tensor)], *_ = call_layer(inserted, tensors[id(tensor)])
-    for depth in sorted(model._nodes_by_depth, reverse=True):
-        for node in model._nodes_by_depth[depth]:
-            if not node.is_input:
-                _repeat(node, tensors, work)
+    for node in private.graph_nodes(model):
+        if not node.is_input:
+            _repeat(node, tensors, work)
     tensors.update(inputs)  # an output that is an input stays the bare input
-    structures = (model._inputs_struct, model._outputs_struct)
+    structures = (private.inputs_structure(model), private.outputs_structure(model))
     given, returned = (
         keras.tree.map_structure(lambda tensor: tensors[id(tensor)], s) for s in structures
     )
@@ -193,7 +187,7 @@ def _repeat(node: Any, tensors: dict[int, Any], work: Work) -> None:
     if chain is None:
         outputs = call_layer(remade(old, work), *args, **kwargs)
     else:
-        masks = [getattr(tensor, "_keras_mask", None) for tensor in node.input_tensors]
+        masks = [private.mask_of(tensor) for tensor in node.input_tensors]
         implied = {k for k, v in node.arguments.kwargs.items() if any(v is m for m in masks)}
         outputs = call_chain(old, chain, args, kwargs, implied)
     if len(outputs) != len(node.outputs):

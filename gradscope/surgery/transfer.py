@@ -11,8 +11,8 @@ from typing import Any
 
 import keras
 import tensorflow as tf
-from keras.src.saving import serialization_lib
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import value_of
 from gradscope.backend.optimizers import inner
 
@@ -38,14 +38,14 @@ def first_line(error: BaseException) -> str:
 def own_objects(model: keras.Model) -> Iterator[None]:
     """Let classes and functions that the living model uses be found by name, registered or not."""
     found: dict[str, Any] = {}
-    compiled = _compile_arguments(model) or {}
+    compiled = private.compile_settings(model) or {}
     for value in (*_values(model), *keras.tree.flatten(compiled)):
         owner = value if isinstance(value, (type, FunctionType)) else type(value)
         if not (owner.__module__ or "").startswith(("keras.", "builtins", "tensorflow.")):
             found[owner.__name__] = owner
     with (
         keras.saving.custom_object_scope(found),
-        serialization_lib.SafeModeScope(False),  # the model is alive: its lambdas have run before
+        private.trusting(),  # the model is alive: its lambdas have run before
         warnings.catch_warnings(),
     ):
         warnings.filterwarnings("ignore", message=".*includes a `lambda`")
@@ -53,7 +53,7 @@ def own_objects(model: keras.Model) -> Iterator[None]:
 
 
 def _values(model: keras.Model) -> Iterator[Any]:
-    for layer in model._flatten_layers():
+    for layer in private.flat_layers(model):
         yield layer
         yield from vars(layer).values()
 
@@ -67,7 +67,7 @@ def twin(layer: Any) -> Any:
         reason = f"a {kind} cannot be made again from its config: {first_line(error)}"
         raise Refused(layer.name, reason) from error
     new.name = layer.name
-    old_layers, new_layers = layer._flatten_layers(), new._flatten_layers()
+    old_layers, new_layers = private.flat_layers(layer), private.flat_layers(new)
     if len(old_layers) != len(new_layers):  # the others appear when it is built
         old_layers, new_layers = [layer], [new]
     for old_part, new_part in zip(old_layers, new_layers, strict=True):
@@ -85,10 +85,10 @@ def _from_config(layer: Any) -> Any:
         return type(layer).from_config(config)
     except Exception:
         # Keras notes the plain arguments of a constructor that takes no name, dtype and such.
-        arguments = getattr(layer, "_auto_config", None)
+        arguments = private.noted_arguments(layer)
         if arguments is None:
             raise
-        new = type(layer)(**arguments.config)
+        new = type(layer)(**arguments)
         new.dtype_policy = layer.dtype_policy
         return new
 
@@ -104,7 +104,8 @@ def _share_functions(old: Any, new: Any) -> None:
 def operation_twin(operation: Any) -> Any:
     """A stateless graph operation (`x + y`, keras.ops) without the calls of the original."""
     new = object.__new__(type(operation))
-    vars(new).update(vars(operation), _inbound_nodes=[], _outbound_nodes=[])
+    vars(new).update(vars(operation))
+    vars(new).update({name: [] for name in private.NODES})
     return new
 
 
@@ -120,9 +121,9 @@ def build_like(old: Any, new: Any) -> None:
 
 def parts(old: Any, new: Any) -> list[Pair]:
     """The layers inside a layer next to those of its twin, the layers themselves first."""
-    pairs = list(zip(old._flatten_layers(), new._flatten_layers(), strict=False))
-    same_number = len(old._flatten_layers()) == len(new._flatten_layers())
-    if not same_number or any(type(o) is not type(n) for o, n in pairs):
+    before, after = private.flat_layers(old), private.flat_layers(new)
+    pairs = list(zip(before, after, strict=False))
+    if len(before) != len(after) or any(type(o) is not type(n) for o, n in pairs):
         raise Refused(old.name, "made again from its config, it holds other layers")
     for old_part, new_part in pairs[1:]:
         new_part.name = old_part.name
@@ -153,7 +154,7 @@ def move_state(old: Any, new: Any, moved: dict[int, Any]) -> None:
         copy.assign(value_of(variable))
         copy.trainable = variable.trainable
         if new.name == old.name:
-            copy._name, copy._path = variable.name, variable.path
+            private.rename(copy, variable.name, variable.path)
     for name, value in vars(old).items():
         if isinstance(value, tf.Variable) and isinstance(vars(new).get(name), tf.Variable):
             vars(new)[name].assign(value)
@@ -163,8 +164,7 @@ def move_state(old: Any, new: Any, moved: dict[int, Any]) -> None:
 
 
 def _own_variables(layer: Any) -> list[Any]:
-    seeds = [generator.state for generator in getattr(layer, "_seed_generators", ())]
-    return [*layer._trainable_variables, *layer._non_trainable_variables, *seeds]
+    return [*private.own_weights(layer), *private.seed_states(layer)]
 
 
 def _move_assets(old: Any, new: Any) -> None:
@@ -184,7 +184,7 @@ def compile_like(
     Args:
         with_state: copy what a built optimizer has gathered, too.
     """
-    config = _compile_arguments(patient)
+    config = private.compile_settings(patient)
     if config is None:
         return
     if type(patient).compile is not keras.Model.compile:
@@ -199,12 +199,6 @@ def compile_like(
     model.compile(**settings)
     if with_state and getattr(patient.optimizer, "built", False):
         _move_optimizer_state(patient.optimizer, model.optimizer, moved)
-
-
-def _compile_arguments(model: keras.Model) -> dict[str, Any] | None:
-    """The objects that compile() was given; None of a model that is not compiled."""
-    held = getattr(model, "_compile_config", None)
-    return None if held is None or not model.compiled else held.config
 
 
 def _unshared(item: Any) -> Any:
@@ -229,17 +223,11 @@ def _optimizer_twin(optimizer: Any, moved: dict[int, Any]) -> Any:
         raise Refused(
             optimizer.name, f"its optimizer cannot be made again: {first_line(error)}"
         ) from error
-    own, new_own = inner(optimizer), inner(new)
-    excluded: set[int] = getattr(own, "_exclude_from_weight_decay", set())
-    if excluded:  # ids of variables, in no config
-        new_own._exclude_from_weight_decay = {id(moved[k]) for k in excluded if k in moved}
-    pattern = getattr(own, "_exclude_from_weight_decay_pattern", None)
-    if pattern is not None:
-        new_own._exclude_from_weight_decay_pattern = pattern
+    private.copy_decay_rules(inner(optimizer), inner(new), moved)
     return new
 
 
 def _move_optimizer_state(old: Any, new: Any, moved: dict[int, Any]) -> None:
-    new.build([moved[id(variable)] for variable in old._trainable_variables])
+    new.build([moved[id(variable)] for variable in private.updated_variables(old)])
     for variable, copy in zip(old.variables, new.variables, strict=True):
         copy.assign(value_of(variable))

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from gradscope.backend.isolation import isolated
+from gradscope.backend.keras_private import flat_layers
 from gradscope.errors import UsageError
 from gradscope.messages import unknown
 from gradscope.records import Declined, Prescription
@@ -102,7 +103,7 @@ def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: An
 
 def _built(model: keras.Model, x: Any) -> keras.Model:
     """The model, or a built copy of one that has layers without weights yet."""
-    if x is None or all(layer.built for layer in model._flatten_layers()):
+    if x is None or all(layer.built for layer in flat_layers(model)):
         return model
     copy = copied(model)
     if isinstance(copy, Declined):

@@ -135,5 +135,7 @@ def _gated(layer: Any, cell: str) -> Any:
 
 def _hands_on_state(layer: Any) -> bool:
     """Whether other layers take or give its state, which is a single tensor."""
-    given = (node.arguments.kwargs.get("initial_state") for node in layer._inbound_nodes)
+    from gradscope.backend.keras_private import calls_of
+
+    given = (node.arguments.kwargs.get("initial_state") for node in calls_of(layer))
     return layer.return_state or any(state is not None for state in given)

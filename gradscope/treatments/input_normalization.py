@@ -175,33 +175,36 @@ def _inputs(model: Any, paths: Sequence[str]) -> Iterator[_Input]:
     """The inputs of floating point numbers that get to a layer at one of `paths`."""
     import keras
 
-    graph = model._functional if isinstance(model, keras.Sequential) else model
-    struct = graph._inputs_struct
+    from gradscope.backend import keras_private as private
+
+    graph = private.graph_inside(model) if isinstance(model, keras.Sequential) else model
+    struct = private.inputs_structure(graph)
     keys = {id(t): key for key, t in struct.items()} if isinstance(struct, dict) else {}
     for number, tensor in enumerate(keras.tree.flatten(struct)):
         is_float = keras.backend.is_float_dtype(tensor.dtype)
         has_features = len(tensor.shape) > 1 and tensor.shape[-1] is not None
         if is_float and has_features and _feeds(graph, tensor, paths):
-            name = tensor._keras_history.operation.name
+            name = private.maker(tensor).name
             yield _Input(name, number, keys.get(id(tensor)))
 
 
 def _feeds(graph: Any, tensor: Any, paths: Sequence[str]) -> bool:
     """Whether the tensor gets to a layer at one of `paths`, and to none that scales or looks up."""
+    from gradscope.backend.keras_private import graph_nodes
+
     same = {id(tensor)}  # tensors that no weights have changed
     reached = False
-    for depth in sorted(graph._nodes_by_depth, reverse=True):
-        for node in graph._nodes_by_depth[depth]:
-            if node.is_input or not any(id(t) in same for t in node.input_tensors):
-                continue
-            operation = node.operation
-            if _prepares(type(operation).__name__):
-                return False
-            name = operation.name
-            if any(path == name or path.startswith(f"{name}/") for path in paths):
-                reached = True
-            elif not getattr(operation, "weights", ()):
-                same.update(id(t) for t in node.outputs)
+    for node in graph_nodes(graph):
+        if node.is_input or not any(id(t) in same for t in node.input_tensors):
+            continue
+        operation = node.operation
+        if _prepares(type(operation).__name__):
+            return False
+        name = operation.name
+        if any(path == name or path.startswith(f"{name}/") for path in paths):
+            reached = True
+        elif not getattr(operation, "weights", ()):
+            same.update(id(t) for t in node.outputs)
     return reached
 
 

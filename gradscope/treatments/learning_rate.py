@@ -150,12 +150,14 @@ def _assigned(name: str, rate: float, warmup: int) -> str:
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     import keras
 
+    from gradscope.backend.keras_private import learning_rate
+
     wanted = prescription.parameters
     copy = compiled_copy(model)
     if isinstance(copy, Declined):
         return copy
     optimizer = inner(copy.optimizer)
-    present = optimizer._learning_rate
+    present = learning_rate(optimizer)
     if callable(present) and not isinstance(present, keras.Variable):
         scaled = _scaled(present, float(wanted["factor"]))
         if isinstance(scaled, Declined):

@@ -218,7 +218,9 @@ def _losses(model: Any, edits: Sequence[dict[str, Any]], num_outputs: int) -> An
     losses = list(given) if isinstance(given, (list, tuple)) else [given] * num_outputs
     for edit in edits:
         losses[edit["index"]] = _loss(edit, losses[edit["index"]])
-    struct = getattr(model, "_outputs_struct", None)
+    from gradscope.backend.keras_private import is_graph_class, outputs_structure
+
+    struct = outputs_structure(model) if is_graph_class(model) else None
     if isinstance(struct, dict):
         return dict(zip(struct, losses, strict=True))
     return losses

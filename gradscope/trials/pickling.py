@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import io
 import pickle
+import tempfile
 import types
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import cloudpickle
 import keras
 import numpy as np
-from keras.src.saving import saving_lib
 
 from gradscope.backend.isolation import value_of
+from gradscope.backend.keras_private import flat_layers, user_metrics
 from gradscope.errors import TrialError
 from gradscope.inputs.models import deep_recursion
 from gradscope.messages import one_line
@@ -56,21 +58,23 @@ class _Pickler(cloudpickle.Pickler):
 
 
 def _parts(model: keras.Model) -> tuple[Any, ...]:
-    archive = io.BytesIO()
-    saving_lib._save_model_to_fileobj(model, archive, "h5")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        keras.saving.save_model(model, path)
+        archive = path.read_bytes()
     optimizer = getattr(model, "optimizer", None)
     held = optimizer.variables if optimizer is not None and optimizer.built else []
     values = [[np.asarray(value_of(v)) for v in variables] for variables in (model.variables, held)]
-    return archive.getvalue(), values, dict(_custom_objects(model))
+    return archive, values, dict(_custom_objects(model))
 
 
 def _model(archive: bytes, values: list[Any], custom_objects: dict[str, Any]) -> keras.Model:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        path.write_bytes(archive)
         # Of an optimizer that is not built there is nothing to load.
         warnings.filterwarnings("ignore", "Skipping variable loading for optimizer")
-        model = saving_lib._load_model_from_fileobj(
-            io.BytesIO(archive), custom_objects=custom_objects, compile=True, safe_mode=False
-        )
+        model = keras.saving.load_model(path, custom_objects=custom_objects, safe_mode=False)
     held = model.optimizer.variables if values[1] else []
     for variables, saved in zip((model.variables, held), values, strict=True):
         for variable, value in zip(variables, saved, strict=True):
@@ -80,8 +84,8 @@ def _model(archive: bytes, values: list[Any], custom_objects: dict[str, Any]) ->
 
 def _custom_objects(model: keras.Model) -> Iterator[tuple[str, Any]]:
     """The classes and functions that the model's config names and Keras does not know."""
-    held = [*model._flatten_layers(), getattr(model, "optimizer", None)]
-    held += keras.tree.flatten([getattr(model, "loss", None), getattr(model, "_user_metrics", [])])
+    held = [*flat_layers(model), getattr(model, "optimizer", None)]
+    held += keras.tree.flatten([getattr(model, "loss", None), user_metrics(model)])
     for owner in [o for o in held if o is not None]:
         inside = vars(owner).values() if hasattr(owner, "__dict__") else ()
         for value in (owner, *inside):

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.signature import loss_name
 from gradscope.trials.splits import Examples
 
@@ -88,7 +89,7 @@ def fixed_batch_size(model: keras.Model) -> int | None:
 def has_loss(model: keras.Model, examples: Examples) -> bool:
     """Whether `compute_loss` works: with labels and a loss, or with an override of its own."""
     own = type(model).compute_loss is not keras.Model.compute_loss
-    return own or (model._compile_loss is not None and examples.y is not None)
+    return own or (private.compiled_loss(model) is not None and examples.y is not None)
 
 
 def measures(model: keras.Model, examples: Examples) -> tuple[Measure, ...]:
@@ -120,10 +121,10 @@ def _kind(loss: Any, targets: Any) -> Measure | None:
 def _forward(model: keras.Model, with_loss: bool) -> Callable[..., Any]:
     def forward(data: Examples, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
         x, y, weight = gathered(data, rows)
-        predicted = model(x, training=False) if model._call_has_training_arg else model(x)
+        predicted = model(x, training=False) if private.takes_training(model) else model(x)
         loss = tf.constant(math.nan)
         if with_loss:
-            loss = model._compute_loss(x, y, predicted, weight, training=False)
+            loss = private.compute_loss(model, x, y, predicted, weight, training=False)
         return tf.cast(loss, tf.float32), predicted
 
     return forward if model.run_eagerly else tf.function(forward, autograph=False)

@@ -12,7 +12,9 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import value_of
+from gradscope.backend.keras_private import raw
 from gradscope.backend.optimizers import inner
 from gradscope.errors import TrialError
 from gradscope.messages import one_line
@@ -66,8 +68,7 @@ def _copy(variable: Any) -> Any:
 
 def _rate(optimizer: Any) -> Any:
     """The variable that holds the learning rate; None where it follows a schedule."""
-    held = getattr(inner(optimizer), "_learning_rate", None)
-    return held if isinstance(held, keras.Variable) else None
+    return private.rate_variable(inner(optimizer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +141,7 @@ def _state(loop: Loop, generator: Any) -> list[Any]:
     """All variables that a step reads or writes, each once."""
     held = [*loop.model.variables, *_optimizer_variables(loop.model), generator.state]
     every = (*held, *(variable for variable, _ in loop.initial))
-    return list({id(_inner(variable)): variable for variable in every}.values())
+    return list({id(raw(variable)): variable for variable in every}.values())
 
 
 def form(model: keras.Model) -> str | None:
@@ -198,7 +199,8 @@ def traced(
     batch_size: int,
     evaluator_of: Callable[[keras.Model], Callable[[], Outcome]],
 ) -> Loop:
-    model._compile_metrics = None  # they cost time at every step and are not looked at
+    for target, name, value in private.unmeasured(model):
+        setattr(target, name, value)  # metrics cost time at every step and are not looked at
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     attempt(lambda: _create_variables(model, examples, batch_size))
@@ -215,15 +217,11 @@ def traced(
         compiled = attempt(
             lambda: tf.function(loop, autograph=False).get_concrete_function(examples, rows)
         )
-    known = {id(_inner(v)) for v in (*model.variables, *_optimizer_variables(model))}
+    known = {id(raw(v)) for v in (*model.variables, *_optimizer_variables(model))}
     others = [v for v in compiled.graph.variables if id(v) not in known]
-    initial += [(v, tf.identity(v)) for v in others if v is not _inner(generator.state)]
+    initial += [(v, tf.identity(v)) for v in others if v is not raw(generator.state)]
     random = _has_random_operations(compiled)
     return Loop(model, compiled, evaluate, generator, tuple(initial), random, told)
-
-
-def _inner(variable: Any) -> Any:
-    return getattr(variable, "_value", variable)
 
 
 def _optimizer_variables(model: keras.Model) -> list[Any]:
@@ -235,8 +233,8 @@ def _create_variables(model: keras.Model, examples: Examples, batch_size: int) -
     if has_loss(model, examples):
         rows = tf.range(batch_size) % examples.num_samples
         x, y, weight = gathered(examples, rows)
-        predicted = model(x, training=False) if model._call_has_training_arg else model(x)
-        model._compute_loss(x, y, predicted, weight, training=False)
+        predicted = model(x, training=False) if private.takes_training(model) else model(x)
+        private.compute_loss(model, x, y, predicted, weight, training=False)
         model.reset_metrics()
 
 

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend.keras_private import flat_layers
 from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.errors import TrialError
 from gradscope.inputs.models import deep_recursion
@@ -141,7 +142,7 @@ def made(make: Make, seed: int) -> keras.Model:
 
 
 def _built(model: keras.Model, examples: Examples) -> keras.Model:
-    if not model.built or not all(layer.built for layer in model._flatten_layers()):
+    if not model.built or not all(layer.built for layer in flat_layers(model)):
         attempt(lambda: model(gathered(examples, tf.constant([0]))[0]))
     return model
 

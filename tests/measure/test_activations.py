@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import gc
+import weakref
+
 import keras
 import numpy as np
 import pytest
@@ -71,7 +75,8 @@ def random_points() -> np.ndarray:
 
 @pytest.fixture(autouse=True)
 def fresh_cache(monkeypatch):
-    monkeypatch.setattr(activations, "_cache", {})
+    monkeypatch.setattr(activations, "_of_configs", {})
+    monkeypatch.setattr(activations, "_of_objects", activations._ByIdentity())
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
@@ -259,3 +264,91 @@ def test_the_activation_an_operation_in_the_graph_applies():
     function = activations.activation_of(model.operations[-1])
 
     assert derivative(function).maximum == pytest.approx(0.25, rel=1e-6)
+
+
+class Both(layers.Layer):
+    """Two activations of one object, and of one configuration."""
+
+    def rectified(self, z):
+        return tf.nn.relu(z)
+
+    def squashed(self, z):
+        return tf.nn.tanh(z)
+
+
+def test_two_methods_of_one_object_are_told_apart():
+    both = Both()
+
+    assert derivative(both.rectified).rectifies
+    assert derivative(both.squashed).saturates
+
+
+def scaled(factor):
+    return lambda z: tf.nn.relu(z) * factor
+
+
+class Equal:
+    """Functions that say they are the same."""
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, z):
+        return self.function(z)
+
+    def __eq__(self, other):
+        return True
+
+    __hash__ = None
+
+
+def calls_of(functions):
+    return [round(derivative(function).maximum, 3) for function in functions]
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        [scaled(1.0), scaled(3.0)],
+        [functools.partial(tf.multiply, 1.0), functools.partial(tf.multiply, 3.0)],
+        [Equal(scaled(1.0)), Equal(scaled(3.0))],
+        [Equal(scaled(1.0)).__call__, Equal(scaled(3.0)).__call__],
+    ],
+    ids=["closures", "partials", "equal objects", "bound methods of equal objects"],
+)
+def test_functions_that_look_alike_are_told_apart(functions):
+    assert calls_of(functions) == [1.0, 3.0]
+
+
+def test_a_layer_of_the_users_own_is_told_apart_from_one_of_the_same_config():
+    class Own(layers.ReLU):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, inputs):
+            return tf.nn.relu(inputs) * self.factor
+
+    assert calls_of([Own(1.0).call, Own(3.0).call]) == [1.0, 3.0]
+
+
+def test_a_function_is_examined_once_as_long_as_it_lives(monkeypatch):
+    both, seen = Both(), []
+    examine = activations._examine
+    monkeypatch.setattr(activations, "_examine", lambda f: seen.append(f) or examine(f))
+    for _ in range(2):
+        derivative(both.rectified)
+
+    assert len(seen) == 1
+
+
+def test_no_function_is_kept_alive():
+    function = scaled(1.0)
+    derivative(function)
+    held = weakref.ref(function)
+    assert len(activations._of_objects) == 1
+
+    del function
+    gc.collect()
+    assert held() is None
+    assert len(activations._of_objects) == 0

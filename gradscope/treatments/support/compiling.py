@@ -26,7 +26,9 @@ def compiled_copy(model: keras.Model) -> keras.Model | Declined:
 
 def recompiled(model: keras.Model, **changes: Any) -> None:
     """Compile a copy again, in place: as it is, but for `changes` (arguments of `compile`)."""
-    settings = {**model._compile_config.config, **changes}
+    from gradscope.backend.keras_private import compile_settings
+
+    settings = {**(compile_settings(model) or {}), **changes}
     # Its optimizer scales the loss already, where the original's does.
     model.compile(**settings, auto_scale_loss=False)
 

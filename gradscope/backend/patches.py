@@ -1,0 +1,225 @@
+"""Changes of what the whole process shares, each for as long as a `with` block lasts.
+
+Every change is made once, by the first thread that asks for it, and taken back by the last, also
+after an exception or Ctrl-C. Meanwhile it holds for the threads inside their `with` block alone:
+others go the way they always go, so that analysing a model in one thread never changes a `fit` in
+another. Blocks of one thread may be nested. One lock guards installing and taking back; nothing of
+the user's runs under it.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from gradscope.backend import tensorflow_private as private
+
+_lock = threading.RLock()
+_ABSENT = object()
+
+
+class _Method:
+    """A method of a class that calls what the current thread has put in its place.
+
+    Attributes:
+        holders: the `with` blocks that are open, in all threads.
+        replacements: those of the thread, the innermost last, with the block each belongs to.
+    """
+
+    def __init__(self, kind: type, name: str) -> None:
+        self._kind, self._name = kind, name
+        self._own = vars(kind).get(name, _ABSENT)
+        self._local = threading.local()
+        self.holders: set[object] = set()
+        original = getattr(kind, name)
+
+        @functools.wraps(original)
+        def method(*args: Any, **kwargs: Any) -> Any:
+            chosen = original
+            for _, replacement in self.replacements:
+                chosen = functools.partial(replacement, chosen)
+            return chosen(*args, **kwargs)
+
+        self._method = method
+
+    @property
+    def replacements(self) -> list[tuple[object, Callable[..., Any]]]:
+        return getattr(self._local, "replacements", [])
+
+    @replacements.setter
+    def replacements(self, replacements: list[tuple[object, Callable[..., Any]]]) -> None:
+        self._local.replacements = replacements
+
+    def install(self) -> None:
+        if vars(self._kind).get(self._name) is not self._method:
+            setattr(self._kind, self._name, self._method)
+
+    def take_back(self) -> None:
+        # Where others have put theirs over it meanwhile, it stays below and lets all pass.
+        if vars(self._kind).get(self._name) is self._method:
+            if self._own is _ABSENT:
+                delattr(self._kind, self._name)
+            else:
+                setattr(self._kind, self._name, self._own)
+
+
+_methods: dict[tuple[type, str], _Method] = {}
+
+
+@contextmanager
+def replaced(kind: type, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
+    """A method of a class replaced for this thread.
+
+    Args:
+        replacement: called with the method that it stands for, then with the method's arguments.
+    """
+    block = object()
+    method: _Method | None = None
+    try:
+        with _lock:
+            method = _methods.setdefault((kind, name), _Method(kind, name))
+            method.holders.add(block)
+            method.install()
+        method.replacements = [*method.replacements, (block, replacement)]
+        yield
+    finally:
+        if method is not None:
+            method.replacements = [pair for pair in method.replacements if pair[0] is not block]
+            with _lock:
+                method.holders.discard(block)
+                if not method.holders:
+                    method.take_back()
+                    _methods.pop((kind, name), None)
+
+
+@contextmanager
+def gradients_noted(note: Callable[[Any, Any, Any], None]) -> Iterator[None]:
+    """Hand (target, sources, gradients) of each `GradientTape.gradient` of this thread to `note`.
+
+    Replicas of a distributed model are traced by a thread each, so open it inside of their step.
+    """
+
+    def gradient(original: Any, tape: Any, target: Any, sources: Any, *args: Any, **kw: Any) -> Any:
+        found = original(tape, target, sources, *args, **kw)
+        note(target, sources, found)
+        return found
+
+    with replaced(tf.GradientTape, "gradient", gradient):
+        yield
+
+
+class _Eagerly:
+    """Stands in TensorFlow's setting for what holds in the current thread.
+
+    TensorFlow reads the setting as a truth value, and sets it to `bool(value)` with the `bool` of
+    its module, which `take` stands for: what a thread sets holds where that thread is.
+    """
+
+    def __init__(self, setting: dict[str, Any]) -> None:
+        self._setting = setting
+        self._getter = setting["functions_run_eagerly"]
+        self._own_code = self._getter.__code__
+        self._local = threading.local()
+        self.process = bool(setting["RUN_FUNCTIONS_EAGERLY"])
+        self.holders: set[object] = set()
+
+    @property
+    def here(self) -> list[tuple[object, bool]]:
+        return getattr(self._local, "here", [])
+
+    @here.setter
+    def here(self, here: list[tuple[object, bool]]) -> None:
+        self._local.here = here
+
+    def __bool__(self) -> bool:
+        return self.here[-1][1] if self.here else self.process
+
+    def take(self, value: Any) -> _Eagerly:
+        if self.here:
+            self.here = [*self.here[:-1], (self.here[-1][0], bool(value))]
+        else:
+            self.process = bool(value)
+        return self
+
+    def install(self) -> None:
+        self._setting.update(RUN_FUNCTIONS_EAGERLY=self, bool=self.take)
+        # Who asks for the setting gets a value, and may set that value again later.
+        self._getter.__code__ = _as_value.__code__
+
+    def take_back(self) -> None:
+        self._getter.__code__ = self._own_code
+        self._setting["RUN_FUNCTIONS_EAGERLY"] = self.process
+        self._setting.pop("bool", None)
+
+
+def _as_value() -> bool:
+    return not not RUN_FUNCTIONS_EAGERLY  # type: ignore[name-defined] # noqa: F821, SIM208
+
+
+_eagerly: _Eagerly | None = None
+
+
+@contextmanager
+def functions_eager(value: bool) -> Iterator[None]:
+    """Functions that TensorFlow compiles are run as they are read, or not, in this thread.
+
+    Without the capability "eager-functions" it holds for the whole process.
+    """
+    if private.EAGER_FUNCTIONS.missing:
+        before = tf.config.functions_run_eagerly()
+        try:
+            tf.config.run_functions_eagerly(value)
+            yield
+        finally:
+            tf.config.run_functions_eagerly(before)
+        return
+    global _eagerly
+    block = object()
+    held: _Eagerly | None = None
+    try:
+        with _lock:
+            held = _eagerly = _eagerly or _Eagerly(private.eager_setting())
+            held.holders.add(block)
+            held.install()
+        held.here = [*held.here, (block, value)]
+        yield
+    finally:
+        if held is not None:
+            held.here = [pair for pair in held.here if pair[0] is not block]
+            with _lock:
+                held.holders.discard(block)
+                if not held.holders:
+                    held.take_back()
+                    _eagerly = None
+
+
+# Threads that follow their operations; TensorFlow tells a thread of its own only, but leads all
+# threads past its callbacks when the last one of any thread is taken away.
+_following: set[int] = set()
+
+
+def follow_operations(callback: Callable[..., None]) -> None:
+    """Have `callback` told of every operation of this thread, until `unfollow_operations`.
+
+    Without the capability "operation-trail" it is told of none. Both are called at every layer, so
+    they are no `with` block.
+    """
+    if private.OPERATION_TRAIL.missing:
+        return
+    with _lock:
+        _following.add(threading.get_ident())
+        private.add_operation_callback(callback)
+
+
+def unfollow_operations(callback: Callable[..., None]) -> None:
+    """The end of `follow_operations`."""
+    if private.OPERATION_TRAIL.missing:
+        return
+    with _lock:
+        _following.discard(threading.get_ident())
+        private.remove_operation_callback(callback, others=bool(_following))
