@@ -27,7 +27,7 @@ from typing import IO, Any
 from gradscope.cli.terminal import explain, import_tensorflow
 from gradscope.errors import GradscopeError, UnreadableError, UsageError
 
-# Set before anything else is imported: what lies in the current folder must not come first.
+# Set before anything else is imported: what lies in the current folder is not to be found.
 _START = (
     "import sys; sys.path[:] = sys.argv[1].split(chr(10)); "
     "from gradscope.cli.sandbox import _serve; _serve()"
@@ -83,9 +83,13 @@ def limited(
     """
     task = {"function": function, "arguments": arguments, "debug": debug}
     task |= {"memory": limits.memory, "seconds": limits.seconds}
-    command = [sys.executable, "-c", _START, "\n".join(sys.path)]
+    command = [sys.executable, "-c", _START, "\n".join(_search_path())]
     process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        env=os.environ | {"PYTHONSAFEPATH": "1"},  # for the processes that trials start
     )
     with _ended(process):
         answer = _ask(process, task, limits.seconds)
@@ -99,6 +103,17 @@ def limited(
             process.wait(_GRACE)
         code = process.poll()
     return _understood(answer, code, what, limits)
+
+
+def _search_path() -> list[str]:
+    """Where the process looks for modules: neither in the current folder nor in nameless ones.
+
+    Keras and TensorFlow try to import much that may be absent, and a file can lie where that is
+    looked for. gradscope's own home stays, as its code runs anyway.
+    """
+    here, home = os.path.realpath(os.curdir), os.path.realpath(Path(__file__).parents[2])
+    places = [(place, os.path.realpath(place)) for place in sys.path if place]
+    return [place for place, real in places if real == home or real != here]
 
 
 def work(function: str, arguments: dict[str, Any], *, debug: bool = False) -> Any:

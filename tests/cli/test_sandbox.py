@@ -73,6 +73,25 @@ def test_nothing_of_the_current_folder_is_imported_first(tmp_path, monkeypatch):
     assert not os.path.exists("evil")
 
 
+def test_the_current_folder_is_not_searched(tmp_path, monkeypatch):
+    (tmp_path / "payload.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for place in ("", ".", str(tmp_path), f"{tmp_path}/../{tmp_path.name}"):
+        monkeypatch.syspath_prepend(place)
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:")
+    import payload  # noqa: F401
+
+    assert limited("importlib.util:find_spec", {"name": "payload"}, AMPLE, what="The work") is None
+
+
+def test_what_the_process_starts_does_not_search_it_either(tmp_path, monkeypatch):
+    (tmp_path / "payload.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    command = f"{sys.executable} -c 'import payload'"
+    said = limited("subprocess:getoutput", {"cmd": command}, AMPLE, what="The work")
+    assert ("No module named 'payload'" in said) == (sys.version_info >= (3, 11))
+
+
 def test_a_bound_where_there_is_none_is_refused(monkeypatch):
     monkeypatch.setattr(sys, "platform", "darwin")
     assert sandbox.limits_of(None, 10) == Limits(10, None)
