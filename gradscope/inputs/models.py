@@ -23,8 +23,6 @@ from gradscope.inputs.saved_objects import Unknown, code_in, unknown_objects
 if TYPE_CHECKING:
     import keras
 
-# Where a class is said to be that no package brings.
-_NOT_ALLOWED = frozenset({"keras", "builtins", "__main__", *sys.stdlib_module_names})
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):([A-Za-z_]\w*(?:\.\w+)*)")
 
 
@@ -246,11 +244,10 @@ def _listed(unknown: list[Unknown]) -> str:
 def _how_to_make_known(unknown: list[Unknown]) -> str:
     """The options that do; a package is only named here, not looked for."""
     remedy = "name the file that defines it with --custom-objects FILE.py"
-    roots = [one.module.split(".")[0] for one in unknown if one.module]
-    others = [r for r in roots if r.isidentifier() and r not in _NOT_ALLOWED and len(r) <= 80]
-    if not others:
+    packages = [one.package for one in unknown if one.package and len(one.package) <= 80]
+    if not packages:
         return remedy
-    return f"pass --allow {others[0]} if you trust that installed package, or {remedy}"
+    return f"pass --allow {packages[0]} if you trust that installed package, or {remedy}"
 
 
 def _restore(

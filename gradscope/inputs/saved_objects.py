@@ -19,6 +19,10 @@ _TOOLS = frozenset({"deserialize", "get", "serialize"})
 _MARKERS = frozenset(
     {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"}
 )
+# Packages whose classes Keras finds by module and name.
+_FAMILY = frozenset({"keras_hub", "keras_cv", "keras_nlp"})
+# Where a class is said to be that no import makes known.
+_NO_PACKAGES = frozenset({"keras", "builtins", "None", *sys.stdlib_module_names})
 _MAX_DEPTH = 250
 _MAX_NAME = 1_000
 # Layers that run what they load (a SavedModel, a pickle, an exported program).
@@ -32,11 +36,11 @@ class Unknown(NamedTuple):
 
     Attributes:
         name: its own name.
-        module: where it is said to be; None where the config does not say.
+        package: whose import would make it known; None where none would.
     """
 
     name: str
-    module: str | None
+    package: str | None
 
 
 def parse_config(text: str | bytes) -> Any:
@@ -136,8 +140,11 @@ def _unknown(item: dict[str, Any]) -> Unknown:
         name = item.get("config")
     elif item["class_name"] == "__typespec__":
         name = item.get("spec_name")
-    module = item.get("module")
-    return Unknown(str(name).split(">")[-1], module if isinstance(module, str) else None)
+    package = str(item.get("module")).split(".")[0]
+    # Of other packages Keras finds what they register, as "package>Name".
+    helps = package in _FAMILY or ">" in str(item.get("registered_name"))
+    helps = helps and package.isidentifier() and package not in _NO_PACKAGES
+    return Unknown(str(name).split(">")[-1], package if helps else None)
 
 
 def _is_known(item: dict[str, Any], packages: Collection[str]) -> bool:
