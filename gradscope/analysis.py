@@ -50,6 +50,8 @@ def analyze(
     """Examine a Keras model: how gradients and activations flow, what is wrong, and where.
 
     The model is left exactly as it was. A model that is not built yet is built from the data.
+    Should TensorFlow itself crash, as its oneDNN kernels do on some processors, start Python with
+    `TF_ENABLE_ONEDNN_OPTS=0`; the command line does that by itself.
 
     Example:
         >>> report = gradscope.analyze(model, x_train, y_train)

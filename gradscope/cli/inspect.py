@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from gradscope.cli import sandbox
 from gradscope.cli.config import FAIL_ON, Config, find_config
 from gradscope.cli.options import (
+    allow_option,
     max_memory_option,
     require_distinct,
     symptom_ids,
@@ -77,6 +79,7 @@ if TYPE_CHECKING:
     help="Exit with 1 at findings of this severity or above.",
 )
 @click.option("--custom-objects", metavar="FILE.py", help="Run this file for custom layers.")
+@allow_option
 @click.option("--unsafe", is_flag=True, help="Run Python code stored in the model file.")
 @max_memory_option
 @timeout_option
@@ -129,9 +132,10 @@ def examined(options: dict[str, Any]) -> Report:
 
     names = (
         *("model", "data", "target", "batches", "batch_size", "loss", "seed", "select", "ignore"),
-        *("rehearse_steps", "no_rehearse", "epochs"),
+        *("rehearse_steps", "no_rehearse", "epochs", "thresholds", "custom_objects", "allow"),
+        "unsafe",
     )
-    arguments = {name: options[name] for name in (*names, "thresholds", "custom_objects", "unsafe")}
+    arguments = {name: options[name] for name in names}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
     plain = sandbox.limited(
         "gradscope.cli.inspect:examine",
@@ -143,12 +147,14 @@ def examined(options: dict[str, Any]) -> Report:
     return from_plain(Report, plain)
 
 
-def examine(*, model: str, custom_objects: str | None, unsafe: bool, **options: Any) -> Any:
+def examine(
+    *, model: str, custom_objects: str | None, allow: Sequence[str], unsafe: bool, **options: Any
+) -> Any:
     """Load, read, check and analyse as asked on the command line; the report as plain data."""
     from gradscope.inputs.models import load_model
 
     with status("Loading the model"):
-        loaded = load_model(model, custom_objects=custom_objects, safe_mode=not unsafe)
+        loaded = load_model(model, custom_objects=custom_objects, allow=allow, safe_mode=not unsafe)
     if loaded.note:
         say("note", loaded.note)
     return _analyze(loaded.model, model, **options).to_plain()

@@ -17,6 +17,12 @@ max_memory_option = click.option(
     show_default="80 % of what is free",
     help="End when the work takes more memory, TensorFlow's own not counted.",
 )
+allow_option = click.option(
+    "--allow",
+    metavar="PACKAGE",
+    multiple=True,
+    help="Let the model file name classes of this installed package, as keras_hub.",
+)
 timeout_option = click.option(
     "--timeout",
     metavar="SECONDS",

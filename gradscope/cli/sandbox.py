@@ -9,6 +9,7 @@ that costs one more start of Python and no second import.
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import importlib
 import json
 import os
@@ -17,17 +18,19 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
-from gradscope.cli.terminal import explain, import_tensorflow
+from gradscope.cli.terminal import explain, import_tensorflow, say
 from gradscope.errors import GradscopeError, UnreadableError, UsageError
 
-# Set before anything else is imported: what lies in the current folder must not come first.
+# Set before anything else is imported: what lies in the current folder is not to be found.
 _START = (
     "import sys; sys.path[:] = sys.argv[1].split(chr(10)); "
     "from gradscope.cli.sandbox import _serve; _serve()"
@@ -35,6 +38,10 @@ _START = (
 _DEFAULT_SHARE = 0.8
 _GRACE = 5.0  # seconds to clean up in, once told to end
 _INTERRUPTED = "interrupted"
+_ONEDNN = ("TF_ENABLE_ONEDNN_OPTS", "0")
+_FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
+_LIBRARIES = {"tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy"}
+_HARM = "the file is damaged or made to do harm"
 _MORE_MEMORY = "pass --max-memory GB if it is worth more"
 
 
@@ -77,28 +84,37 @@ def limited(
         what: the work in words, as the start of a sentence, for the error message.
         debug: let through what TensorFlow and tracebacks write to stderr.
 
+    A crash in C code is tried again once without oneDNN, which crashes on some processors.
+
     Raises:
         UnreadableError: a limit was passed, or the process crashed.
         GradscopeError: what the function raised, in one line and with its exit code.
     """
     task = {"function": function, "arguments": arguments, "debug": debug}
     task |= {"memory": limits.memory, "seconds": limits.seconds}
-    command = [sys.executable, "-c", _START, "\n".join(sys.path)]
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
-    )
-    with _ended(process):
-        answer = _ask(process, task, limits.seconds)
-        if answer is None:
-            raise UnreadableError(
-                f"{what} took longer than {limits.seconds:g} s: pass --timeout SECONDS if it is "
-                "worth more."
-            )
-        # An answer is whole once its pipe is closed; how long the rest takes to go is no matter.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_GRACE)
-        code = process.poll()
+    start = time.monotonic()
+    answer, code = _run(task, limits.seconds)
+    if answer is not None and _is_crash(code) and os.environ.get(_ONEDNN[0]) != _ONEDNN[1]:
+        say("note", f"{what} crashed {_place(answer)}; trying once more without oneDNN.")
+        left = max(limits.seconds - (time.monotonic() - start), 1.0)
+        answer, code = _run(task, left, dict([_ONEDNN]))
+    if answer is None:
+        raise UnreadableError(
+            f"{what} took longer than {limits.seconds:g} s: pass --timeout SECONDS if it is "
+            "worth more."
+        )
     return _understood(answer, code, what, limits)
+
+
+def _search_path() -> list[str]:
+    """Where the process looks for modules: neither in the current folder nor in nameless ones.
+
+    Keras and TensorFlow try to import much that may be absent, and a file can lie where that is
+    looked for. gradscope's own home stays, as its code runs anyway.
+    """
+    here, home = os.path.realpath(os.curdir), os.path.realpath(Path(__file__).parents[2])
+    places = [(place, os.path.realpath(place)) for place in sys.path if place]
+    return [place for place, real in places if real == home or real != here]
 
 
 def work(function: str, arguments: dict[str, Any], *, debug: bool = False) -> Any:
@@ -106,6 +122,28 @@ def work(function: str, arguments: dict[str, Any], *, debug: bool = False) -> An
     module, _, name = function.partition(":")
     with contextlib.redirect_stdout(sys.stderr):
         return getattr(importlib.import_module(module), name)(**arguments)
+
+
+def _run(
+    task: dict[str, Any], seconds: float, environment: Mapping[str, str] = MappingProxyType({})
+) -> tuple[bytes | None, int | None]:
+    """What the process writes, None where that takes too long, and its exit status."""
+    command = [sys.executable, "-c", _START, "\n".join(_search_path())]
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+        # The first is for the processes that trials start.
+        env=os.environ | {"PYTHONSAFEPATH": "1"} | environment,
+    )
+    with _ended(process):
+        answer = _ask(process, task, seconds)
+        # An answer is whole once its pipe is closed; how long the rest takes to go is no matter.
+        if answer is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE)
+        return answer, process.poll()
 
 
 def _ask(process: subprocess.Popen[bytes], task: dict[str, Any], seconds: float) -> bytes | None:
@@ -150,7 +188,7 @@ def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> A
     try:
         reply = json.loads(answer)
     except ValueError as error:
-        raise UnreadableError(f"{what} {_ending(code)}.") from error
+        raise UnreadableError(f"{what} {_ending(code, answer)}.") from error
     if "result" in reply:
         return reply["result"]
     if reply["error"] == _INTERRUPTED:
@@ -163,17 +201,66 @@ def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> A
     raise failure
 
 
-def _ending(code: int | None) -> str:
+def _ending(code: int | None, answer: bytes) -> str:
     if code is None or code >= 0:
         return "ended its process without a result"
-    try:
-        name = signal.Signals(-code).name
-    except ValueError:
-        name = f"signal {-code}"
-    cause = "the file is damaged or made to do harm"
+    name = _signal_name(code)
     if name in ("SIGKILL", "SIGABRT"):
-        cause = f"most often no memory was left ({_MORE_MEMORY}), or {cause}"
-    return f"ended its process by {name}: {cause}"
+        return (
+            f"ended its process by {name}{_at(answer)}: most often no memory was left "
+            f"({_MORE_MEMORY}), or {_HARM}"
+        )
+    if not _is_crash(code) or _reads_file(answer) or not _frames(answer):
+        return f"ended its process by {name}{_at(answer)}: {_HARM}"
+    return (
+        f"crashed {_place(answer)} by {name}, with and without oneDNN. That is a fault of the "
+        "library, not of the file: try another version of it, or another machine"
+    )
+
+
+def _is_crash(code: int | None) -> bool:
+    """Whether C code did what it must not; an abort is mostly for want of memory."""
+    crashes = ("SIGSEGV", "SIGBUS", "SIGILL", "SIGFPE")
+    return code is not None and code < 0 and _signal_name(code) in crashes
+
+
+def _signal_name(code: int) -> str:
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _frames(answer: bytes) -> list[tuple[str, str, str]]:
+    """File, line and function of each call that was open at a crash, the innermost first.
+
+    Of the thread that crashed, unless that runs no Python: then of the one that does the work.
+    """
+    text = answer.decode(errors="replace")
+    threads = [text.partition("Current thread")[2].partition("\nThread")[0], *text.split("Thread")]
+    found = [_FRAME.findall(thread) for thread in threads]
+    return next((f for f in found if any(function == "_serve" for *_, function in f)), [])
+
+
+def _place(answer: bytes) -> str:
+    """Where it crashed, in words: "in TensorFlow's conv2d (tensorflow/python/.../x.py:12)"."""
+    if not (frames := _frames(answer)):
+        return "in C code"
+    path, line, function = frames[0]
+    parts = Path(path).parts
+    installed = [i for i, part in enumerate(parts) if part in ("site-packages", "dist-packages")]
+    inside = parts[installed[-1] + 1 :] if installed else parts[-3:]
+    owner = _LIBRARIES.get(inside[0], "Python")
+    return f"in {owner}'s {function} ({'/'.join(inside)}:{line})"
+
+
+def _at(answer: bytes) -> str:
+    return f" {_place(answer)}" if _frames(answer) else ""
+
+
+def _reads_file(answer: bytes) -> bool:
+    """Whether the crash came while a file was read, before anything was computed."""
+    return any(re.search(r"gradscope/inputs/|/h5py/", path) for path, *_ in _frames(answer))
 
 
 def _serve() -> None:
@@ -183,7 +270,9 @@ def _serve() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _redirect(task["debug"])
+    faulthandler.enable(answers)  # where it crashed is then all that the parent reads
     answer = _answer(task)
+    faulthandler.disable()
     answers.write(json.dumps(answer))
     answers.close()
 

@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,13 @@ import click
 
 from gradscope.cli import sandbox
 from gradscope.cli.inspect import with_origin, write_reports
-from gradscope.cli.options import max_memory_option, require_distinct, timeout_option, writable
+from gradscope.cli.options import (
+    allow_option,
+    max_memory_option,
+    require_distinct,
+    timeout_option,
+    writable,
+)
 from gradscope.cli.terminal import print_text, say, show, status
 from gradscope.records.codec import from_plain
 
@@ -86,6 +92,7 @@ def treatment_ids(
 @max_memory_option
 @timeout_option
 @click.option("--custom-objects", metavar="FILE.py", help="Run this file for custom layers.")
+@allow_option
 @click.option("--unsafe", is_flag=True, help="Run Python code stored in the model file.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and warnings.")
 def treat(**options: Any) -> int:
@@ -114,7 +121,7 @@ def treat(**options: Any) -> int:
 def attempted(options: dict[str, Any]) -> dict[str, Any]:
     """What `attempt` brings, which runs in a process of its own: files can be hostile."""
     names = ("model", "data", "target", "output", "only", "steps", "seeds", "jobs", "batch_size")
-    arguments = {name: options[name] for name in (*names, "custom_objects", "unsafe")}
+    arguments = {name: options[name] for name in (*names, "custom_objects", "allow", "unsafe")}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
     answer: dict[str, Any] = sandbox.limited(
         "gradscope.cli.treat:attempt",
@@ -131,6 +138,7 @@ def attempt(
     model: str,
     output: str,
     custom_objects: str | None,
+    allow: Sequence[str],
     unsafe: bool,
     command: str,
     **options: Any,
@@ -140,7 +148,7 @@ def attempt(
     from gradscope.surgery.rebuild import is_graph
 
     with status("Loading the model"):
-        loaded = load_model(model, custom_objects=custom_objects, safe_mode=not unsafe)
+        loaded = load_model(model, custom_objects=custom_objects, allow=allow, safe_mode=not unsafe)
     notes = [loaded.note] if loaded.note else []
     outcome, data = _treated(loaded.model, **options)
     if outcome.status == "improved":

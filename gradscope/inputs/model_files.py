@@ -6,7 +6,9 @@ Keras's own messages on a bad file quote whole configs; these peeks name the cau
 from __future__ import annotations
 
 import difflib
+import io
 import os
+import stat
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +32,14 @@ class SavedModel:
     Attributes:
         architecture: the config of the model, without its compile settings.
         training: optimizer, loss and metrics as saved; None for an uncompiled model.
+        content: all bytes of the file: what is loaded is what was looked at.
+        is_zip: whether it is a `.keras` archive; HDF5 otherwise.
     """
 
     architecture: dict[str, Any]
     training: dict[str, Any] | None
+    content: bytes
+    is_zip: bool
 
 
 def read_saved_model(path: Path) -> SavedModel:
@@ -50,13 +56,12 @@ def read_saved_model(path: Path) -> SavedModel:
             f"{str(path)!r} has the extension {path.suffix!r}. Expected a model saved as .keras, "
             ".h5 or .hdf5, or module:factory: save it with model.save('model.keras')."
         )
-    with path.open("rb") as file:
-        start = file.read(8)
-    if not start:
+    content = _read(path)
+    if not content:
         raise UnreadableError(f"{str(path)!r} is empty (0 bytes): save the model again.")
     is_zip = path.suffix.lower() == ".keras"
-    _require_format(path, start, is_zip)
-    return _read_keras(path) if is_zip else _read_hdf5(path)
+    _require_format(path, content[:8], is_zip)
+    return _read_keras(path, content) if is_zip else _read_hdf5(path, content)
 
 
 def require_path(path: Path, role: str) -> None:
@@ -67,16 +72,43 @@ def require_path(path: Path, role: str) -> None:
         role: what it is to be ("model", "data"), for the message.
 
     Raises:
-        UnreadableError: there is nothing, with near names beside it, or it may not be read.
+        UnreadableError: there is nothing, with near names beside it, or it may not be read, or is
+            neither file nor folder: a FIFO would be waited for, a device has no end.
     """
     try:
-        path.stat()
+        mode = path.stat().st_mode
     except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         raise UnreadableError(f"No such {role}: {str(path)!r}. {_where_else(path)}") from error
     except OSError as error:
         raise UnreadableError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise _not_regular(path, mode)
     if not os.access(path, os.R_OK):
         raise UnreadableError(f"Cannot read {str(path)!r}: you have no permission to.")
+
+
+def _read(path: Path) -> bytes:
+    """The file's content, of a regular file only: it may be another than a moment ago."""
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise _not_regular(path, mode)
+            return file.read()
+    except OSError as error:
+        raise UnreadableError(f"Cannot read {str(path)!r}: {error.strerror}.") from error
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _not_regular(path: Path, mode: int) -> UnreadableError:
+    kinds = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+    kind = kinds.get(stat.S_IFMT(mode), "a device")
+    return UnreadableError(
+        f"{str(path)!r} is {kind}. Expected a regular file: copy what it gives into one."
+    )
 
 
 def _where_else(path: Path) -> str:
@@ -113,10 +145,10 @@ def _require_format(path: Path, start: bytes, is_zip: bool) -> None:
         )
 
 
-def _read_keras(path: Path) -> SavedModel:
+def _read_keras(path: Path, content: bytes) -> SavedModel:
     try:
-        with zipfile.ZipFile(path) as archive:
-            check_archive(archive, path.stat().st_size, repr(str(path)))
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            check_archive(archive, len(content), repr(str(path)))
             text = archive.read("config.json")
     except KeyError as error:
         raise UnreadableError(
@@ -127,31 +159,34 @@ def _read_keras(path: Path) -> SavedModel:
         raise
     except Exception as error:
         # zipfile and h5py raise whatever the damaged part leads them to.
-        raise _cut_short(path) from error
+        raise _cut_short(path, content) from error
     config = _config(path, text)
     training = config.pop("compile_config", None)
-    return SavedModel(config, training if isinstance(training, dict) else None)
+    training = training if isinstance(training, dict) else None
+    return SavedModel(config, training, content, is_zip=True)
 
 
-def _read_hdf5(path: Path) -> SavedModel:
+def _read_hdf5(path: Path, content: bytes) -> SavedModel:
     import h5py
 
+    stream = io.BytesIO(content)
     try:
-        check_hdf5(str(path), repr(str(path)))
-        with h5py.File(path, "r") as file:
+        check_hdf5(stream, repr(str(path)))
+        with h5py.File(stream, "r") as file:
             architecture = file.attrs.get("model_config")
             training = file.attrs.get("training_config")
     except (UnreadableError, MemoryError):
         raise
     except Exception as error:
-        raise _cut_short(path) from error
+        raise _cut_short(path, content) from error
     if architecture is None:
         raise UnreadableError(
             f"{str(path)!r} holds only weights, no architecture: "
             "save the whole model with model.save('model.keras')."
         )
     config = _config(path, architecture)
-    return SavedModel(config, None if training is None else _config(path, training))
+    training = None if training is None else _config(path, training)
+    return SavedModel(config, training, content, is_zip=False)
 
 
 def _config(path: Path, text: Any) -> dict[str, Any]:
@@ -167,9 +202,9 @@ def _config(path: Path, text: Any) -> dict[str, Any]:
     return config
 
 
-def _cut_short(path: Path) -> UnreadableError:
+def _cut_short(path: Path, content: bytes) -> UnreadableError:
     return UnreadableError(
-        f"{str(path)!r} is damaged or cut short ({path.stat().st_size} bytes): "
+        f"{str(path)!r} is damaged or cut short ({len(content)} bytes): "
         "copy it again or save the model again."
     )
 

@@ -10,14 +10,15 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.inputs.model_files import SavedModel, read_saved_model, require_path
-from gradscope.inputs.saved_objects import code_in, unknown_objects
+from gradscope.inputs.saved_objects import Unknown, code_in, unknown_objects
 
 if TYPE_CHECKING:
     import keras
@@ -69,30 +70,39 @@ def require_tensorflow_backend() -> None:
 
 
 def load_model(
-    spec: str, *, custom_objects: str | os.PathLike[str] | None = None, safe_mode: bool = True
+    spec: str,
+    *,
+    custom_objects: str | os.PathLike[str] | None = None,
+    allow: Collection[str] = (),
+    safe_mode: bool = True,
 ) -> LoadedModel:
     """Load a model from a file (`.keras`, `.h5`, `.hdf5`) or a `module:factory`.
 
     Args:
         spec: path of the file, or "module:factory" with a factory that takes no arguments.
         custom_objects: a Python file to run first; what it defines becomes known to Keras.
+        allow: packages to import first, such as "keras_hub"; a file may name their classes. It may
+            name those of no other package but Keras: nothing is imported because a file names it.
         safe_mode: refuse to run bytecode that a Lambda layer stored in the file.
 
     Raises:
         UnreadableError: nothing could be loaded; the message says why and what to do.
-        UsageError: Keras runs on another backend than TensorFlow.
+        UsageError: Keras runs on another backend than TensorFlow, or a package is not installed.
     """
     require_tensorflow_backend()
+    for package in allow:
+        _import_allowed(package)
     if custom_objects is not None:
         register_custom_objects(custom_objects)
     if is_factory(spec):
         return LoadedModel(_model_from_factory(spec))
     path = Path(spec)
     saved = read_saved_model(path)
+    packages = ("keras", *allow)
     if safe_mode:
-        _require_harmless(path, saved)
+        _require_harmless(path, saved, packages)
     with deep_recursion():
-        return _restore(path, saved, safe_mode)
+        return _restore(path, saved, packages, safe_mode)
 
 
 def is_factory(spec: str) -> bool:
@@ -107,9 +117,7 @@ def call_factory(spec: str) -> Any:
         UnreadableError: the module or the factory is missing, or one of them raised.
     """
     module_name, _, attribute = spec.partition(":")
-    # Kept on the path: what the factory returns may import more while it is in use.
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    _add_to_path(os.getcwd())
     try:
         factory: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -139,8 +147,16 @@ def call_factory(spec: str) -> Any:
         raise _raised(f"{spec}()", error) from error
 
 
+def _add_to_path(folder: str) -> None:
+    # For good: what comes from the user's own code may import more while it is in use.
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+
+
 def register_custom_objects(path: str | os.PathLike[str]) -> None:
     """Run the Python file at `path` and make its classes and functions known to Keras.
+
+    It can import its neighbours, as a script can.
 
     Raises:
         UnreadableError: the file is missing, is not Python, or raised.
@@ -156,6 +172,7 @@ def register_custom_objects(path: str | os.PathLike[str]) -> None:
     module = importlib.util.module_from_spec(spec)
     # Known by name before it runs: dataclasses and pickling inside it look it up.
     sys.modules[name] = module
+    _add_to_path(str(file.resolve().parent))
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
@@ -186,63 +203,96 @@ def _model_from_factory(spec: str) -> keras.Model:
     return model
 
 
-def _require_harmless(path: Path, saved: SavedModel) -> None:
+def _import_allowed(package: str) -> None:
+    if not all(part.isidentifier() for part in package.split(".")):
+        raise UsageError(f"--allow takes the name of a package. Received: {package!r}.")
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{package}.".startswith(f"{error.name}."):
+            raise _raised(f"Importing {package!r}", error) from error
+        raise UsageError(
+            f"--allow: no package {package!r} is installed here. Install it where gradscope is."
+        ) from error
+    except (Exception, SystemExit) as error:
+        raise _raised(f"Importing {package!r}", error) from error
+
+
+def _require_harmless(path: Path, saved: SavedModel, packages: Collection[str]) -> None:
     """Check that Keras finds nothing in the file that it would run, import or read elsewhere."""
     code = code_in(saved.architecture)
     if code:
         raise UnreadableError(
             f"{str(path)!r} has {code}: if you trust where the file comes from, pass --unsafe."
         )
-    _require_known(path, saved)
+    _require_known(path, saved, packages)
 
 
-def _require_known(path: Path, saved: SavedModel) -> None:
-    unknown = unknown_objects(saved.architecture)
+def _require_known(path: Path, saved: SavedModel, packages: Collection[str]) -> None:
+    unknown = unknown_objects(saved.architecture, packages)
     if unknown:
         raise UnreadableError(
-            f"{str(path)!r} uses {', '.join(map(_shown, unknown[:5]))}, which Keras does not "
-            "know: name the file that defines it with --custom-objects FILE.py."
+            f"{str(path)!r} uses {_listed(unknown)}, which Keras does not know: "
+            f"{_how_to_make_known(unknown)}."
         )
 
 
-def _restore(path: Path, saved: SavedModel, safe_mode: bool) -> LoadedModel:
-    import keras
+def _listed(unknown: list[Unknown]) -> str:
+    return ", ".join(_shown(one.name) for one in unknown[:5])
+
+
+def _how_to_make_known(unknown: list[Unknown]) -> str:
+    """The options that do; a package is only named here, not looked for."""
+    remedy = "name the file that defines it with --custom-objects FILE.py"
+    packages = [one.package for one in unknown if one.package and len(one.package) <= 80]
+    if not packages:
+        return remedy
+    return f"pass --allow {packages[0]} if you trust that installed package, or {remedy}"
+
+
+def _restore(
+    path: Path, saved: SavedModel, packages: Collection[str], safe_mode: bool
+) -> LoadedModel:
+    from gradscope.backend.saving import restore
 
     training = saved.training
-    harmless = not (safe_mode and training and (code_in(training) or unknown_objects(training)))
+    unsound = training and (code_in(training) or unknown_objects(training, packages))
+    load = partial(restore, saved.content, is_zip=saved.is_zip, safe_mode=safe_mode)
     try:
-        if harmless:
-            return LoadedModel(keras.saving.load_model(path, safe_mode=safe_mode))
+        if not (safe_mode and unsound):
+            return LoadedModel(load(compile=True))
     except Exception as error:
-        _require_known(path, saved)
+        _require_known(path, saved, packages)
         if training is None:
             raise _not_restored(path, error) from error
     try:
-        model = keras.saving.load_model(path, compile=False, safe_mode=safe_mode)
+        model = load(compile=False)
     except Exception as error:
         raise _not_restored(path, error) from error
-    return LoadedModel(model, _compile_anew(model, training or {}, safe_mode))
+    return LoadedModel(model, _compile_anew(model, training or {}, packages, safe_mode))
 
 
-def _compile_anew(model: keras.Model, training: dict[str, Any], safe_mode: bool) -> str:
+def _compile_anew(
+    model: keras.Model, training: dict[str, Any], packages: Collection[str], safe_mode: bool
+) -> str:
     """Compile with the saved optimizer and loss if these can be read; metrics are not needed."""
     import keras
 
     try:
         optimizer = training.get("optimizer") or training["optimizer_config"]
         used = [training["loss"], optimizer]
-        if safe_mode and (code_in(used) or unknown_objects(used)):
+        if safe_mode and (code_in(used) or unknown_objects(used, packages)):
             raise ValueError(f"{code_in(used) or 'what Keras does not know'}.")
         loss = keras.saving.deserialize_keras_object(training["loss"])
         for leaf in keras.tree.flatten(loss):
             keras.losses.get(leaf)
         model.compile(keras.optimizers.get(optimizer), loss)
     except Exception as error:
-        unknown = unknown_objects(training)
-        what = f" ({', '.join(map(_shown, unknown[:5]))})" if unknown else f" ({first_line(error)})"
+        unknown = unknown_objects(training, packages)
+        what = _listed(unknown) if unknown else first_line(error)
         return (
-            f"the model was loaded without its compile settings, which could not be restored{what}:"
-            " pass --custom-objects FILE.py or --loss NAME"
+            "the model was loaded without its compile settings, which could not be restored "
+            f"({what}): pass --custom-objects FILE.py or --loss NAME"
         )
     return (
         "the model was compiled anew with its saved optimizer and loss; "

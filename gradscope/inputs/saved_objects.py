@@ -4,21 +4,43 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Collection, Iterator
+from importlib.machinery import PathFinder
+from typing import Any, NamedTuple
 
 # Where Keras exports what a config may name.
 _EXPORTING = (
     *("layers", "activations", "losses", "metrics", "optimizers", "initializers"),
     *("regularizers", "constraints", "ops", "dtype_policies"),
 )
-_PACKAGES = frozenset({"keras", "keras_hub", "keras_cv", "keras_nlp"})
+# Exported there too, and no part of a model.
+_TOOLS = frozenset({"deserialize", "get", "serialize"})
+# What Keras restores by itself, before it looks for a class.
+_MARKERS = frozenset(
+    {"__keras_tensor__", "__tensor__", "__numpy__", "__bytes__", "__ellipsis__", "__slice__"}
+)
+# Packages whose classes Keras finds by module and name.
+_FAMILY = frozenset({"keras_hub", "keras_cv", "keras_nlp"})
+# Where a class is said to be that no import makes known.
+_NO_PACKAGES = frozenset({"keras", "builtins", "None", *sys.stdlib_module_names})
 _MAX_DEPTH = 250
 _MAX_NAME = 1_000
 # Layers that run what they load (a SavedModel, a pickle, an exported program).
 _RUNNING = frozenset({"TFSMLayer", "TorchModuleWrapper", "JaxLayer", "FlaxLayer"})
 # Keys of which a text is the path of a file that loading reads.
-_PATHS = frozenset({"vocabulary", "idf_weights", "filepath"})
+_PATHS = frozenset({"vocabulary", "idf_weights", "filepath", "merges", "proto"})
+
+
+class Unknown(NamedTuple):
+    """A class or function that a config names and nobody has made known.
+
+    Attributes:
+        name: its own name.
+        package: whose import would make it known; None where none would.
+    """
+
+    name: str
+    package: str | None
 
 
 def parse_config(text: str | bytes) -> Any:
@@ -54,7 +76,7 @@ def code_in(config: Any) -> str | None:
     for item in _objects(config):
         if _is_lambda(item):
             return "a Lambda layer that holds Python code, which loading would run"
-        if item["class_name"] in _RUNNING:
+        if str(item["class_name"]) in _RUNNING:
             return f"a {item['class_name']}, which runs what it loads"
         inner = item.get("config")
         for key, value in inner.items() if isinstance(inner, dict) else ():
@@ -63,10 +85,14 @@ def code_in(config: Any) -> str | None:
     return None
 
 
-def unknown_objects(config: Any) -> list[str]:
-    """Names of classes and functions in `config` that neither Keras nor the registry knows."""
-    names = [_name(item) for item in _objects(config) if not _is_known(item)]
-    return list(dict.fromkeys(names))
+def unknown_objects(config: Any, packages: Collection[str] = ("keras",)) -> list[Unknown]:
+    """What in `config` is no class or function of Keras, the registry or `packages`.
+
+    Looks only where Keras would look, and only at what is imported already: nothing is imported
+    because a config names it.
+    """
+    found = [_unknown(item) for item in _objects(config) if not _is_known(item, packages)]
+    return list(dict.fromkeys(found))
 
 
 def _constant(name: str) -> float:
@@ -89,7 +115,7 @@ def _objects(config: Any) -> Iterator[dict[str, Any]]:
     while stack:
         item = stack.pop()
         if isinstance(item, dict):
-            if isinstance(item.get("class_name"), str):
+            if "class_name" in item:
                 yield item
             stack.extend(reversed(item.values()))
         elif isinstance(item, list):
@@ -108,37 +134,74 @@ def _is_lambda(item: dict[str, Any]) -> bool:
     )
 
 
-def _name(item: dict[str, Any]) -> str:
+def _unknown(item: dict[str, Any]) -> Unknown:
+    name = item.get("registered_name") or item["class_name"]
     if item["class_name"] == "function":
-        return str(item.get("config"))
-    return str(item.get("registered_name") or item["class_name"]).split(">")[-1]
+        name = item.get("config")
+    elif item["class_name"] == "__typespec__":
+        name = item.get("spec_name")
+    package = str(item.get("module")).split(".")[0]
+    # Of other packages Keras finds what they register, as "package>Name".
+    helps = package in _FAMILY or ">" in str(item.get("registered_name"))
+    helps = helps and package.isidentifier() and package not in _NO_PACKAGES
+    return Unknown(str(name).split(">")[-1], package if helps else None)
 
 
-def _is_known(item: dict[str, Any]) -> bool:
-    import keras
+def _is_known(item: dict[str, Any], packages: Collection[str]) -> bool:
+    """Whether Keras finds what `item` names without importing anything.
 
-    class_name, registered = item["class_name"], item.get("registered_name")
-    if class_name.startswith("__"):
+    Follows `keras.saving.deserialize_keras_object`: what is registered comes first, then what is
+    in the module. Files of Keras 2 name no module.
+    """
+    class_name, module = item["class_name"], item.get("module")
+    if not isinstance(class_name, str) or not isinstance(module, (str, type(None))):
+        return False
+    if class_name in _MARKERS or (class_name == "__tuple__" and not module):
         return True
     if class_name == "function":
-        name = str(item.get("config"))
-        return _is_registered(name) or _is_exported(name)
-    if _is_registered(class_name) or (registered and _is_registered(registered)):
+        return _is_known_function(item.get("config"), module)
+    name = item.get("spec_name") if class_name == "__typespec__" else class_name
+    if _is_registered(item.get("registered_name", name)):
         return True
-    if item.get("module"):
-        return _is_of_keras(str(item["module"]), class_name)
-    known_models = isinstance(getattr(keras, class_name, None), type) or class_name == "Functional"
-    return known_models or _is_exported(class_name)
+    if module:
+        return _is_class_in(module, name, packages)
+    return _is_registered(name) or _is_model(name) or _is_exported(name)
 
 
-def _is_of_keras(module: str, name: str) -> bool:
-    """Whether a class of the Keras family may be there: what it exports there is no function."""
-    if module.split(".")[0] not in _PACKAGES:
+def _is_known_function(name: Any, module: str | None) -> bool:
+    if _is_registered(name):
+        return True
+    # Of a module that is not imported not even the name may reach Keras.
+    ours = module in (None, "builtins") or (_is_in(module, ("keras",)) and module in sys.modules)
+    return ours and _is_exported(name)
+
+
+def _is_class_in(module: str, name: Any, packages: Collection[str]) -> bool:
+    """Whether the module, imported already, has a class by this name that makes saved objects."""
+    if not _is_in(module, packages) or not isinstance(name, str):
         return False
-    value: Any = sys.modules.get(module.split(".")[0])
-    for part in (*module.split(".")[1:], name):
-        value = getattr(value, part, None)
-    return value is None or (isinstance(value, type) and hasattr(value, "from_config"))
+    if module in sys.modules:
+        value = vars(sys.modules[module]).get(name)
+        return isinstance(value, type) and hasattr(value, "from_config")
+    # Files of Keras 2 name modules that are no more, and are read by the names of the classes.
+    return _is_gone(module) and (_is_model(name) or _is_exported(name))
+
+
+def _is_gone(module: str) -> bool:
+    """Whether importing the module of Keras would fail before anything is run."""
+    package, _, rest = module.partition(".")
+    while package in sys.modules and rest:
+        parent = package
+        part, _, rest = rest.partition(".")
+        package = f"{parent}.{part}"
+        if package not in sys.modules:
+            path = getattr(sys.modules[parent], "__path__", None)
+            return package.startswith("keras.") and PathFinder.find_spec(package, path) is None
+    return False
+
+
+def _is_in(module: str, packages: Collection[str]) -> bool:
+    return any(f"{module}.".startswith(f"{package}.") for package in packages)
 
 
 def _is_registered(name: Any) -> bool:
@@ -147,7 +210,16 @@ def _is_registered(name: Any) -> bool:
     return isinstance(name, str) and keras.saving.get_registered_object(name) is not None
 
 
-def _is_exported(name: str) -> bool:
+def _is_model(name: Any) -> bool:
     import keras
 
-    return any(hasattr(getattr(keras, space), name) for space in _EXPORTING)
+    return name == "Functional" or isinstance(getattr(keras, str(name), None), type)
+
+
+def _is_exported(name: Any) -> bool:
+    import keras
+
+    if not isinstance(name, str) or name in _TOOLS:
+        return False
+    found = [getattr(getattr(keras, space), name, None) for space in _EXPORTING]
+    return any(callable(value) for value in found)

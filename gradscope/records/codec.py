@@ -15,6 +15,7 @@ from gradscope.messages import shown
 T = TypeVar("T")
 
 _SLACK = 1e-6  # of a fraction that was rounded
+_DEEPEST = 20  # levels of free data; the deepest that a treatment writes has 5
 _LARGEST = 2**63  # what an integer stays below: larger ones have no float, and nothing has so many
 
 # JSON keys that are Python keywords or would shadow a field of another meaning.
@@ -109,7 +110,7 @@ def _read(kind: Any, data: Any, where: str) -> Any:
     return {k: _read(args[1], v, where) for k, v in data.items()} if args else data
 
 
-def _read_free(data: Any, where: str, depth: int = 4) -> Any:
+def _read_free(data: Any, where: str, depth: int = _DEEPEST) -> Any:
     """JSON data of any kind, but not endlessly deep."""
     if not depth:
         raise ValueError(f"{where}: expected less deeply nested data. Received: {shown(data)}")

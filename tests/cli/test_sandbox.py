@@ -57,8 +57,53 @@ def test_memory_is_bounded(function, arguments):
     assert "more than 1 GB of memory" in line_of(function, Limits(300, 10**9), **arguments)
 
 
-def test_a_crash_is_one_line():
-    assert "ended its process by SIGABRT" in line_of("os:abort", AMPLE)
+def test_an_abort_is_one_line():
+    line = line_of("os:abort", AMPLE)
+    assert "ended its process by SIGABRT in Python's work" in line
+    assert "--max-memory" in line
+
+
+def test_a_crash_is_tried_again_without_onednn(capfd):
+    assert limited("tests.support.crashes:crash_with_onednn", {}, AMPLE, what="The work") == "done"
+    note = capfd.readouterr().err
+    assert note.count("\n") == 1
+    assert "crashed in Python's crash_with_onednn (tests/support/crashes.py:" in note
+
+
+CRASH = """Fatal Python error: Segmentation fault
+
+Thread 0x00007f (most recent call first):
+  File "/x/gradscope/cli/sandbox.py", line 5 in _end_with_parent
+
+{marker}hread 0x00008f (most recent call first):
+  File "/v/site-packages/{place}", line 7 in {function}
+  File "/x/gradscope/cli/sandbox.py", line 9 in work
+  File "/x/gradscope/cli/sandbox.py", line 3 in _serve
+"""
+
+
+@pytest.mark.parametrize("marker", ["T", "Current t"])
+@pytest.mark.parametrize(
+    ("place", "expected"),
+    [
+        ("tensorflow/ops.py", "in TensorFlow's conv (tensorflow/ops.py:7) by SIGSEGV, with and"),
+        ("h5py/files.py", "by SIGSEGV in Python's conv (h5py/files.py:7): the file is damaged"),
+    ],
+)
+def test_what_crashes_twice_is_told_as_what_it_is(monkeypatch, marker, place, expected):
+    dump = CRASH.format(marker=marker, place=place, function="conv").encode()
+    runs = []
+    monkeypatch.setattr(sandbox, "_run", lambda *task: (runs.append(task), (dump, -11))[1])
+    assert expected in line_of("any:thing", AMPLE)
+    assert [run[2:] for run in runs] == [(), ({"TF_ENABLE_ONEDNN_OPTS": "0"},)]
+
+
+def test_a_crash_without_onednn_is_not_tried_again(monkeypatch):
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    runs = []
+    monkeypatch.setattr(sandbox, "_run", lambda *task: (runs.append(task), (b"", -11))[1])
+    assert "SIGSEGV: the file is damaged" in line_of("any:thing", AMPLE)
+    assert len(runs) == 1
 
 
 def test_a_process_that_just_leaves_is_one_line():
@@ -71,6 +116,25 @@ def test_nothing_of_the_current_folder_is_imported_first(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     line_of("time:sleep", Limits(1, None))
     assert not os.path.exists("evil")
+
+
+def test_the_current_folder_is_not_searched(tmp_path, monkeypatch):
+    (tmp_path / "payload.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    for place in ("", ".", str(tmp_path), f"{tmp_path}/../{tmp_path.name}"):
+        monkeypatch.syspath_prepend(place)
+    monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:")
+    import payload  # noqa: F401
+
+    assert limited("importlib.util:find_spec", {"name": "payload"}, AMPLE, what="The work") is None
+
+
+def test_what_the_process_starts_does_not_search_it_either(tmp_path, monkeypatch):
+    (tmp_path / "payload.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    command = f"{sys.executable} -c 'import payload'"
+    said = limited("subprocess:getoutput", {"cmd": command}, AMPLE, what="The work")
+    assert ("No module named 'payload'" in said) == (sys.version_info >= (3, 11))
 
 
 def test_a_bound_where_there_is_none_is_refused(monkeypatch):

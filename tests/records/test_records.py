@@ -32,6 +32,15 @@ from gradscope.records import (
 from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.report.report import Report
 
+PRESCRIPTION = Prescription(
+    treatment="he-initialization",
+    layers=(),
+    parameters={},
+    safety="unsafe",
+    resolves=("dead-relu",),
+    rationale="why",
+    snippet="code",
+)
 finite = st.floats(allow_nan=False, allow_infinity=False)
 names = st.text(max_size=8)
 maybe = lambda strategy: st.none() | strategy  # noqa: E731
@@ -219,3 +228,33 @@ def test_calls_of_one_layer_are_told_apart():
 @pytest.mark.parametrize("kind", [*RECORDS, Profile, Report], ids=lambda kind: kind.__name__)
 def test_records_are_frozen(kind):
     assert kind.__dataclass_params__.frozen
+
+
+free = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**62), 2**62) | finite | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=20,
+)
+
+
+@given(st.dictionaries(names, free, max_size=4))
+def test_parameters_survive_a_file_whatever_they_hold(parameters):
+    given = dataclasses.replace(PRESCRIPTION, parameters=parameters)
+    assert from_plain(Prescription, loads(json.dumps(to_plain(given)))) == given
+
+
+@pytest.mark.parametrize("depth", [5, 19])
+def test_parameters_may_be_nested(depth):
+    assert from_plain(Prescription, nested(depth)).parameters["deep"]
+
+
+def test_parameters_are_not_nested_for_ever():
+    with pytest.raises(ValueError, match="less deeply nested"):
+        from_plain(Prescription, nested(50))
+
+
+def nested(depth: int):
+    value: object = 1
+    for _ in range(depth - 1):
+        value = [value]
+    return to_plain(dataclasses.replace(PRESCRIPTION, parameters={"deep": value}))

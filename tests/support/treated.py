@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 import gradscope
 from gradscope.records import Declined, Evidence, Finding, Prescription, Profile
+from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.surgery.graph import Surgery
 from gradscope.treatments import registry
 from tests.support.snapshot import Snapshot
@@ -48,6 +50,7 @@ def treated(id: str, model, x=None, y=None, *, symptom: str) -> Surgery:
     prescription = planned(id, model, x, y, symptom=symptom)
     assert isinstance(prescription, Prescription), prescription
     compile(prescription.snippet, "snippet", "exec")
+    assert from_plain(Prescription, loads(json.dumps(to_plain(prescription)))) == prescription
     surgery = operated(id, model, prescription, x)
     assert isinstance(surgery, Surgery), surgery
     if y is not None:

@@ -12,6 +12,7 @@ import pytest
 from gradscope import symptoms, treatments
 from gradscope.backend.sites import own_variables, sites
 from gradscope.records import Declined, Prescription
+from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.surgery.graph import Surgery
 from gradscope.treatments import registry
 from tests.support.treated import first, profile_of, through_file
@@ -102,6 +103,13 @@ def test_a_prescription_is_complete(operated, treatment):
         assert json.loads(json.dumps(given.parameters)) == given.parameters, each.kind
         assert given.sources == treatment.sources
         compile(given.snippet, "snippet", "exec")
+
+
+def test_a_prescription_survives_a_report(operated):
+    for each in operated:
+        text = json.dumps(to_plain(each.prescription))
+
+        assert from_plain(Prescription, loads(text)) == each.prescription, each.kind
 
 
 def test_a_plan_is_the_same_again(outcomes, treatment):
