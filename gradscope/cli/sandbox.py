@@ -135,7 +135,7 @@ def _run(
         stdout=subprocess.PIPE,
         start_new_session=True,
         # The first is for the processes that trials start.
-        env=os.environ | {"PYTHONSAFEPATH": "1"} | environment,
+        env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
     )
     with _ended(process):
         answer = _ask(process, task, seconds)

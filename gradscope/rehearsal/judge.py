@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import keras
 import numpy as np
@@ -17,7 +16,7 @@ from gradscope.messages import one_line
 from gradscope.monitor.baselines import constant_loss
 from gradscope.records import ConstantPrediction, Curve, YardstickRun
 from gradscope.rehearsal.labels import NoYardstick, OutputHint
-from gradscope.rehearsal.scores import Score, score_predictions, score_yardstick
+from gradscope.rehearsal.scores import Score, measure_outputs, score_predictions, score_yardstick
 from gradscope.rehearsal.yardstick import (
     TrainedRun,
     Yardstick,
@@ -26,8 +25,11 @@ from gradscope.rehearsal.yardstick import (
     train_yardstick,
 )
 from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
+from gradscope.trials import splits
+from gradscope.trials.scoring import Measure, Scorer
 from gradscope.trials.splits import Examples, Split
 
+GOAL = 0.8  # of the way from the constant prediction to the yardstick
 FEWEST_HELD_OUT = 30  # with fewer, all samples are scored on
 _BEHIND = 0.5  # of the yardstick's share
 _CURVE_BINS = 64
@@ -37,7 +39,7 @@ _CURVE_BINS = 64
 class Beside:
     """How a copy stands beside the yardstick; the fields are those of `Rehearsal`."""
 
-    measure: Literal["accuracy", "explained"] | None = None
+    measure: Measure | None = None
     score: float | None = None
     share: float | None = None
     constant: ConstantPrediction = dataclasses.field(default_factory=ConstantPrediction)
@@ -89,18 +91,33 @@ class Judge:
             is_behind=_is_behind(own, other),
         )
 
+    def scorer(self) -> tuple[Measure, Scorer, float | None] | None:
+        """What measures outputs as `judge` does, and the measure at which a model has learned.
+
+        That is `GOAL` of the way from the constant prediction to the yardstick. None where there
+        is no yardstick.
+        """
+        if self._trained is None:
+            self._trained = self._train()
+        if isinstance(self._trained, NoYardstick):
+            return None
+        yardstick, _, scores = self._trained
+        names = tuple(output_specs(self._model))
+        measure = functools.partial(measure_outputs, yardstick.targets, names)
+        shares = [score.share for score in scores]
+        if any(share is None or share < MIN_YARDSTICK_SHARE for share in shares):
+            return _kind(scores), measure, None
+        if len(scores) > 1:
+            return _kind(scores), measure, GOAL * min(share or 0.0 for share in shares)
+        constant = scores[0].constant or 0.0
+        return _kind(scores), measure, constant + GOAL * (shares[0] or 0.0) * (1 - constant)
+
     @functools.cached_property
     def _scored(self) -> Examples:
         held_out, training = self._data.held_out, self._data.training
         if held_out.num_samples >= FEWEST_HELD_OUT or held_out is training:
             return held_out
-        join = lambda *parts: None if parts[0] is None else np.concatenate(parts)  # noqa: E731
-        return Examples(
-            *(
-                keras.tree.map_structure(join, *pair)
-                for pair in zip(training[:2], held_out[:2], strict=True)
-            )
-        )
+        return splits.join(training, held_out)
 
     def _train(self) -> tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick:
         training = self._data.training
@@ -176,6 +193,10 @@ def _lag(own: Score, other: Score) -> float:
     if own.share is None or other.share is None:
         return -math.inf
     return other.share - own.share
+
+
+def _kind(scores: Sequence[Score]) -> Measure:
+    return scores[0].measure if len(scores) == 1 else "explained"
 
 
 def _learns(score: Score) -> bool:

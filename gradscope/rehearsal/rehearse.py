@@ -33,6 +33,7 @@ STEPS, EXTENSION = 200, 4  # of a rehearsal; how many times as many where the mo
 SECONDS = 30.0
 EPOCHS = 10  # planned, where the user does not say
 _SAMPLE_EVERY = 16
+NO_RULES: Mapping[str, Any] = {"select": None, "ignore": None, "thresholds": None}
 
 
 def rehearse(
@@ -104,7 +105,7 @@ def rehearse(
     given = splits.split(x, y, sample_weight, validation_data=validation_data)
     data = given if is_finite(given) else leave_out_non_finite(given)
     size = fixed_batch_size(model) or given.batch_size or batch_size
-    pair = (x, y) if splits.is_arrays(x) else given.training[:2]
+    pair = (x, y) if splits.is_arrays(x) else tuple(given.training[:2])
     rules: dict[str, Any] = {"select": select, "ignore": ignore, "thresholds": thresholds}
     tell("examining the model")
     start = analyze(
@@ -119,10 +120,30 @@ def rehearse(
     )
     plan = Plan(size, steps, seconds, epochs, seed, class_weight)
     tell("rehearsing the training")
+    return rehearse_copy(model, start, data, plan, rules)[0]
+
+
+def rehearse_copy(
+    model: keras.Model,
+    start: Report,
+    data: Split,
+    plan: Plan,
+    rules: Mapping[str, Any] = NO_RULES,
+) -> tuple[Report, Judge | None]:
+    """The report of the start with what a rehearsal adds, and what the copy was judged by.
+
+    Args:
+        start: what `analyze` says of the model.
+        data: without samples that hold NaN or Inf.
+        rules: `select`, `ignore` and `thresholds` of `rehearse`.
+
+    Returns:
+        The report, and None beside it where no training could be examined; the report says why.
+    """
     run = _train(model, data, plan, rules)
     if isinstance(run, Skipped):
-        return _without_training(start, run.reason)
-    return _judge(start, run, rules)
+        return _without_training(start, run.reason), None
+    return _judge(start, run, rules), run.judge
 
 
 def is_trainable(model: keras.Model, x: Any, y: Any) -> bool:
@@ -150,6 +171,7 @@ class Run:
 
     watched: Report
     rehearsal: Rehearsal
+    judge: Judge
 
 
 def _check(steps: Any, seconds: Any, epochs: Any) -> None:
@@ -213,7 +235,7 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
         watched = monitor.report()
     except UsageError as error:
         return Skipped("rehearsal", f"its training could not be watched: {error}")
-    return Run(watched, _rehearsal_of(watched, stopper, beside, plan.epochs))
+    return Run(watched, _rehearsal_of(watched, stopper, beside, plan.epochs), judge)
 
 
 def _batches(examples: Examples, num_steps: int, plan: Plan) -> tf.data.Dataset:

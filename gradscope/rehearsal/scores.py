@@ -174,3 +174,19 @@ def _score_codes(target: Target, y: Array, predicted: Array) -> Score:
     if measure == "explained":
         return Score(share, measure, share, 0.0, errors / left)
     return Score(share, measure, 1 - float(errors.mean()), 1 - left, errors / left)
+
+
+def measure_outputs(
+    targets: Sequence[Target], names: Sequence[str], y: Any, outputs: Sequence[Array]
+) -> float | None:
+    """One number for a model's outputs: the measure of the only one, or the least share.
+
+    None where an output is not finite, or nothing can be compared.
+    """
+    scores = score_predictions(targets, y, list(outputs), names)
+    if len(scores) == 1:
+        return scores[0].value
+    shares = [score.share for score in scores]
+    known = [share for share in shares if share is not None]
+    least = min(known, default=-math.inf)
+    return least if math.isfinite(least) else None

@@ -6,6 +6,8 @@ parameters are measured there. An examination costs a small part of a training.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,18 +16,36 @@ import keras
 
 from gradscope.analysis import analyze
 from gradscope.backend.seeding import seeded
+from gradscope.diagnosis.diagnose import sort_findings
+from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError
 from gradscope.records import Declined, Evidence, Finding, Prescription, Profile, Run
+from gradscope.rehearsal.judge import GOAL
+from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
+from gradscope.rehearsal.rehearse import rehearse_copy
 from gradscope.report.report import Report
+from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
 from gradscope.surgery.graph import copied
+from gradscope.symptoms import registry as symptoms
 from gradscope.therapy.apply_prescriptions import Treated, carried_out
 from gradscope.treatments import registry
+from gradscope.trials.paired import Plan
+from gradscope.trials.splits import Examples
 
 FEW = 4
-MAX_LENGTH = 3
+MAX_LENGTH = 4
 NUM_CHAINS = 2
 _NUM_BATCHES = 1
+_SLOW = "underfitting"
 _CLIPPING = "gradient-clipping"
+# What makes a model like the yardstick, in the order in which one builds on the other. Each may
+# do harm without those before it: scaled inputs ask for another rate, a new head for a new loss.
+_PLAINER = (
+    *("finite-weights", "guarded-operation", "input-normalization", "matched-head"),
+    *("matched-loss", "target-normalization", "swap-activation", "he-initialization"),
+    *("adaptive-optimizer", "learning-rate"),
+)
+_INSTEAD = {"matched-loss": "matched-head", "learning-rate": "adaptive-optimizer"}
 _WEIGHTS = {"error": 3, "warning": 1, "info": 0}
 # Where values are not finite nothing else is examined: whatever else there is stays hidden.
 _HIDING = {"non-finite-values": 20}
@@ -109,6 +129,96 @@ def joint(
         return None
     outcome = examined(model, together, x, y)
     return None if isinstance(outcome, Declined) else outcome
+
+
+def chain_of(
+    model: keras.Model,
+    first: Candidate | None,
+    offered: Sequence[Prescription],
+    data: Examples,
+) -> Candidate | None:
+    """All that is offered and makes the model plainer, as one chain; None for fewer than two.
+
+    Each is planned for the copy that those before it leave, where its examination asks for it.
+
+    Args:
+        first: what the chain begins with.
+    """
+    current = first
+    for id in _PLAINER:
+        ids = current.ids if current else ()
+        if id in ids or _INSTEAD.get(id) in ids or len(ids) >= MAX_LENGTH:
+            continue
+        now = {p.treatment: p for p in (current.report.prescriptions if current else ())}
+        prescription = now.get(id) or next((p for p in offered if p.treatment == id), None)
+        if prescription is None or prescription.safety == "advice":
+            continue
+        done = current.prescriptions if current else ()
+        longer = examined(model, (*done, prescription), data.x, data.y)
+        current = longer if isinstance(longer, Candidate) else current
+    return current if current and current is not first and len(current.ids) > 1 else None
+
+
+def rehearsed(model: keras.Model, candidate: Candidate, plan: Plan) -> list[Prescription]:
+    """What a rehearsal of the treated copy asks for beside what it was treated with."""
+    data = plan.data
+    done = treated(model, candidate.prescriptions, data.training.x, seed=0)
+    if isinstance(done, Declined):
+        return []
+    short = RehearsalPlan(plan.batch_size, plan.steps, math.inf, None, 0)
+    report, _ = rehearse_copy(done.model, candidate.report, data, short)
+    report = ask_for_more(report)
+    return [p for p in wanted(report, None) if p.treatment not in candidate.ids]
+
+
+def ask_for_more(report: Report) -> Report:
+    """With underfitting as a warning where the model does not do what the data allow.
+
+    To somebody who watches, a model that learns slowly is worth a note; to one who wants it to be
+    treated it is a reason to.
+    """
+    rehearsal = report.rehearsal
+    if rehearsal is None or rehearsal.yardstick is None or rehearsal.yardstick.share is None:
+        return report
+    allowed, mine = rehearsal.yardstick.share, rehearsal.share
+    if allowed < MIN_YARDSTICK_SHARE or (mine is not None and mine >= GOAL * allowed):
+        return report
+    present = [f for f in report.findings if f.symptom == _SLOW]
+    if any(f.severity != "info" for f in present):
+        return report
+    symptom = symptoms()[_SLOW]
+    found = (
+        present[0]
+        if present
+        else Finding(
+            _SLOW,
+            "warning",
+            "medium",
+            (),
+            (),
+            (Evidence("share", mine or 0.0, GOAL * allowed, "fraction"),),
+            f"The model reaches {mine or 0.0:.2f} of what there is to be learned, the yardstick "
+            f"{allowed:.2f}.",
+            symptom.treatments,
+        )
+    )
+    found = dataclasses.replace(found, severity="warning")
+    findings = [*(f for f in report.findings if f.symptom != _SLOW), found]
+    profile = Profile(
+        report.model,
+        report.data,
+        report.loss,
+        report.layers,
+        report.seed,
+        report.steps,
+        history=report.history,
+        rehearsal=rehearsal,
+    )
+    findings = sort_findings(findings)
+    prescriptions, declined = prescribe(profile, findings)
+    return dataclasses.replace(
+        report, findings=tuple(findings), prescriptions=prescriptions, declined=declined
+    )
 
 
 def steadied(

@@ -77,7 +77,7 @@ def _looks(ward: Ward, candidate: Candidate) -> list[int]:
         return [HALF, WHOLE]
     score = _score(ward, ward.first_run(candidate, steps))
     patient, _ = verdicts.standing(ward.patient(steps, ward.seeds[:1]), ward.measure)
-    early = score is not None and is_enough(score - patient, patient)
+    early = score is not None and is_enough(ward, score, patient)
     return [QUARTER, HALF, WHOLE] if early else [HALF, WHOLE]
 
 
@@ -85,9 +85,11 @@ def _score(ward: Ward, runs: Sequence[Run]) -> float | None:
     return verdicts.standing(runs, ward.measure)[0] if runs else None
 
 
-def is_enough(gain: float, patient: float) -> bool:
-    """Whether a gain in a measure of at most 1 leaves little of what the patient lacks."""
-    return gain >= ENOUGH * (1 - patient)
+def is_enough(ward: Ward, score: float, patient: float) -> bool:
+    """Whether a score leaves little to look for: it is what the data allow, or near the best."""
+    if ward.plan.goal is not None:
+        return score >= ward.plan.goal
+    return score - patient >= ENOUGH * (1 - patient)
 
 
 def _is_proof(ward: Ward, trial: Trial, part: int) -> bool:
@@ -100,9 +102,9 @@ def _is_proof(ward: Ward, trial: Trial, part: int) -> bool:
 
 
 def leaves_much(ward: Ward, trial: Trial) -> bool:
-    """Whether more than a third of what the patient lacks is still to be gained."""
+    """Whether the treated model does not yet do what can be asked of it."""
     before, _ = verdicts.standing(trial.before.runs, ward.measure)
-    return not is_enough(trial.difference, before)
+    return not is_enough(ward, before + trial.difference, before)
 
 
 def _is_ahead(ward: Ward, candidate: Candidate, steps: int) -> bool:

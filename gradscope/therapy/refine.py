@@ -8,7 +8,16 @@ import keras
 
 from gradscope.records import Declined, Prescription
 from gradscope.report.report import Report
-from gradscope.therapy.candidates import FEW, Candidate, examined, joint, named
+from gradscope.therapy.candidates import (
+    FEW,
+    MAX_LENGTH,
+    Candidate,
+    chain_of,
+    examined,
+    joint,
+    named,
+    rehearsed,
+)
 from gradscope.therapy.proof import ENOUGH, QUARTER, Found, leaves_much, steps_of, told, trial_of
 from gradscope.therapy.run_cache import Ward
 
@@ -26,6 +35,9 @@ def refined(
         more: what may be added, the likeliest first; a few are tried.
     """
     _enlarge(ward, model, more, report, result)
+    while ward.plan.goal is not None and (asked := _follow(ward, model, report, result)):
+        if not _enlarge(ward, model, asked, report, result):
+            break
     _reduce(ward, model, report, result)
 
 
@@ -35,13 +47,13 @@ def _enlarge(
     more: Sequence[Sequence[Prescription]],
     report: Report,
     result: Found,
-) -> None:
-    """Where the winner leaves much of what the patient lacks, try it with what else there is."""
+) -> bool:
+    """Where the winner leaves much, try it with what else there is; whether one won."""
     winner, trial = result.winner, result.trial
     assert winner is not None
     assert trial is not None
     if ward.measure is None or not leaves_much(ward, trial):
-        return
+        return False
     larger = _larger(ward, model, winner, more)
     steps = steps_of(ward, QUARTER)
     standings = ward.standings(list(larger.values()), steps, ward.seeds[:1])
@@ -52,6 +64,22 @@ def _enlarge(
         else:
             here = f"after {steps} steps {told(ward, standing)}"
             result.reject(larger[name], f"{here}, {best} {told(ward, standings[best])}")
+    return result.winner is not winner
+
+
+def _follow(
+    ward: Ward, model: keras.Model, report: Report, result: Found
+) -> list[tuple[Prescription, ...]]:
+    """What the training of the treated copy asks for, where it does not do what the data allow."""
+    winner, trial = result.winner, result.trial
+    assert winner is not None
+    assert trial is not None
+    if not leaves_much(ward, trial) or len(winner.ids) >= MAX_LENGTH:
+        return []
+    asked = rehearsed(model, winner, ward.plan)
+    whole = chain_of(model, winner, asked, ward.plan.data.training)
+    ahead = [whole.prescriptions] if whole is not None else []
+    return [*ahead, *((p,) for p in asked)]
 
 
 def _larger(

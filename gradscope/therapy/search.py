@@ -8,7 +8,7 @@ import keras
 
 from gradscope.records import Declined, Prescription
 from gradscope.report.report import Report
-from gradscope.therapy.candidates import Candidate, joint, steadied, wanted
+from gradscope.therapy.candidates import Candidate, chain_of, joint, steadied, wanted
 from gradscope.therapy.proof import HALF, QUARTER, Found, is_enough, proven, steps_of, told
 from gradscope.therapy.refine import refined
 from gradscope.therapy.run_cache import Ward
@@ -32,7 +32,7 @@ def searched(
     """Rounds of short runs, each followed by whole runs of its best, until one is proven.
 
     Where none of a round is, those that diverged are tried with clipped gradients in the next one,
-    and the two best together.
+    and the two best together; at last all that makes the model plainer, in one chain.
 
     Args:
         is_allowed: whether a prescription may be added to a candidate.
@@ -58,6 +58,11 @@ def searched(
                 return _told_untried(result, known, report)
         untouched = [c for c in candidates if ward.untouched(c)]
         waiting = [*_next(ward, model, finalists, is_allowed), *untouched, *waiting]
+    whole = chain_of(model, None, wanted(report, None), ward.plan.data.training)
+    if whole is not None and ward.untouched(whole) and all(map(is_allowed, whole.prescriptions)):
+        known.append(whole)
+        if proven(ward, whole, report, result):
+            refined(ward, model, [], report, result)
     return _told_untried(result, known, report)
 
 
@@ -93,7 +98,7 @@ def _finalists(ward: Ward, candidates: Sequence[Candidate], result: Found) -> li
     ranked: dict[str, Standing] = {}
     for some in ward.together(candidates):
         ranked |= ward.standings(some, steps, ward.seeds[:1])
-        if ward.measure and any(is_enough(s[0] - patient, patient) for s in ranked.values()):
+        if ward.measure and any(is_enough(ward, s[0], patient) for s in ranked.values()):
             break
     known = {c.name: c for c in candidates}
     for name in known.keys() & ward.refused.keys():

@@ -13,14 +13,18 @@ import numpy as np
 
 from gradscope.analysis import analyze
 from gradscope.backend.train_step import has_own_step
+from gradscope.diagnosis.diagnose import sort_findings
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.messages import unknown
 from gradscope.records import Declined, Prescription, Trial
+from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
+from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
+from gradscope.rehearsal.rehearse import rehearse_copy
 from gradscope.report.report import Report
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.rebuild import is_graph
 from gradscope.therapy.apply_prescriptions import Treated
-from gradscope.therapy.candidates import Candidate, proposed, treated, wanted
+from gradscope.therapy.candidates import Candidate, ask_for_more, proposed, treated, wanted
 from gradscope.therapy.run_cache import Ward
 from gradscope.therapy.search import searched
 from gradscope.treatments import registry
@@ -84,13 +88,16 @@ def treat(
     jobs: int = 1,
     batch_size: int = 32,
     validation_data: Any = None,
+    report: Report | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> Outcome:
-    """Find a small set of treatments that makes the model train, and prove it.
+    """Find a small set of treatments that makes the model learn, and prove it.
 
-    The model is examined; what is prescribed is carried out on copies, alone and in chains; short
+    The training of a copy is rehearsed beside a plain network, so that what only training shows is
+    treated, too; what is prescribed is carried out on copies, alone and in chains; short
     runs choose among the copies; and the smallest set that does as well as any is proven by a
-    paired trial. The model itself is never trained and stays as it is.
+    paired trial. A copy that improves but does not do what the data allow is treated further. The
+    model itself is never trained and stays as it is.
 
     Example:
         >>> outcome = gradscope.treat(model, x_train, y_train)
@@ -106,7 +113,9 @@ def treat(
             300 steps. Short runs take a quarter, and a proof that is sure half-way ends there.
         seeds: how many pairs of whole runs the proof rests on; 2 or more.
         jobs: worker processes for the runs, of joblib's present backend.
-        validation_data: (x, y) to judge by; by default a fifth of the samples is held out.
+        validation_data: (x, y) to judge by; by default a fifth of the samples is held out, and
+            none where that would be fewer than 30: then all are judged by that are trained on.
+        report: of a run that `Monitor` watched; what it prescribes is tried as well.
         progress: called with one line on what is done next.
 
     Raises:
@@ -117,11 +126,12 @@ def treat(
     """
     _check(model, only, seeds)
     told = progress or (lambda line: None)
-    told("examining the model")
+    told("rehearsing the training")
     case = admitted(model, x, y, steps, batch_size, validation_data)
     check(case.steps, range(seeds), batch_size, jobs)
+    case = dataclasses.replace(case, report=_join(case.report, report))
     if not any(f.severity != "info" for f in case.report.findings):
-        return _ended(case, case.report, "healthy")
+        return _ended(case, case.report, "healthy" if _learns(case) else "nothing to prescribe")
     declined: list[Declined] = []
     case = _with_its_graph(case)
     if not wanted(case.report, only):
@@ -148,6 +158,30 @@ class Case:
     steps: int
     batch_size: int
     rows: np.ndarray | None
+    judge: Judge | None = None
+
+
+def _join(report: Report, watched: Report | None) -> Report:
+    """With what a run that was watched found and prescribed beside."""
+    if watched is None:
+        return report
+    found = {f.symptom for f in report.findings if f.severity != "info"}
+    more = [f for f in watched.findings if f.symptom not in found]
+    offered = {p.treatment for p in report.prescriptions}
+    return dataclasses.replace(
+        report,
+        findings=tuple(sort_findings([*report.findings, *more])),
+        prescriptions=(
+            *report.prescriptions,
+            *(p for p in watched.prescriptions if p.treatment not in offered),
+        ),
+    )
+
+
+def _learns(case: Case) -> bool:
+    """Whether nothing speaks against health: a model worse than a constant has none."""
+    rehearsal = case.report.rehearsal
+    return rehearsal is None or rehearsal.share is None or rehearsal.share > 0
 
 
 def admitted(
@@ -161,10 +195,23 @@ def admitted(
             "x and y."
         )
     data, rows = _usable(given, x, y)
+    if validation_data is None:
+        data = _enough_held_out(data)
     pair = (x, y) if splits.is_arrays(x) else given.training[:2]
-    report = analyze(model, *pair, batch_size=batch_size)
+    start = analyze(model, *pair, batch_size=batch_size)
     steps = default_steps(data, batch_size) if steps is None else steps
-    return Case(model, report, data, steps, batch_size, rows)
+    plan = RehearsalPlan(batch_size, steps, math.inf, None, 0)
+    report, judge = rehearse_copy(model, start, data, plan)
+    return Case(model, ask_for_more(report), data, steps, batch_size, rows, judge)
+
+
+def _enough_held_out(data: Split) -> Split:
+    """The data, judged on all samples where too few could be held out to tell anything."""
+    if data.held_out.num_samples >= FEWEST_HELD_OUT or data.held_out is data.training:
+        return data
+    every = splits.join(data.training, data.held_out)
+    note = f"too few samples to hold any out: judged on the {every.num_samples:,} trained on"
+    return data._replace(training=every, held_out=every, note=note)
 
 
 def _with_its_graph(case: Case) -> Case:
@@ -204,7 +251,7 @@ def concluded(
     Args:
         is_allowed: whether a prescription of a report may be added to a candidate.
     """
-    plan = Plan(case.data, case.steps, case.batch_size, _measures(case))
+    plan = _plan(case)
     ward = Ward(case.model, case.data.training.x, plan, range(seeds), jobs, told)
     result = searched(ward, case.model, case.report, batches, is_allowed)
     rejected = {d.what: d for d in (*result.rejected, *declined, *case.report.declined)}
@@ -245,6 +292,15 @@ def _usable(given: Split, x: Any, y: Any) -> tuple[Split, np.ndarray | None]:
     note = f"{given.note}; {note}" if given.note else note
     data = given._replace(training=kept[0], held_out=kept[1], note=note)
     return data, splits.finite(splits.Examples(x, y)) if splits.is_arrays(x) else None
+
+
+def _plan(case: Case) -> Plan:
+    """How all runs are made and judged: as the rehearsal was, where it had a yardstick."""
+    judged = case.judge.scorer() if case.judge is not None else None
+    if judged is None:
+        return Plan(case.data, case.steps, case.batch_size, _measures(case))
+    measure, scorer, goal = judged
+    return Plan(case.data, case.steps, case.batch_size, (measure,), scorer=scorer, goal=goal)
 
 
 def _measures(case: Case) -> tuple[scoring.Measure, ...]:

@@ -77,13 +77,21 @@ def compare(
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Plan:
-    """What all runs that are compared have in common."""
+    """What all runs that are compared have in common.
+
+    Attributes:
+        scorer: measures the outputs, in place of what the losses make of them; `measures` then
+            says what kind of number that is.
+        goal: the measure at which a model learns about what the data allow; None if not known.
+    """
 
     data: Split
     steps: int
     batch_size: int
     measures: tuple[Measure, ...]
     num_checkpoints: int = training.NUM_CHECKPOINTS
+    scorer: scoring.Scorer | None = None
+    goal: float | None = None
 
 
 def trained(
@@ -145,6 +153,7 @@ def _train(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[R
         steps=plan.steps,
         batch_size=plan.batch_size,
         measures=plan.measures,
+        scorer=plan.scorer,
         num_checkpoints=plan.num_checkpoints,
         **more,
     )

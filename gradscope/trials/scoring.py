@@ -23,10 +23,14 @@ _CLASSIFICATION = ("categorical", "binary", "bce")
 _CHUNK = 256
 
 Outcome = tuple[float | None, float | None]
+Scorer = Callable[[Any, list[np.ndarray]], float | None]  # labels and outputs -> a measure
 
 
 def evaluator(
-    model: keras.Model, held_out: Examples, kinds: tuple[Measure, ...] | None = None
+    model: keras.Model,
+    held_out: Examples,
+    kinds: tuple[Measure, ...] | None = None,
+    scorer: Scorer | None = None,
 ) -> Callable[[], Outcome]:
     """What measures the model as it is at each call.
 
@@ -39,6 +43,7 @@ def evaluator(
         held_out: equally long chunks are taken of it, at most 256 samples each, so that one traced
             function serves them all; what is left over, less than a chunk in all, is left out.
         kinds: the measure of each output in place of that of its loss; none where empty.
+        scorer: measures the outputs in place of what `kinds` say.
     """
     size = fixed_batch_size(model)
     total = held_out.num_samples
@@ -56,10 +61,12 @@ def evaluator(
     def evaluate() -> Outcome:
         parts = [function(data, tf.constant(rows)) for rows in chunks]
         loss = float(np.mean([part[0].numpy() for part in parts]))
-        if not kinds:
+        if not kinds and scorer is None:
             return finite(loss), None
         flat = [keras.tree.flatten(part[1]) for part in parts]
         outputs = [np.concatenate([np.asarray(p) for p in one]) for one in zip(*flat, strict=True)]
+        if scorer is not None:
+            return finite(loss), scorer(seen.y, outputs)
         weights = _weights(seen.sample_weight, len(outputs))
         try:
             values = [

@@ -102,6 +102,16 @@ def split(
     return Split(training, held_out, "; ".join(notes), batch_size)
 
 
+def join(first: Examples, second: Examples) -> Examples:
+    """The samples of both."""
+    return Examples(
+        *(
+            None if a is None else keras.tree.map_structure(_joined, a, b)
+            for a, b in zip(first, second, strict=True)
+        )
+    )
+
+
 def finite(examples: Examples) -> np.ndarray:
     """Which samples hold neither NaN nor Inf, True for each that does not."""
     usable = np.ones(examples.num_samples, bool)

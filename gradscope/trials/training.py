@@ -17,7 +17,7 @@ from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.errors import TrialError
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Checkpoint, Declined, Run
-from gradscope.trials.scoring import Measure, evaluator, finite, gathered
+from gradscope.trials.scoring import Measure, Scorer, evaluator, finite, gathered
 from gradscope.trials.splits import Examples, Split, order
 from gradscope.trials.traced_loop import Loop, Loops, Start, alike, attempt, restart, traced
 
@@ -57,6 +57,7 @@ def runs(
     batch_size: int = 32,
     num_checkpoints: int = NUM_CHECKPOINTS,
     measures: tuple[Measure, ...] | None = None,
+    scorer: Scorer | None = None,
     loops: Loops | None = None,
     name: str | None = None,
     progress: Progress | None = None,
@@ -77,6 +78,7 @@ def runs(
         num_checkpoints: how often the held-out samples are looked at after the start.
         measures: what each output is judged by on held-out samples; that of its loss by default,
             none where empty.
+        scorer: measures the outputs instead.
         loops: traced before, of this data, batch size and measures; new ones are added.
         name: of the model. A longer run of that name and seed goes on where a shorter one has
             ended, if `loops` knows of it.
@@ -91,7 +93,7 @@ def runs(
     loop: Loop | None = None
     finished = []
     examples = data.training.tensors()
-    evaluator_of = partial(evaluator, held_out=data.held_out, kinds=measures)
+    evaluator_of = partial(evaluator, held_out=data.held_out, kinds=measures, scorer=scorer)
 
     def trace(model: keras.Model) -> Loop:
         return traced(model, shared.generator, examples, batch_size, evaluator_of)

@@ -15,6 +15,9 @@ SIGNIFICANCE = 0.05
 # What is worth a treatment: one point of a measure in [0, 1], or a twentieth of the loss.
 MINIMUM_DIFFERENCE = 0.01
 MINIMUM_LOSS_FRACTION = 0.05
+_LEAST_P = (
+    1e-6  # equal differences from every seed have a spread of zero, and are no proof of p = 0
+)
 # A diverged model is as bad as can be: always wrong, or twice as far off as the mean would be.
 _WORST = {"accuracy": 0.0, "explained": -1.0}
 
@@ -64,8 +67,9 @@ def judge(scores: Scores) -> Judgement:
     if n < 2:
         return Judgement("inconclusive", mean, None, f"{told}; one seed has no spread to judge by.")
     p = _p_value(math.copysign(1.0, mean) * d)
-    told += f" (one-sided p = {p:.2g})"
+    told += f" (one-sided p = {p:.2g})" if p >= _LEAST_P else f" (one-sided p < {_LEAST_P:g})"
     sure = p < SIGNIFICANCE and (np.sign(d) == np.sign(mean)).all()
+    least *= 1 - 1e-9  # a difference of just that much may be rounded below it
     if sure and abs(mean) >= least:
         return Judgement("improved" if mean > 0 else "worse", mean, p, f"{told}.")
     if _p_value(least - d) < SIGNIFICANCE:
