@@ -36,6 +36,7 @@ _SOURCES = (
 _PERCENTAGE = "mean_absolute_percentage_error"
 _RESCALED = ("Rescaling", "Normalization")
 # Conventions: targets within these are standard enough, and rates within those are usual.
+_NEGLIGIBLE = 1e-3  # of the spread
 _MEAN, _STD = 2.0, (0.2, 5.0)
 _RATES = {"SGD": (1e-3, 0.1, 0.01), **dict.fromkeys(RESCALED_STEPS, (1e-5, 0.03, 1e-3))}
 
@@ -106,7 +107,9 @@ def _edit(
         means, stds = (mean,), ((square - mean**2) ** 0.5,)
     # A unit whose targets never change is held at them by the offset.
     scale = [_short(std or largest) for std in stds]
-    offset = [_short(mean) for mean in means]
+    offset = [
+        _short(m) if abs(m) > _NEGLIGIBLE * s else 0.0 for m, s in zip(means, scale, strict=True)
+    ]
     is_one = len(scale) == 1
     square = sum(s**2 for s in scale) / len(scale)
     if term.loss == _PERCENTAGE:
