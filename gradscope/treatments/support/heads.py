@@ -9,6 +9,11 @@ from gradscope.records import Declined
 from gradscope.signals.losses import CROSSENTROPIES
 from gradscope.treatments.support.plans import KERNELS
 
+_CONVOLUTIONS = (
+    "Conv1D", "Conv2D", "Conv3D", "Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose",
+    "SeparableConv1D", "SeparableConv2D",
+)  # fmt: skip
+
 
 def ending(layer: Any, activation: str, treatment: str) -> list[Any] | Declined:
     """The layers in the place of an output layer, to make it end in `activation`."""
@@ -22,9 +27,32 @@ def ending(layer: Any, activation: str, treatment: str) -> list[Any] | Declined:
         return [type(layer).from_config({**layer.get_config(), "activation": activation})]
     if isinstance(layer, keras.Layer) and not layer.weights and activations.is_activation(layer):
         return [keras.layers.Activation(activation)]
-    if isinstance(layer, keras.layers.RNN):
+    if isinstance(layer, keras.layers.TimeDistributed):
+        held = ending(layer.layer, activation, treatment)
+        if isinstance(held, list) and type(held[0]) is type(layer.layer):
+            name = layer.name
+            return [keras.layers.TimeDistributed(held[0], name=name), *held[1:]]
+        return held
+    if isinstance(layer, (keras.layers.RNN, keras.layers.Bidirectional)):
         return Declined(treatment, "a recurrent layer bounds its output: put a Dense behind it")
     return [layer, keras.layers.Activation(activation)]
+
+
+def with_units(layer: Any, units: int, activation: str) -> Any:
+    """A new layer like this one but for its units and activation; None for a layer without units.
+
+    Of a TimeDistributed, around a new layer.
+    """
+    import keras
+
+    config = layer.get_config()
+    if isinstance(layer, keras.layers.TimeDistributed):
+        held = with_units(layer.layer, units, activation)
+        return None if held is None else keras.layers.TimeDistributed(held, name=layer.name)
+    key = {"Dense": "units", **dict.fromkeys(_CONVOLUTIONS, "filters")}.get(type(layer).__name__)
+    if key is None or config.get("groups", 1) != 1:
+        return None
+    return type(layer).from_config({**config, key: units, "activation": activation})
 
 
 def matched_losses(model: Any, edits: Sequence[dict[str, Any]], num_outputs: int) -> Any:
@@ -89,3 +117,21 @@ def _loss(edit: dict[str, Any], present: Any) -> Any:
 def class_name(loss: str) -> str:
     name = "".join(part.capitalize() for part in loss.split("_"))
     return name.replace("Kl", "KL")
+
+
+def matched_metrics(model: Any, edits: Sequence[Mapping[str, Any]], num_outputs: int) -> Any:
+    """The compiled metrics; those of edited outputs become the one that goes with the loss."""
+    given = model._compile_config.config.get("metrics")
+    if not given:
+        return None
+    fitting = {
+        e["index"]: ["accuracy" if e["loss"] in CROSSENTROPIES else "mean_absolute_error"]
+        for e in edits
+    }
+    if num_outputs == 1:
+        return fitting[0]
+    change = {index: lambda _, fits=fits: fits for index, fits in fitting.items()}
+    names = {e["index"]: e["output"] for e in edits}
+    if not isinstance(given, dict) and len(given) != num_outputs:
+        given = [given] * num_outputs
+    return per_output(model, given, change, names, num_outputs)
