@@ -143,7 +143,7 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
             "The run ends before the start is unlearnt.",
         ),
     ),
-    treatments=("target-normalization", "learning-rate"),
+    treatments=("target-normalization", "learning-rate", "adaptive-optimizer"),
     sources=(
         "LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 4.5 (target values)",
         "Kingma, Ba 2015, Adam, arXiv:1412.6980, section 2.1: a step is bounded by the rate",
