@@ -13,7 +13,7 @@ MOST = 100.0  # times what was seen: beyond it no curve can be followed
 _LEFT = 0.05  # of the whole fall may be left where it is called done
 _NUM_BINS = 50  # neighbours are averaged, so that their noise counts as independent
 _FEWEST_BINS = 12
-_AS_GOOD = 4.0  # F(1, n) of 95 %: curves that fit as well as the best
+_AS_GOOD = 6.4  # twice F(2, n) of 95 %, for tau and p: curves that fit as well as the best
 _IS_FALL = 4.0  # F(2, n) of about 97 %: the fall is more than noise
 _POWERS = (0.25, 0.5, 1.0, 2.0)
 
@@ -68,7 +68,7 @@ def _binned(losses: Track) -> tuple[np.ndarray, np.ndarray]:
 
 def _shapes(t: np.ndarray, last: float) -> Iterator[tuple[np.ndarray, float]]:
     """What falls from 1 to 0, at `t`, and where a twentieth of it is left."""
-    for tau in np.geomspace(last / 30, last * 30, 61):
+    for tau in np.geomspace(last / 30, last * 30, 241):
         yield np.exp(-t / tau), float(-tau * np.log(_LEFT))
         for power in _POWERS:
             yield (1 + t / tau) ** -power, float(tau * (_LEFT ** (-1 / power) - 1))

@@ -25,7 +25,7 @@ _WIDTH = 4  # steps, half a decade at most: the standard deviation of the smooth
 _DIVERGED = 4.0  # fastai stops at four times the lowest loss
 _FEWEST = 20
 _FLAT_PART = 5  # at the rates of the first fifth nothing is learnt yet
-_NOISE, _FALL = 3.0, 0.02  # standard errors, and share of the loss, that are no fall
+_NOISE, _FALL = 6.0, 0.02  # standard errors, and share of the loss, that are no fall
 _BEGUN = 0.1  # of the fall
 _BELOW_LOWEST = 3.0  # a rate at the lowest loss is on the verge of too high already
 _BELOW_DIVERGENCE = 10.0  # fastai's rule of thumb
@@ -143,11 +143,11 @@ def judged(optimizer: str, rates: list[float], losses: list[float | None]) -> Ra
             suggestion = min(steepest, rates[lowest] / _BELOW_LOWEST)
     return RangeTest(
         optimizer=optimizer,
-        rates=tuple(rates),
+        rates=tuple(map(float, rates)),
         losses=tuple(losses),
         smoothed=tuple(float(value) for value in smoothed),
-        steepest_rate=steepest,
-        divergence_rate=diverged,
+        steepest_rate=None if steepest is None else float(steepest),
+        divergence_rate=None if diverged is None else float(diverged),
         suggestion=None if suggestion is None else float(f"{suggestion:.2g}"),
     )
 

@@ -67,11 +67,11 @@ def test_the_fit_is_the_best_of_a_naive_search():
     losses = 0.3 + 0.8 * np.exp(-STEPS / 150.0) + noise(0.01)
     run = track(example_run([float(v) for v in losses]).history.loss)
     fit = fit_decay(run)
-    bins = [p for p in np.array_split(np.arange(len(STEPS)), 50)]
+    bins = np.array_split(np.arange(len(STEPS)), 50)
     t = np.array([STEPS[p].mean() for p in bins])
     y = np.array([losses[p].mean() for p in bins])
     residuals = {}
-    for tau in np.geomspace(400 / 30, 400 * 30, 61):
+    for tau in np.geomspace(400 / 30, 400 * 30, 241):
         for power in (None, 0.25, 0.5, 1.0, 2.0):
             f = np.exp(-t / tau) if power is None else (1 + t / tau) ** -power
             done = tau * np.log(20) if power is None else tau * (20 ** (1 / power) - 1)
