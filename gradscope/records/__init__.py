@@ -63,7 +63,6 @@ __all__ = [
     "Profile",
     "RangeTest",
     "Rehearsal",
-    "RangeTest",
     "Role",
     "Run",
     "Severity",

@@ -66,6 +66,7 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
 
 @symptom(
     id=_ID,
+    precedence=55,
     summary="the targets of a regression lie far from where the output starts, or vary far less",
     why=(
         "An optimizer that rescales its steps moves a weight by about the learning rate, so the "

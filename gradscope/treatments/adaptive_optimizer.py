@@ -79,6 +79,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         "images a well tuned SGD with momentum often generalises better in the end."
     ),
     rank=95,
+    changes=("optimizer",),
     sources=_SOURCES,
     plan=plan,
 )

@@ -161,6 +161,7 @@ def _snippet(edits: Sequence[dict[str, Any]], advice: Sequence[str]) -> str:
         "error."
     ),
     rank=6,
+    changes=("outputs",),
     sources=_SOURCES,
     plan=plan,
 )

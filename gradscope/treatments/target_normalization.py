@@ -209,6 +209,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
 def _rescaled(model: Any, prescription: Prescription) -> Surgery | Declined:
     import keras
 
+    from gradscope.backend.keras_private import rate_variable
     from gradscope.backend.sites import sites
     from gradscope.surgery.graph import rebuilt
 
@@ -236,6 +237,6 @@ def _rescaled(model: Any, prescription: Prescription) -> Surgery | Declined:
     weights = weighted(surgery.model, factors, names, wanted["num_outputs"])
     recompiled(surgery.model, loss_weights=weights)
     own = inner(surgery.model.optimizer)
-    if wanted["learning_rate"] and isinstance(own._learning_rate, keras.Variable):
+    if wanted["learning_rate"] and rate_variable(own) is not None:  # a schedule stays
         own.learning_rate = wanted["learning_rate"]
     return surgery

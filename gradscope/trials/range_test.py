@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend.keras_private import compile_settings, flat_layers, rate_variable
 from gradscope.backend.optimizers import inner
 from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.errors import UsageError
@@ -83,20 +84,18 @@ def range_test(
 
 
 def _compile(copy: keras.Model, optimizer: Any) -> None:
-    settings = {**copy._compile_config.config, "optimizer": optimizer}
+    settings = {**(compile_settings(copy) or {}), "optimizer": optimizer}
     copy.compile(**settings, auto_scale_loss=False)
 
 
 def _settable_rate(copy: keras.Model, first: float) -> Any:
     """The variable that holds the learning rate; in the place of a schedule a new one."""
     own = inner(copy.optimizer)
-    held = getattr(own, "_learning_rate", None)
-    if isinstance(held, keras.optimizers.schedules.LearningRateSchedule):
-        if own is not copy.optimizer:
-            return None
-        _compile(copy, type(own).from_config({**own.get_config(), "learning_rate": first}))
-        held = copy.optimizer._learning_rate
-    return held if isinstance(held, keras.Variable) else None
+    held = rate_variable(own)
+    if held is None and own is copy.optimizer and "learning_rate" in (config := own.get_config()):
+        _compile(copy, type(own).from_config({**config, "learning_rate": first}))
+        held = rate_variable(copy.optimizer)
+    return held
 
 
 def _losses(
@@ -109,7 +108,7 @@ def _losses(
     generator: Any,
 ) -> list[float | None]:
     tensors = examples.tensors()
-    if not copy.built or not all(layer.built for layer in copy._flatten_layers()):
+    if not copy.built or not all(layer.built for layer in flat_layers(copy)):
         attempt(lambda: copy(keras.tree.map_structure(lambda leaf: leaf[:1], tensors.x)))
     loop = traced(copy, generator, tensors, batch_size, lambda _: lambda: (None, None))
     rows = order(examples.num_samples, len(tried), batch_size, seed)

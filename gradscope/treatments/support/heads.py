@@ -70,7 +70,9 @@ def weighted(
         index: lambda given, factor=factor: factor * (1.0 if given is None else given)
         for index, factor in factors.items()
     }
-    given = model._compile_config.config.get("loss_weights")
+    from gradscope.backend.keras_private import compile_settings
+
+    given = (compile_settings(model) or {}).get("loss_weights")
     if given is None and num_outputs > 1:
         given = [1.0] * num_outputs
         if isinstance(model.loss, dict):
@@ -86,6 +88,8 @@ def per_output(
     num_outputs: int,
 ) -> Any:
     """An argument of `compile` that may be one for each output, with some of them changed."""
+    from gradscope.backend.keras_private import is_graph_class, outputs_structure
+
     if isinstance(given, dict):
         return {**given, **{names[i]: f(given.get(names[i])) for i, f in change.items()}}
     if num_outputs == 1 and not isinstance(given, (list, tuple)):
@@ -93,7 +97,7 @@ def per_output(
     every = list(given) if isinstance(given, (list, tuple)) else [given] * num_outputs
     for index, function in change.items():
         every[index] = function(every[index])
-    struct = getattr(model, "_outputs_struct", None)
+    struct = outputs_structure(model) if is_graph_class(model) else None
     if isinstance(struct, dict):
         return dict(zip(struct, every, strict=True))
     return every
@@ -121,7 +125,9 @@ def class_name(loss: str) -> str:
 
 def matched_metrics(model: Any, edits: Sequence[Mapping[str, Any]], num_outputs: int) -> Any:
     """The compiled metrics; those of edited outputs become the one that goes with the loss."""
-    given = model._compile_config.config.get("metrics")
+    from gradscope.backend.keras_private import compile_settings
+
+    given = (compile_settings(model) or {}).get("metrics")
     if not given:
         return None
     fitting = {
