@@ -13,6 +13,7 @@ from gradscope.records import DataTensor, Role
 
 MAX_BYTES = 2**30  # above this an array is read in evenly spaced blocks that add up to it
 MAX_DISTINCT = 32
+MAX_COLUMNS = 32
 _BLOCK_BYTES = 2**22  # small enough to stay in the cache between the two passes over a block
 _SAMPLE = 50_000  # entries that the values are looked at one by one
 _TOLERANCE = 1e-3
@@ -158,9 +159,23 @@ def _values(rows: np.ndarray) -> dict[str, Any]:
     found: dict[str, Any] = {
         "is_whole": bool(finite.size) and bool((finite == np.rint(finite)).all()),
         "num_distinct": min(MAX_DISTINCT, len(np.unique(finite))),
+        **_moments(rows),
     }
     if rows.shape[-1] > 1 and len(rows):
         ones = ((rows == 1).sum(-1) == 1) & ((rows == 0).sum(-1) == rows.shape[-1] - 1)
         found["one_hot_fraction"] = float(ones.mean())
         found["sums_to_one_fraction"] = float((abs(rows.sum(-1) - 1) <= _TOLERANCE).mean())
     return found
+
+
+def _moments(rows: np.ndarray) -> dict[str, tuple[float, ...]]:
+    """Mean and spread of each column, or of all together where there are many."""
+    columns = rows.T if rows.shape[-1] <= MAX_COLUMNS else rows.reshape(1, -1)
+    finite = [column[np.isfinite(column)] for column in columns]
+    if not finite or not all(column.size for column in finite):
+        return {}
+    with np.errstate(over="ignore"):
+        means, stds = ([float(f(column)) for column in finite] for f in (np.mean, np.std))
+    if not np.isfinite(means + stds).all():
+        return {}
+    return {"means": tuple(means), "stds": tuple(stds)}

@@ -72,11 +72,14 @@ def loss_terms(
     known = {tensor.name: tensor for tensor in tensors if tensor.role == "y"}
     labels = dict(_aligned(named("y", batch.y if known else None), names))
     losses = _losses(target.loss, names)
+    weights = _losses(target.loss_weights, names)
     places = {id(site.layer): site for site in sites(model)}
     terms = []
     for name, output in zip(names, found.values(), strict=True):
         place, values = labels.get(name, ("", None))
         term = _term(name, output, makers.get(name), losses.get(name), places)
+        if weights.get(name) is not None:
+            term = dataclasses.replace(term, weight=float(weights[name]))
         if place in known and values is not None:
             outside = _outside_fraction(term.activation, values)
             term = dataclasses.replace(term, labels=known[place], outside_fraction=outside)

@@ -31,7 +31,7 @@ from gradscope.records.tensors import (
     Timesteps,
     WeightProfile,
 )
-from gradscope.records.trials import Arm, Checkpoint, Run, Trial, Verdict
+from gradscope.records.trials import Arm, Checkpoint, RangeTest, Run, Trial, Verdict
 
 SCHEMA = "gradscope.report/1"
 
@@ -61,6 +61,7 @@ __all__ = [
     "Persistence",
     "Prescription",
     "Profile",
+    "RangeTest",
     "Rehearsal",
     "Role",
     "Run",

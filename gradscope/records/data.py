@@ -27,6 +27,9 @@ class DataTensor:
         one_hot_fraction: share of rows (along the last axis, of at least two entries) with a single
             1 and otherwise 0; None where there is no such axis.
         sums_to_one_fraction: share of those rows that add up to 1 within 1e-3.
+        means, stds: mean and standard deviation of the finite entries of the same sample of the
+            tensor, one of each a column (along the last axis); of more than 32 columns one for all.
+            Empty where a column holds no finite numbers.
     """
 
     role: Role
@@ -44,6 +47,8 @@ class DataTensor:
     num_distinct: Count = 0
     one_hot_fraction: Fraction | None = None
     sums_to_one_fraction: Fraction | None = None
+    means: tuple[float, ...] = ()
+    stds: tuple[Size, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +110,4 @@ class LossTerm:
     from_logits: bool = False
     labels: DataTensor | None = None
     outside_fraction: Fraction | None = None
+    weight: float = 1.0

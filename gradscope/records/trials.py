@@ -83,3 +83,28 @@ class Trial:
     p_value: float | None
     reason: str
     note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RangeTest:
+    """The loss against a learning rate that grows by the same factor at every step.
+
+    Attributes:
+        optimizer: class name of the optimizer that was tried.
+        rates: of each step taken.
+        losses: training loss of each step's batch, before the step; None where it is not finite.
+        smoothed: the losses without most of the batches' noise; as far as they are finite.
+        steepest_rate: where the smoothed loss falls fastest with the logarithm of the rate; None
+            where it does not fall.
+        divergence_rate: where it rose to four times its first value, or ceased to be finite; None
+            where it did neither.
+        suggestion: a rate to train with; None where the loss does not fall.
+    """
+
+    optimizer: str
+    rates: tuple[float, ...]
+    losses: tuple[float | None, ...]
+    smoothed: tuple[float, ...]
+    steepest_rate: float | None
+    divergence_rate: float | None
+    suggestion: float | None

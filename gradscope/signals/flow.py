@@ -7,6 +7,7 @@ fall with every larger feature map (Saxe et al. 2014, arXiv:1312.6120, section 3
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -99,7 +100,9 @@ def steps(profile: Profile) -> list[Step]:
             list(zip(path[1:], levels[1:], levels[:-1], strict=True))
         )
     ]
-    return _balanced(found)
+    # A fixed scale behind the output multiplies every gradient alike, as the unit of the loss does.
+    behind = itertools.dropwhile(lambda step: step.layer.class_ == "Rescaling", found)
+    return _balanced(list(behind))
 
 
 def _balanced(path: list[Step]) -> list[Step]:

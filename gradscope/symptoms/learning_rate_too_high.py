@@ -59,7 +59,13 @@ _RECENT = 0.25  # of the run so far
             "The loss is not below that of knowing nothing.",
         ),
     ),
-    treatments=("learning-rate", "gradient-clipping", "batch-normalization"),
+    treatments=(
+        "learning-rate",
+        "gradient-clipping",
+        "batch-normalization",
+        "target-normalization",
+        "adaptive-optimizer",
+    ),
     sources=(
         "Karpathy, CS231n lecture notes, Neural networks part 3: ratio of weights to updates",
         "LeCun, Bottou, Orr, Mueller 1998, Efficient BackProp, section 5: rates above 2/lambda",

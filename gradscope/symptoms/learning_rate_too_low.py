@@ -69,7 +69,7 @@ def _run(ratio: float, level: float) -> Profile:
             "At its present pace the run ends where it knows a tenth at most.",
         ),
     ),
-    treatments=("learning-rate",),
+    treatments=("learning-rate", "target-normalization", "adaptive-optimizer", "longer-training"),
     sources=(
         "Karpathy, CS231n lecture notes, Neural networks part 3: ratio of weights to updates",
         "Goodfellow, Bengio, Courville 2016, Deep learning, section 11.4.1",

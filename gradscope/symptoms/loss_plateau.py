@@ -79,6 +79,8 @@ _GROWN = 2.0  # a loss that doubled is not flat
         "learning-rate",
         "residual-connection",
         "gated-recurrence",
+        "target-normalization",
+        "adaptive-optimizer",
     ),
     sources=(
         "Glorot and Bengio 2010, section 3: plateaus of sigmoid networks",

@@ -72,7 +72,7 @@ def _example(outside: float) -> Profile:
             "The loss stays far from its minimum, and the activation saturates on the way.",
         ),
     ),
-    treatments=("matched-loss",),
+    treatments=("matched-loss", "matched-head"),
     sources=(
         "Bishop 2006, Pattern recognition and machine learning, section 4.3.6 and 5.2: each output "
         "activation has its matching loss",

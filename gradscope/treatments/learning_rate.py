@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
+from gradscope.signals.rates import suggested_rate
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
     NOT_COMPILED,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _ID = "learning-rate"
 _SOURCES = (
     "Karpathy, CS231n lecture notes, Neural networks part 3: ratio of weights to updates",
+    "Smith 2017, Cyclical learning rates for training neural networks, arXiv:1506.01186, "
+    "section 3.3 (range test)",
     "Goyal et al. 2017, arXiv:1706.02677, section 2.2 (warm-up)",
     "Xiong et al. 2020, On layer normalization in the transformer architecture, arXiv:2002.04745",
 )
@@ -53,19 +56,30 @@ _RISING = {"exploding-gradient", "exploding-through-time", "signal-explosion"}
 
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
-    """The rate that brings the median kernel's update ratio to its target, or a warm-up."""
+    """The rate that a range test suggests where a finding carries one (`signals.rates`).
+
+    Else the one that brings the median kernel's update ratio to its target, or a warm-up.
+    """
     if profile.model.optimizer is None:
         return Declined(_ID, NOT_COMPILED)
     rate = profile.model.learning_rate
     ratios = _update_ratios(profile)
-    if not rate or not ratios:
-        return Declined(_ID, "no learning rate or no finite update could be measured")
     symptoms = {finding.symptom for finding in findings}
-    usual = statistics.median(ratios)
-    factor = _factor(profile, symptoms, usual, max(ratios))
+    suggested = suggested_rate(findings)
+    if not rate or not (ratios or suggested):
+        return Declined(_ID, "no learning rate or no finite update could be measured")
+    usual = statistics.median(ratios) if ratios else None
+    if suggested:
+        factor = suggested / rate
+        factor = 1.0 if 1 / _CLOSE <= factor <= _CLOSE else factor
+        known = f"in a range test the loss falls fastest at {suggested:g}, close to {rate:g}"
+    else:
+        assert usual is not None
+        factor = _factor(profile, symptoms, usual, max(ratios))
+        known = f"a step changes the median kernel by {usual:.2g} of its norm: usual"
     warmup = _WARMUP_STEPS if _wants_warmup(profile, symptoms) else 0
     if factor == 1.0 and not warmup:
-        return Declined(_ID, f"a step changes the median kernel by {usual:.2g} of its norm: usual")
+        return Declined(_ID, known)
     new = rounded(rate * factor) if factor != 1.0 else float(f"{rate:.6g}")  # it was float32
     code = _assigned(inner_name(profile), new, warmup)
     return prescribed(
@@ -78,7 +92,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
             "factor": float(f"{new / rate:.4g}"),
             "warmup_steps": warmup,
         },
-        rationale=_rationale(usual, rate, new, warmup),
+        rationale=_rationale(None if suggested else usual, rate, new, warmup),
         snippet=f"# after model.compile(...), before model.fit(...)\n{code}",
         sources=_SOURCES,
     )
@@ -114,9 +128,16 @@ def _wants_warmup(profile: Profile, symptoms: set[str]) -> bool:
     return bool(symptoms & _RISING) or (attends and bool(symptoms & _TOO_FAST))
 
 
-def _rationale(usual: float, rate: float, new: float, warmup: int) -> str:
-    text = f"A step at learning rate {rate:g} changes the median kernel by {usual:.2g} of its norm"
-    text += f"; {_TARGET:g} is usual, which {new:g} comes near to." if new != rate else "."
+def _rationale(usual: float | None, rate: float, new: float, warmup: int) -> str:
+    """`usual`: how far a step changes the median kernel; None where a range test has decided."""
+    if usual is None:
+        text = "With a rate that grows from step to step the loss falls fastest near "
+        text += f"{new:g}; yours is {rate:g}."
+    else:
+        text = f"A step at learning rate {rate:g} changes the median kernel by {usual:.2g} of its "
+        text += (
+            f"norm; {_TARGET:g} is usual, which {new:g} comes near to." if new != rate else "norm."
+        )
     if warmup:
         text += f" Rising to {new:g} over {warmup} steps keeps the first steps short."
     return text

@@ -10,8 +10,9 @@ from gradscope.signals.loss_rules import verdicts
 from gradscope.signals.losses import CROSSENTROPIES, SLACK
 from gradscope.symptoms import registry as symptoms
 from gradscope.treatments import treatment
+from gradscope.treatments.support.heads import class_name, ending, matched_losses
 from gradscope.treatments.support.matching import Match, matched
-from gradscope.treatments.support.plans import KERNELS, prescribed
+from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
     import keras
@@ -121,7 +122,7 @@ def _snippet(edits: Sequence[dict[str, Any]], terms: Sequence[LossTerm]) -> str:
         for edit in edits
         if edit["activation"]
     ]
-    losses = {edit["output"]: f"keras.losses.{_class_name(edit['loss'])}({_logits(edit)})"
+    losses = {edit["output"]: f"keras.losses.{class_name(edit['loss'])}({_logits(edit)})"
               for edit in edits}  # fmt: skip
     if len(terms) == 1:
         (code,) = losses.values()
@@ -134,11 +135,6 @@ def _snippet(edits: Sequence[dict[str, Any]], terms: Sequence[LossTerm]) -> str:
 
 def _logits(edit: dict[str, Any]) -> str:
     return "from_logits=True" if edit["from_logits"] else ""
-
-
-def _class_name(loss: str) -> str:
-    name = "".join(part.capitalize() for part in loss.split("_"))
-    return name.replace("Kl", "KL")
 
 
 @treatment(
@@ -175,7 +171,7 @@ def _matched(model: Any, prescription: Prescription) -> Surgery | Declined:
     replace: dict[str, list[Any]] = {}
     for edit in edits:
         if edit["activation"]:
-            chain = _ending(layers.get(edit["layer"]), edit["activation"])
+            chain = ending(layers.get(edit["layer"]), edit["activation"], _ID)
             if isinstance(chain, Declined):
                 return chain
             replace[edit["layer"]] = chain
@@ -187,55 +183,5 @@ def _matched(model: Any, prescription: Prescription) -> Surgery | Declined:
         copy = compiled_copy(model)
         surgery = copy if isinstance(copy, Declined) else edited(copy)
     if not isinstance(surgery, Declined):
-        recompiled(surgery.model, loss=_losses(surgery.model, edits, wanted["num_outputs"]))
+        recompiled(surgery.model, loss=matched_losses(surgery.model, edits, wanted["num_outputs"]))
     return surgery
-
-
-def _ending(layer: Any, activation: str) -> list[Any] | Declined:
-    """The layers in the place of an output layer, to make it end in `activation`."""
-    import keras
-
-    from gradscope.measure import activations
-
-    if layer is None:
-        return Declined(_ID, "the output layer is not in the model")
-    if type(layer).__name__ in (*KERNELS, "EinsumDense"):
-        return [type(layer).from_config({**layer.get_config(), "activation": activation})]
-    if isinstance(layer, keras.Layer) and not layer.weights and activations.is_activation(layer):
-        return [keras.layers.Activation(activation)]
-    if isinstance(layer, keras.layers.RNN):
-        return Declined(layer.name, "a recurrent layer bounds its output: put a Dense behind it")
-    return [layer, keras.layers.Activation(activation)]
-
-
-def _losses(model: Any, edits: Sequence[dict[str, Any]], num_outputs: int) -> Any:
-    """The compiled losses with those of the edited outputs changed."""
-    given = model.loss
-    if isinstance(given, dict):
-        return {**given, **{e["output"]: _loss(e, given.get(e["output"])) for e in edits}}
-    if num_outputs == 1 and not isinstance(given, (list, tuple)):
-        return _loss(edits[0], given)
-    losses = list(given) if isinstance(given, (list, tuple)) else [given] * num_outputs
-    for edit in edits:
-        losses[edit["index"]] = _loss(edit, losses[edit["index"]])
-    from gradscope.backend.keras_private import is_graph_class, outputs_structure
-
-    struct = outputs_structure(model) if is_graph_class(model) else None
-    if isinstance(struct, dict):
-        return dict(zip(struct, losses, strict=True))
-    return losses
-
-
-def _loss(edit: dict[str, Any], present: Any) -> Any:
-    """The loss of one output; what is set on a loss of the same class stays."""
-    import keras
-
-    from gradscope.backend.signature import loss_name
-
-    kind = getattr(keras.losses, _class_name(edit["loss"]))
-    config = {}
-    if isinstance(present, keras.losses.Loss) and loss_name(present) == loss_name(kind()):
-        config = present.get_config()
-    if edit["loss"] in CROSSENTROPIES:
-        config["from_logits"] = edit["from_logits"]
-    return kind(**config)

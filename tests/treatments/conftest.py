@@ -124,12 +124,14 @@ def nested():
 
 
 def shared():
+    """A layer that is called twice; three classes through one unit."""
     a, b = keras.Input((4,), name="a"), keras.Input((4,), name="b")
     twin = layers.Dense(6, "tanh", kernel_initializer=HUGE, name="twin")
     h = layers.Concatenate(name="both")([twin(a), twin(b)])
     h = layers.Dense(6, "relu", bias_initializer=LOW, name="dead")(h)
-    model = keras.Model([a, b], layers.Dense(1, name="out")(h))
-    return compiled(model), [normal(48, 4), normal(48, 4, seed=2)], normal(48, 1)
+    model = keras.Model([a, b], layers.Dense(1, "sigmoid", name="out")(h))
+    compiled(model, "binary_crossentropy")  # of three classes
+    return model, [normal(48, 4), normal(48, 4, seed=2)], classes(48, 3)
 
 
 @keras.saving.register_keras_serializable("tests.treatments")

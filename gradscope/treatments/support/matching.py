@@ -16,6 +16,8 @@ from gradscope.signals.losses import (
     num_units,
 )
 
+MANY = 32  # a count of different labels that stands for this and more
+
 
 @dataclass(frozen=True, slots=True)
 class Match:
@@ -60,6 +62,100 @@ def matched(term: LossTerm) -> Match | str:
         loss = DIVERGENCE if term.loss == DIVERGENCE else _kept(term, CATEGORICAL)
         return Match("softmax", loss, "one class a sample")
     return Match("sigmoid", _kept(term, BINARY), "between 0 and 1, each unit for itself")
+
+
+@dataclass(frozen=True, slots=True)
+class NewHead:
+    """Attributes:
+    units: how many the output should have.
+    activation, loss, labels: as in `Match`.
+    scale, offset: what a Rescaling behind the activation makes of 1 and of 0; None for no such.
+    advice: what only the labels can mend, in code; None where nothing is left.
+    """
+
+    units: int
+    activation: str
+    loss: str
+    labels: str
+    scale: float | None = None
+    offset: float = 0.0
+    advice: str | None = None
+
+
+# Whatever the labels are called, their places in order are indices from 0.
+AS_INDICES = "y = np.unique(y, return_inverse=True)[1].reshape(y.shape)"
+
+
+def new_head(term: LossTerm) -> NewHead | str:
+    """Units and all else that go with the labels, where the units there are do not; else why not.
+
+    A head without units (0) says that no head does: the labels must change first.
+    """
+    labels, units = term.labels, num_units(term)
+    if labels is None or labels.minimum is None or labels.maximum is None:
+        return "without labels it cannot be said how many units they ask for; pass them as y"
+    low, high = labels.minimum, labels.maximum
+    places = term.shape[:-1]
+    if labels.shape in (places, (*places, 1)):
+        return _for_one_label(term, labels, low, high)
+    if labels.shape[:-1] == places and labels.shape[-1] != units:
+        return _for_columns(term, labels, low, high)
+    return "it has as many units as its labels, or its steps and theirs differ in number"
+
+
+def _for_one_label(term: LossTerm, labels: DataTensor, low: float, high: float) -> NewHead | str:
+    """One number a sample (or step) under an output of any number of units."""
+    units = num_units(term)
+    if term.loss not in CROSSENTROPIES:
+        if units == 1 or _are_indices(term, labels, low, high):
+            return "one unit for one value is what it has"
+        loss = term.loss if term.loss in REGRESSIONS else "mean_squared_error"
+        return NewHead(1, "linear", str(loss), f"one value from {low:.3g} to {high:.3g}")
+    if labels.num_distinct == 2 and high - low > 1 + SLACK:
+        if units == 1:
+            return _two_levels(low, high)
+        return NewHead(0, "softmax", SPARSE[0], f"{low:g} and {high:g}", advice=AS_INDICES)
+    if not labels.is_whole or low < 0:
+        few = labels.num_distinct < MANY and (term.loss in SPARSE or units == 1)
+        if few and (low < 0 or not 0 <= low <= high <= 1 or term.loss in SPARSE):
+            told = f"{labels.num_distinct} values from {low:.3g} to {high:.3g}"
+            return NewHead(0, "softmax", SPARSE[0], told, advice=AS_INDICES)
+        if units > 1:
+            loss = term.loss if term.loss in BINARY else BINARY[0]
+            return NewHead(1, "sigmoid", str(loss), "one value between 0 and 1")
+        return "its labels are no class indices"
+    classes = round(high) + 1
+    if classes <= max(units, 2):
+        return "it has a unit for each class"
+    if classes > 2 * labels.num_distinct and labels.num_distinct < MANY:
+        told = f"{labels.num_distinct} whole numbers up to {high:g}"
+        return NewHead(0, "softmax", SPARSE[0], told, advice=AS_INDICES)
+    return NewHead(classes, "softmax", SPARSE[0], f"class indices up to {high:g}")
+
+
+def _two_levels(low: float, high: float) -> NewHead:
+    """Two labels far apart: a probability, stretched to them, under squared error."""
+    return NewHead(
+        units=1,
+        activation="sigmoid",
+        loss="mean_squared_error",
+        labels=f"{low:g} and {high:g}",
+        scale=high - low,
+        offset=low,
+        advice=f"y = (y - {low:g}) / {high - low:g}",
+    )
+
+
+def _for_columns(term: LossTerm, labels: DataTensor, low: float, high: float) -> NewHead:
+    """Several numbers a sample under an output that has another number of units."""
+    count = labels.shape[-1]
+    if low >= -SLACK and high <= 1 + SLACK and (labels.is_whole or term.loss in CROSSENTROPIES):
+        if (labels.sums_to_one_fraction or 0.0) >= 1 - SLACK:
+            return NewHead(count, "softmax", _kept(term, CATEGORICAL), "one class a sample")
+        told = "between 0 and 1, each unit for itself"
+        return NewHead(count, "sigmoid", _kept(term, BINARY), told)
+    loss = term.loss if term.loss in REGRESSIONS else "mean_squared_error"
+    return NewHead(count, "linear", str(loss), f"{count} values from {low:.3g} to {high:.3g}")
 
 
 def _by_loss(term: LossTerm) -> Match | str:
