@@ -7,6 +7,7 @@ from typing import Literal
 
 from gradscope.records.history import Curve
 from gradscope.records.ranges import Count, Size
+from gradscope.records.trials import RangeTest
 
 Stopped = Literal["steps", "plan", "seconds", "not finite", "failed"]
 
@@ -71,6 +72,7 @@ class Rehearsal:
             the plan is an assumption.
         output: the output the scores are of, where the model has several.
         reason: why there is no score or no yardstick.
+        range_test: the loss at growing learning rates; made where the copy did not learn.
     """
 
     steps: Count
@@ -85,3 +87,4 @@ class Rehearsal:
     epochs: Count | None = None
     output: str | None = None
     reason: str | None = None
+    range_test: RangeTest | None = None

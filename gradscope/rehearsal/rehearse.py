@@ -17,15 +17,16 @@ from gradscope.backend.seeding import seeded
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis import diagnose
 from gradscope.diagnosis.prescribe import prescribe
-from gradscope.errors import UsageError
+from gradscope.errors import GradscopeError, UsageError
 from gradscope.messages import one_line
 from gradscope.monitor.callback import Monitor
-from gradscope.records import Declined, Profile, Rehearsal, Skipped
+from gradscope.records import Declined, Profile, RangeTest, Rehearsal, Skipped
 from gradscope.rehearsal.judge import Beside, Judge
 from gradscope.report.report import Report
 from gradscope.signals.rehearsals import has_learned
 from gradscope.surgery.graph import copied
 from gradscope.trials import splits
+from gradscope.trials.range_test import as_evidence, range_test
 from gradscope.trials.scoring import fixed_batch_size, gathered
 from gradscope.trials.splits import Examples, Split
 
@@ -33,6 +34,7 @@ STEPS, EXTENSION = 200, 4  # of a rehearsal; how many times as many where the mo
 SECONDS = 30.0
 EPOCHS = 10  # planned, where the user does not say
 _SAMPLE_EVERY = 16
+_RATE = "learning-rate"
 NO_RULES: Mapping[str, Any] = {"select": None, "ignore": None, "thresholds": None}
 
 
@@ -143,7 +145,15 @@ def rehearse_copy(
     run = _train(model, data, plan, rules)
     if isinstance(run, Skipped):
         return _without_training(start, run.reason), None
-    return _judge(start, run, rules), run.judge
+    return _judge(start, run, rules, lambda: _try_rates(model, data, plan)), run.judge
+
+
+def _try_rates(model: keras.Model, data: Split, plan: Plan) -> RangeTest | None:
+    try:
+        test = range_test(model, data.training, batch_size=plan.batch_size, seed=plan.seed)
+    except GradscopeError:  # its training failed, as the report says
+        return None
+    return None if isinstance(test, Declined) else test
 
 
 def is_trainable(model: keras.Model, x: Any, y: Any) -> bool:
@@ -342,8 +352,16 @@ def _is_of_training(symptom: Any) -> bool:
     return bool({"history", "rehearsal"} & set(symptom.needs))
 
 
-def _judge(start: Report, run: Run, rules: Mapping[str, Any]) -> Report:
-    """One report of the start and of the training."""
+def _judge(
+    start: Report,
+    run: Run,
+    rules: Mapping[str, Any],
+    try_rates: Callable[[], RangeTest | None],
+) -> Report:
+    """One report of the start and of the training.
+
+    Where the copy did not learn and another rate may be the remedy, the rates are tried.
+    """
     profile = Profile(
         model=start.model,
         data=start.data,
@@ -372,6 +390,19 @@ def _judge(start: Report, run: Run, rules: Mapping[str, Any]) -> Report:
         dataclasses.replace(check, status="found", reason=None) if id in found else check
         for id, check in sorted(ended.items())
     )
+    asking = [f for f in findings if f.severity != "info" and _RATE in f.treatments]
+    test = try_rates() if asking and not has_learned(run.rehearsal) else None
+    if test is not None:
+        evidence = as_evidence(test, start.model.learning_rate or 0.0)
+        findings = tuple(
+            dataclasses.replace(f, evidence=(*f.evidence, evidence))
+            if evidence is not None and any(f is a for a in asking)
+            else f
+            for f in findings
+        )
+        profile = dataclasses.replace(
+            profile, rehearsal=dataclasses.replace(run.rehearsal, range_test=test)
+        )
     prescriptions, declined = prescribe(profile, findings)
     return Report.of(
         dataclasses.replace(profile, loss=start.loss),
