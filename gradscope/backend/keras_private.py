@@ -539,7 +539,7 @@ LIVING_CODE = Capability(
     feature="Making a layer again that holds a lambda",
     needs=(_SAFE_MODE,),
     since=_SINCE,
-    without="models with Lambda layers are not copied, so their treatments and trials are declined",
+    without="Lambda layers are copied attribute by attribute, and not where deep-copies is off",
 )
 _safe_mode_scope = LIVING_CODE[_SAFE_MODE]
 
