@@ -46,7 +46,7 @@ def examine() -> dict[str, Any]:
         found["devices"] = _devices()
         found["capabilities"] = _capabilities()
     except Exception as error:  # a broken installation may fail in any way: that is what is asked
-        found["problem"] = f"{type(error).__name__}: {one_line(error)}"
+        found["problem"] = one_line(error)
     found["versions"] = {"python": platform.python_version(), "gradscope": __version__}
     found["versions"] |= {package: _version(package) for package in _PACKAGES}
     return found

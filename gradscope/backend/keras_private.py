@@ -242,6 +242,12 @@ def unmeasured(model: Any) -> list[tuple[Any, str, Any]]:
     return [(model, "_compile_metrics", None)]
 
 
+def drop_metrics(copy: Any) -> None:
+    """Take the metrics off a copy for good: they cost time at every step."""
+    for target, name, value in unmeasured(copy):
+        setattr(target, name, value)
+
+
 def compute_loss(model: Any, x: Any, y: Any, y_pred: Any, weight: Any, *, training: bool) -> Any:
     """`model.compute_loss`, which before Keras 3.3 had no argument `training`."""
     takes = "training" in inspect.signature(model.compute_loss).parameters
@@ -539,7 +545,7 @@ LIVING_CODE = Capability(
     feature="Making a layer again that holds a lambda",
     needs=(_SAFE_MODE,),
     since=_SINCE,
-    without="models with Lambda layers are not copied, so their treatments and trials are declined",
+    without="Lambda layers are copied attribute by attribute, and not where deep-copies is off",
 )
 _safe_mode_scope = LIVING_CODE[_SAFE_MODE]
 

@@ -199,8 +199,7 @@ def traced(
     batch_size: int,
     evaluator_of: Callable[[keras.Model], Callable[[], Outcome]],
 ) -> Loop:
-    for target, name, value in private.unmeasured(model):
-        setattr(target, name, value)  # metrics cost time at every step and are not looked at
+    private.drop_metrics(model)  # nothing looks at them
     if model.optimizer is not None and not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     attempt(lambda: _create_variables(model, examples, batch_size))

@@ -119,6 +119,8 @@ def test_a_lambda_is_not_made_again_without_trust(without):
     model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: x * 2)])
     assert not isinstance(copied(model), Declined)
     without("living-code")
+    assert not isinstance(copied(model), Declined)
+    without("deep-copies")
 
     assert isinstance(copied(model), Declined)
 
