@@ -16,11 +16,13 @@ from gradscope.thresholds import Threshold
 
 FIRST = "non-finite-values"  # while it is there, nothing else can be judged
 DATA = "non-finite-data"  # it explains all others; examined before them
+PAIRING = "mismatched-loss"  # judged by head, loss and labels, whatever the numbers are
 FLOW = ("vanishing-gradient", "exploding-gradient")
 SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
 # By cause: what follows from it where both start at the same layer. Units that are off hand on
 # neither a gradient nor a signal.
 _FOLLOWS = {
+    "disconnected-layer": ("vanishing-gradient", "learning-speed-imbalance"),
     "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
 }
 _ORDER = {"error": 0, "warning": 1, "info": 2}
@@ -263,7 +265,7 @@ def _examined(
     symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
 ) -> Sequence[Finding] | Skipped:
     # A history counts what is not finite apart, and tells how it came to that.
-    if blocked and "history" not in symptom.needs:
+    if blocked and "history" not in symptom.needs and symptom.id != PAIRING:
         return Skipped(symptom.id, "there are non-finite values; remove them first")
     if "data" in symptom.needs and profile.data.kind == "synthetic":
         return Skipped(symptom.id, "needs real data; the inputs were made up")

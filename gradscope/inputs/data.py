@@ -225,8 +225,11 @@ def _check_labels(name: str, array: np.ndarray, spec: Any, loss: Any) -> None:
     kind = loss_name(loss)
     shape = tuple(spec.shape)
     if kind.startswith("sparse_categorical"):
+        _check_indices(name, array, shape)
         _check_classes(name, array, shape[-1], getattr(loss, "ignore_class", None))
         return
+    if kind.startswith("categorical"):
+        _check_shares(name, array, shape)
     of_keras = isinstance(loss, str) or type(loss).__module__.startswith("keras.")
     pairs = zip(array.shape[1:], shape[1:], strict=False)
     conflict = any(None is not e != r and 1 not in (e, r) for r, e in pairs)
@@ -235,6 +238,30 @@ def _check_labels(name: str, array: np.ndarray, spec: Any, loss: Any) -> None:
             f"The labels have the wrong shape: expected {(None, *shape[1:])} for output {name!r}, "
             f"received {array.shape}. Give both the same number of values."
         )
+
+
+def _check_indices(name: str, labels: np.ndarray, shape: tuple[int | None, ...]) -> None:
+    """Sparse crossentropy takes a number a sample, and refuses a row of them."""
+    if labels.ndim == len(shape) and labels.shape[-1] > 1 and labels.shape[-1] == shape[-1]:
+        raise UnreadableError(
+            f"The labels for output {name!r} have the shape {labels.shape}, a value for each class "
+            "(one-hot). Expected one class index a sample, as sparse categorical cross-entropy "
+            "takes. Use loss='categorical_crossentropy', or y.argmax(axis=-1) as labels."
+        )
+
+
+def _check_shares(name: str, labels: np.ndarray, shape: tuple[int | None, ...]) -> None:
+    """Crossentropy takes a value for each class, and refuses class indices."""
+    units = shape[-1]
+    trimmed = labels.shape[:-1] if labels.shape[-1] == 1 and labels.ndim > 1 else labels.shape
+    if units is None or units < 2 or len(trimmed) != len(shape) - 1:
+        return
+    raise UnreadableError(
+        f"The labels for output {name!r} have the shape {labels.shape}, one value a sample. "
+        f"Expected a value for each of the {units} classes (one-hot), as categorical cross-entropy "
+        "takes. Use loss='sparse_categorical_crossentropy' for class indices, or "
+        f"keras.utils.to_categorical(y, {units}) as labels."
+    )
 
 
 def _check_classes(name: str, labels: np.ndarray, units: int | None, ignored: int | None) -> None:
@@ -246,6 +273,8 @@ def _check_classes(name: str, labels: np.ndarray, units: int | None, ignored: in
     if low >= 0 and high < units:
         return
     remedy = f"Give the output {high + 1} units, or correct the labels."
+    if low == 0 and units > 1 and len(np.unique(values)) == 2:
+        remedy = f"They hold two values: divide them by {high}."
     if low < 0:
         remedy = "Encode the classes as 0, 1, 2, ..."
     elif low == 1 and high == units:

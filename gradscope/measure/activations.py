@@ -216,7 +216,7 @@ _of_objects = _ByIdentity()
 
 
 def _examine(function: Callable[..., Any]) -> ActivationDerivative | None:
-    if not _is_elementwise(function):
+    if not is_elementwise(function):
         return None
     steps = int(_REACH * _STEPS_PER_UNIT)
     inner = np.arange(-steps, steps + 1) / _STEPS_PER_UNIT  # holds 0 exactly: ReLU's corner
@@ -242,7 +242,7 @@ def _grows_at_an_end(size: np.ndarray, maximum: float) -> bool:
     )
 
 
-def _is_elementwise(function: Callable[..., Any]) -> bool:
+def is_elementwise(function: Callable[..., Any]) -> bool:
     row = np.array([[-2.0, -0.7, -0.1, 0.2, 0.9, 2.5, 4.0]], np.float32)
     together = np.asarray(function(tf.constant(row)))
     apart = np.asarray(function(tf.constant(row.reshape(-1, 1))))

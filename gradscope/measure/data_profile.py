@@ -87,7 +87,8 @@ def _tensor(role: Role, name: str, arrays: list[np.ndarray]) -> DataTensor:
     sample = np.concatenate(
         [_sampled(a, _SAMPLE // len(arrays)) for a in arrays if a.size] or [first]
     )
-    return DataTensor(**{**_plain(held), **_extremes(arrays), **_values(sample)})
+    found = {**_plain(held), **_extremes(arrays), **_values(sample)}
+    return DataTensor(**found, is_sorted=_are_sorted(sample, held.shape))
 
 
 def _plain(held: DataTensor) -> dict[str, Any]:
@@ -156,13 +157,16 @@ def _values(rows: np.ndarray) -> dict[str, Any]:
     """What single values and rows look like, of rows along the last axis."""
     rows = rows.astype(np.float64)
     finite = rows[np.isfinite(rows)]
+    distinct = np.unique(finite)
     found: dict[str, Any] = {
         "is_whole": bool(finite.size) and bool((finite == np.rint(finite)).all()),
-        "num_distinct": min(MAX_DISTINCT, len(np.unique(finite))),
+        "num_distinct": min(MAX_DISTINCT, len(distinct)),
         **_moments(rows),
+        "spacing": _spacing(distinct),
     }
     if rows.shape[-1] > 1 and len(rows):
         ones = ((rows == 1).sum(-1) == 1) & ((rows == 0).sum(-1) == rows.shape[-1] - 1)
+        found["is_one_row"] = bool((rows == rows[0]).all())
         found["one_hot_fraction"] = float(ones.mean())
         found["sums_to_one_fraction"] = float((abs(rows.sum(-1) - 1) <= _TOLERANCE).mean())
     return found
@@ -179,3 +183,28 @@ def _moments(rows: np.ndarray) -> dict[str, tuple[float, ...]]:
     if not np.isfinite(means + stds).all():
         return {}
     return {"means": tuple(means), "stds": tuple(stds)}
+
+
+def _are_sorted(rows: np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether classes, one a sample, come one after the other, in whatever direction."""
+    if len(shape) > 1 or not len(rows):
+        return False
+    if rows.shape[-1] > 1:
+        is_one_hot = bool(((rows == 1).sum(-1) == 1).all() and ((rows != 0).sum(-1) == 1).all())
+        values = rows.argmax(-1) if is_one_hot else np.zeros(0)
+    else:
+        values = rows[:, 0].astype(np.float64)
+    if not np.isfinite(values).all() or (values != np.rint(values)).any():
+        return False
+    steps = np.diff(values)
+    is_ordered = bool((steps >= 0).all() or (steps <= 0).all())
+    return is_ordered and 2 <= len(np.unique(values)) < MAX_DISTINCT
+
+
+def _spacing(distinct: np.ndarray) -> float | None:
+    """The gap between neighbours of a few sorted values, where all gaps are equal."""
+    if not 2 <= len(distinct) < MAX_DISTINCT:
+        return None
+    gaps = np.diff(distinct)
+    is_even = gaps.max() - gaps.min() <= _TOLERANCE * gaps.max()
+    return float(gaps.mean()) if is_even else None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -13,16 +14,15 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.signature import loss_name, output_specs
-from gradscope.backend.sites import Site, sites
+from gradscope.backend.sites import sites
 from gradscope.inputs.batches import Batch
 from gradscope.measure import activations
 from gradscope.measure.data_profile import named
 from gradscope.measure.outputs import TOLERANCE, Output
 from gradscope.measure.passes import Objective
+from gradscope.measure.reach import Range, reach
 from gradscope.records import DataTensor, LossTerm
 
-# Layers that hand values on as they are: the activation is that of the layer before.
-_TRANSPARENT = ("Reshape", "Flatten", "Permute", "Identity", "Dropout", "Cropping2D", "Transpose")
 # Layers and operations that are an activation without parameters.
 _PLAIN = {
     "Softmax": "softmax",
@@ -32,77 +32,52 @@ _PLAIN = {
     "Softplus": "softplus",
     "Softsign": "softsign",
 }
-# Where an activation can get to; ends that are only approached count as reached.
-_RANGES = {
-    "sigmoid": (0.0, 1.0),
-    "hard_sigmoid": (0.0, 1.0),
-    "softmax": (0.0, 1.0),
-    "tanh": (-1.0, 1.0),
-    "hard_tanh": (-1.0, 1.0),
-    "softsign": (-1.0, 1.0),
-    "relu": (0.0, np.inf),
-    "relu6": (0.0, 6.0),
-    "softplus": (0.0, np.inf),
-    "exponential": (0.0, np.inf),
-    "elu": (-1.0, np.inf),
-    "log_sigmoid": (-np.inf, 0.0),
-    "log_softmax": (-np.inf, 0.0),
-}
+# Cells whose state stays between zero and where their activation can get to.
+_CELLS = (keras.layers.SimpleRNNCell, keras.layers.GRUCell, keras.layers.LSTMCell)
 
 
 def loss_terms(
     model: keras.Model,
     outputs: Any,
-    batch: Batch,
+    batches: Sequence[Batch],
     target: Objective,
     tensors: Sequence[DataTensor],
 ) -> tuple[LossTerm, ...]:
     """One term an output.
 
     Args:
-        outputs: what the model put out for the batch, as `outputs.described` keeps it.
-        tensors: what is known of the data. Where it says nothing of y, the labels in `batch` are
+        outputs: what the model put out for the first batch, as `outputs.described` keeps it.
+        tensors: what is known of the data. Where it says nothing of y, the labels in `batches` are
             made up and say nothing.
     """
     if target.loss is None:
         return ()
     found = dict(named("output", outputs))
-    makers = _makers(model)
-    names = list(makers) if len(makers) == len(found) else [_key(place) for place in found]
+    names = list(output_specs(model))
+    if len(names) != len(found):
+        names = [_key(place) for place in found]
     known = {tensor.name: tensor for tensor in tensors if tensor.role == "y"}
-    labels = dict(_aligned(named("y", batch.y if known else None), names))
+    labels = [dict(_aligned(named("y", b.y if known else None), names)) for b in batches]
     losses = _losses(target.loss, names)
     weights = _losses(target.loss_weights, names)
-    places = {id(site.layer): site for site in sites(model)}
+    kinds = {site.path: site.kind for site in sites(model)}
     terms = []
     for name, output in zip(names, found.values(), strict=True):
-        place, values = labels.get(name, ("", None))
-        term = _term(name, output, makers.get(name), losses.get(name), places)
+        term = _term(name, output, losses.get(name))
+        term = dataclasses.replace(term, in_code=_is_in_code(term.layer or "", kinds))
         if weights.get(name) is not None:
             term = dataclasses.replace(term, weight=float(weights[name]))
-        if place in known and values is not None:
-            outside = _outside_fraction(term.activation, values)
-            term = dataclasses.replace(term, labels=known[place], outside_fraction=outside)
+        place, first = labels[0].get(name, ("", None))
+        if place in known and first is not None:
+            values = _numbers([part[name][1] for part in labels if name in part])
+            term = dataclasses.replace(
+                term,
+                labels=known[place],
+                outside_fraction=_outside_fraction(term, values),
+                is_distance=_is_distance(losses.get(name), term, first),
+            )
         terms.append(term)
     return tuple(terms)
-
-
-def _makers(model: keras.Model) -> dict[str, Any]:
-    """For each output, by name: the layer whose activation it ends in, None where unknown."""
-    return {name: _maker(tensor) for name, tensor in output_specs(model).items()}
-
-
-def _maker(tensor: Any) -> Any:
-    """The layer that made a symbolic tensor, through nested models and layers without effect."""
-    if not private.is_symbolic(tensor):
-        return None
-    layer, call, place = private.making_call(tensor)
-    if isinstance(layer, keras.Model):
-        inner = keras.tree.flatten(getattr(layer, "outputs", None) or [])
-        return _maker(inner[place]) if inner else None
-    if type(layer).__name__ in _TRANSPARENT:
-        return _maker(call.input_tensors[0])
-    return layer
 
 
 def _aligned(
@@ -130,24 +105,65 @@ def _key(place: str) -> str:
     return place.removeprefix("output['").removesuffix("']")
 
 
-def _term(name: str, output: Output, maker: Any, loss: Any, places: dict[int, Site]) -> LossTerm:
-    site = places.get(id(maker))
-    # What a layer of layers calls its activation is somewhere inside.
-    activation = None if site and site.kind == "composite" else _activation(maker)
-    if maker is None and output.has_logits:
+def _term(name: str, output: Output, loss: Any) -> LossTerm:
+    endings = [_last(row.site.layer) for row in output.makers]
+    activations_ = {_activation(layer) for layer in endings}
+    activation = activations_.pop() if len(activations_) == 1 else None
+    if not output.makers and output.has_logits:
         activation = "softmax" if output.sums_to_one else "sigmoid"
+    low, high = _range(endings)
+    of_keras = _keras_name(loss) if output.dense else None
+    is_own = output.dense and loss is not None and of_keras is None
     return LossTerm(
         output=name,
-        layer=site.path if site else None,
+        layer=output.makers[0].site.path if output.makers else None,
         activation=activation,
         shape=output.shape,
         minimum=output.minimum,
         maximum=output.maximum,
         sums_to_one=output.sums_to_one,
         has_logits=output.has_logits,
-        loss=_keras_name(loss) if output.dense else None,
+        loss=of_keras,
         from_logits=bool(getattr(loss, "from_logits", False)),
+        lowest=low if math.isfinite(low) else None,
+        highest=high if math.isfinite(high) else None,
+        own_loss=(loss_name(loss) or type(loss).__name__) if is_own else None,
     )
+
+
+def _is_in_code(path: str, kinds: Mapping[str, str]) -> bool:
+    """Whether one of the layers around a layer is no graph."""
+    parts = path.split("/")
+    around = ["", *("/".join(parts[:n]) for n in range(1, len(parts)))]
+    return any(kinds.get(outer, "graph") != "graph" for outer in around)
+
+
+def _last(layer: Any) -> Any:
+    """The layer inside of wrappers, and the cell of a recurrent one, that ends the computation."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        return _last(layer.layer)
+    if isinstance(layer, keras.Model):
+        outputs = keras.tree.flatten(getattr(layer, "outputs", None) or [])
+        known = len(outputs) == 1 and private.is_symbolic(outputs[0])
+        return _last(private.making_call(outputs[0])[0]) if known else None
+    if isinstance(layer, keras.layers.RNN):
+        cells = getattr(layer.cell, "cells", [layer.cell])
+        return cells[-1] if type(cells[-1]) in _CELLS else None
+    return layer
+
+
+def _range(layers: Sequence[Any]) -> Range:
+    """Where the outputs of these layers, side by side, can get to."""
+    low, high = math.inf, -math.inf
+    for layer in layers:
+        function = activations.activation_of(layer) if layer is not None else None
+        found = reach(function) if function is not None else None
+        if found is None:
+            return -math.inf, math.inf
+        starts_at_zero = isinstance(layer, _CELLS)
+        low = min(low, found[0], 0.0 if starts_at_zero else math.inf)
+        high = max(high, found[1], 0.0 if starts_at_zero else -math.inf)
+    return (low, high) if layers else (-math.inf, math.inf)
 
 
 def _activation(layer: Any) -> str | None:
@@ -180,16 +196,45 @@ def _keras_name(loss: Any) -> str | None:
     return "kl_divergence" if name == "kldivergence" else name
 
 
-def _outside_fraction(activation: str | None, labels: Any) -> float | None:
+def _numbers(labels: Sequence[Any]) -> np.ndarray:
+    """The finite labels of all batches in a row; none where they are no dense numbers."""
+    if not all(isinstance(part, (np.ndarray, tf.Tensor)) for part in labels):
+        return np.zeros(0)
+    parts = [np.asarray(part) for part in labels]
+    if any(part.dtype.kind not in "biuf" for part in parts):
+        return np.zeros(0)
+    values = np.concatenate([part.reshape(-1).astype(np.float64) for part in parts])
+    return values[np.isfinite(values)]
+
+
+def _outside_fraction(term: LossTerm, labels: np.ndarray) -> float | None:
     """The share of labels where the activation cannot get to, less what rounding explains."""
-    if activation not in _RANGES or not isinstance(labels, (np.ndarray, tf.Tensor)):
+    if (term.lowest is None and term.highest is None) or not labels.size:
         return None
-    values = np.asarray(labels)
-    if values.dtype.kind not in "biuf":
+    low = -math.inf if term.lowest is None else term.lowest
+    high = math.inf if term.highest is None else term.highest
+    slack = TOLERANCE * max(1.0, float(np.ptp(labels)))
+    return float(((labels < low - slack) | (labels > high + slack)).mean())
+
+
+def _is_distance(loss: Any, term: LossTerm, labels: Any) -> bool | None:
+    """Whether a loss of the user's own is lowest where the output is the label.
+
+    It is asked at the labels, and at the labels moved up, down and at random by their spread.
+    """
+    values = _numbers([labels])
+    shape = tuple(getattr(labels, "shape", ()))
+    if not term.own_loss or not callable(loss) or shape[1:] != term.shape or not values.size:
         return None
-    values = values[np.isfinite(values)].astype(np.float64)
-    if not values.size:
+    y = tf.cast(labels, tf.float32)
+    spread = float(values.std()) or 1.0
+    noise = tf.constant(np.random.default_rng(0).standard_normal(shape), tf.float32)
+    try:
+        lowest = float(tf.reduce_mean(loss(y, y)))
+        moved = [
+            float(tf.reduce_mean(loss(y, y + spread * move)))
+            for move in (1.0, -1.0, noise, -noise, 0.1 * noise)
+        ]
+    except Exception:  # a user's function may refuse in any way
         return None
-    low, high = _RANGES[activation]
-    slack = TOLERANCE * max(1.0, float(np.ptp(values)))
-    return float(((values < low - slack) | (values > high + slack)).mean())
+    return all(lowest < other for other in moved)

@@ -7,7 +7,7 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -40,6 +40,7 @@ class Captured:
         gradients: of the last batch, by trainable variable; None where the loss has no path.
         loss_scale: what the loss was multiplied by (mixed precision); gradients still are.
         outputs: the structure of the first batch's outputs, an `Output` in each tensor's place.
+        term_losses: of several outputs, the mean of each one's loss over the batches, by name.
         updaters: which optimizer updates which weights; none where the model has no optimizer.
         amplified: of a model that computes in float16, the rows of passes with a loss scale so
             large that next to no gradient underflows; None for others.
@@ -51,6 +52,7 @@ class Captured:
     loss_scale: float
     outputs: Any = None
     updaters: tuple[Updater, ...] = ()
+    term_losses: dict[str, float] = field(default_factory=dict)
     amplified: Rows | None = None
 
 
@@ -138,18 +140,26 @@ def _passes(
     step = Step(0.0, [], ())
     outputs = None
     # User code under tf.function would hide its tensors from the taps.
-    with functions_eager(True), patched(_loss_patches(model, objective)), _no_collection():
+    changes = _loss_patches(model, objective)
+    with functions_eager(True), patched(changes), _no_collection():
         for batch in batches:
             rows.begin_pass(_num_samples(batch))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
             step = _backward(model, batch, objective, scale)
-            outputs = described(step.outputs) if outputs is None else outputs
+            outputs = described(step.outputs, rows) if outputs is None else outputs
             step = step._replace(outputs=None)
             for number, gradient in enumerate(step.gradients):
                 if gradient is not None:
                     rows.reducer.add(("gradient", number), as_array(gradient))
             losses.append(float(step.loss))
-    return Captured(rows, tuple(losses), step.gradients, scale, outputs, step.updaters)
+    by_output = dict(pair for _, _, loss in changes for pair in _term_losses(loss))
+    return Captured(rows, tuple(losses), step.gradients, scale, outputs, step.updaters, by_output)
+
+
+def _term_losses(loss: Any) -> Iterator[tuple[str, float]]:
+    """What Keras keeps of the loss on each of several outputs."""
+    for mean in loss.metrics:
+        yield mean.name.removesuffix("_loss"), float(mean.result())
 
 
 def _num_samples(batch: Batch) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import platform
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import keras
@@ -20,7 +23,9 @@ from gradscope.inputs.batches import Batch
 from gradscope.measure import activations
 from gradscope.measure.layer_call import Row
 from gradscope.measure.loss_terms import loss_terms
+from gradscope.measure.moving_statistics import inference_gaps
 from gradscope.measure.passes import Captured, Objective, capture
+from gradscope.measure.stops import stop_of
 from gradscope.measure.weights import kernel_stats, ratio, rescaled, weight_profiles
 from gradscope.records import (
     BackwardFactors,
@@ -64,16 +69,39 @@ def profile(
         values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
         captured = capture(model, places, batches, objective, restart)
         weights, no_update = weight_profiles(model, captured, values)
-    terms = loss_terms(model, captured.outputs, batches[0], objective, data.tensors)
+        gaps = _inference_gaps(places, values, captured, len(batches), objective)
+    terms = loss_terms(model, captured.outputs, batches, objective, data.tensors)
+    known = captured.term_losses
+    terms = tuple(
+        dataclasses.replace(t, value=known[t.output])
+        if math.isfinite(known.get(t.output, math.nan))
+        else t
+        for t in terms
+    )
     return Profile(
         model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
         data=data,
         loss=_loss_card(captured, objective, terms),
-        layers=tuple(layer_profiles(places, captured, weights, no_update)),
+        layers=tuple(layer_profiles(places, captured, weights, no_update, gaps)),
         seed=seed,
         steps=steps,
         versions=versions(),
     )
+
+
+def _inference_gaps(
+    places: tuple[Site, ...],
+    values: dict[int, Any],
+    captured: Captured,
+    num_batches: int,
+    objective: Objective,
+) -> dict[str, float]:
+    """Of BatchNormalization; how often a step of the user's own updates it is not known."""
+    if objective.own_step:
+        return {}
+    calls = Counter(row.site.path for row in captured.rows.rows.values())
+    every = Counter({path: count * num_batches for path, count in calls.items()})
+    return inference_gaps(places, values, every)
 
 
 def _check_float8(places: tuple[Site, ...]) -> None:
@@ -135,16 +163,21 @@ def layer_profiles(
     captured: Captured,
     weights: dict[int, WeightProfile],
     no_update: str = "",
+    gaps: Mapping[str, float] = MappingProxyType({}),
 ) -> list[LayerProfile]:
     """Rows in forward order; layers with weights that were never called come last.
 
     Args:
         no_update: why there is none of a weight that has a gradient.
+        gaps: `inference_gap` by path.
     """
     rows = captured.rows.rows
     called = {row.site.path for row in rows.values()}
     owned = {site.path: _owned(site, weights) for site in places}
-    profiles = [_layer(row, owned[row.site.path], captured, no_update) for row in rows.values()]
+    profiles = [
+        _layer(row, owned[row.site.path], captured, no_update, gaps.get(row.site.path))
+        for row in rows.values()
+    ]
     silent = [site for site in places if site.path not in called]
     return profiles + [
         _uncalled(site, owned[site.path])
@@ -175,7 +208,11 @@ def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
 
 
 def _layer(
-    row: Row, weights: tuple[WeightProfile, ...], captured: Captured, no_update: str
+    row: Row,
+    weights: tuple[WeightProfile, ...],
+    captured: Captured,
+    no_update: str,
+    gap: float | None,
 ) -> LayerProfile:
     stats = captured.rows.stats
     gradients = {role: rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
@@ -213,6 +250,8 @@ def _layer(
         sample_variation=_variation(row.varied_squares, row.compared_squares),
         position_variation=_variation(*(row.placed_squares or (0.0, None))),
         underflow_fraction=_underflow_fraction(row, captured),
+        stop=stop_of(row.site.layer),
+        inference_gap=gap,
         features=None if row.features is None else row.features.scales(),
         weights=weights,
         unmeasured=row.unmeasured | _without_update(weights, no_update),

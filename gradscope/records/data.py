@@ -24,6 +24,11 @@ class DataTensor:
         minimum, maximum: of the finite entries; None where there are none or they are no numbers.
         is_whole: whether all finite entries seen in a sample of the tensor are whole numbers.
         num_distinct: different values in a sample of the tensor, 32 standing for 32 and more.
+        spacing: how far neighbouring values lie apart, where there are 2 to 31 different ones and
+            all neighbours are equally far (classes 1.0, masks of 0 and 255 255.0); None elsewhere.
+        is_one_row: whether all those rows hold the same, where there is such an axis.
+        is_sorted: whether the samples come in the order of their classes: 2 to 31 whole numbers,
+            one a sample, or one-hot rows.
         one_hot_fraction: share of rows (along the last axis, of at least two entries) with a single
             1 and otherwise 0; None where there is no such axis.
         sums_to_one_fraction: share of those rows that add up to 1 within 1e-3.
@@ -45,6 +50,9 @@ class DataTensor:
     maximum: float | None = None
     is_whole: bool = False
     num_distinct: Count = 0
+    spacing: float | None = None
+    is_one_row: bool | None = None
+    is_sorted: bool = False
     one_hot_fraction: Fraction | None = None
     sums_to_one_fraction: Fraction | None = None
     means: tuple[float, ...] = ()
@@ -85,17 +93,23 @@ class LossTerm:
     Attributes:
         output: name of the output.
         layer: path of the layer that makes it; None where code of the model's own does.
+        in_code: whether code of the model's own calls that layer, and no graph of Keras's.
         activation: name of the function it ends in; None where that is not known.
         shape: of one sample of the output; the last entry is its units.
         minimum, maximum: of the output on a few samples, None where it is not finite.
         sums_to_one: whether the output's rows do, on the same samples.
         has_logits: whether Keras finds the logits behind the output and computes from them.
-        loss: name of the Keras loss ("mean_squared_error"); None for any other, which is not
-            judged.
+        loss: name of the Keras loss ("mean_squared_error"); None for any other.
+        own_loss: name of a loss that is not Keras's; None of those that are, and without a loss.
         from_logits: whether the loss takes the output for logits.
         labels: what is known of y for this output; None without labels.
         outside_fraction: share of the labels that lie where the activation cannot get to; None
             where its range is not known.
+        lowest, highest: ends of the range that the activation can get to; None where it has no
+            end there, or its range is not known.
+        value: mean of this loss over the batches, without its weight; only of several outputs.
+        is_distance: whether a loss that is not Keras's is lowest where the output is the label,
+            as a squared error of one's own; None where that was not tried.
     """
 
     output: str
@@ -111,3 +125,9 @@ class LossTerm:
     labels: DataTensor | None = None
     outside_fraction: Fraction | None = None
     weight: float = 1.0
+    lowest: float | None = None
+    highest: float | None = None
+    own_loss: str | None = None
+    in_code: bool = False
+    value: float | None = None
+    is_distance: bool | None = None

@@ -42,6 +42,11 @@ class LayerProfile:
         underflow_fraction: share of the entries of the gradient at the output that float16 rounds
             to zero at the loss scale in force, of those that a far larger scale shows not to be
             zero; None where the layer does not compute in float16.
+        inference_gap: of a BatchNormalization that has been trained, how far its output is moved
+            when the moving statistics take the place of the batch's, in standard deviations.
+        stop: the operation without a derivative that the layer's class or code names (argmax,
+            round, sign, stop_gradient, cast); None where none is named. Whether it lets a gradient
+            pass all the same, the gradients say.
         unmeasured: by field, why it could not be measured although the layer has it.
     """
 
@@ -78,6 +83,8 @@ class LayerProfile:
     position_variation: Size | None = None
     underflow_fraction: Fraction | None = None
     features: FeatureScales | None = None
+    stop: str | None = None
+    inference_gap: Size | None = None
     weights: tuple[WeightProfile, ...] = ()
     unmeasured: dict[str, str] = field(default_factory=dict)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from gradscope.records import DataTensor, Evidence, LossTerm, Profile
+from gradscope.records import DataTensor, Evidence, LossTerm, Profile, Severity
 from gradscope.signals.feature_scales import takes_plain_steps
 from gradscope.signals.losses import (
     BINARY,
@@ -17,10 +17,12 @@ from gradscope.signals.losses import (
     SLACK,
     SPARSE,
     Verdict,
+    is_distance,
     num_units,
 )
 
 _MOST = 0.5  # of the labels
+_EXACT = 1e-3
 
 
 def on_labels(
@@ -30,11 +32,13 @@ def on_labels(
     if labels.minimum is None or labels.maximum is None:
         return
     found = (
+        _scaled_classes(term, labels),
         _label_range(term, labels),
         _fractional_classes(term, labels),
         _several_classes(term, labels),
         _broadcast(term, labels),
         _out_of_reach(term, labels, limits),
+        _numbered_classes(term, labels),
         _slow(term, labels, profile),
     )
     yield from (verdict for verdict in found if verdict)
@@ -52,9 +56,56 @@ def _label_range(term: LossTerm, labels: DataTensor) -> Verdict | None:
     reach = f"from {low:g} to {high:g}" if high < math.inf else f"of at least {low:g}"
     text = (
         f"{term.loss} takes labels {reach}, and they run from {labels.minimum:g} to "
-        f"{labels.maximum:g}: its minimum is not at the label there"
+        f"{labels.maximum:g}: its minimum is not at the label there{_remedy(term, labels)}"
     )
     return "error", Evidence("label_excess", excess, SLACK), text
+
+
+def _remedy(term: LossTerm, labels: DataTensor) -> str:
+    """What to do with labels that a binary crossentropy does not take."""
+    low, high = labels.minimum or 0.0, labels.maximum or 0.0
+    if term.loss not in BINARY:
+        return ""
+    if labels.num_distinct == 2 and low == 0.0:
+        return f"; they have two values: divide the labels by {high:g}"
+    if labels.num_distinct == 2 and high - low == 1.0:
+        return f"; they have two values: subtract {low:g} from the labels"
+    if (low, high, labels.num_distinct) == (-1.0, 1.0, 2):
+        return "; take (labels + 1) / 2, or hinge with a linear output"
+    if labels.num_distinct == 2:
+        return "; they have two values: replace them by 0 and 1"
+    if num_units(term) == 1 and (count := _num_classes(labels)):
+        return (
+            f"; they look like the numbers of {count} classes: give the output a unit for each, "
+            "with softmax and sparse_categorical_crossentropy"
+        )
+    if (low, high) == (0.0, 255.0):
+        return "; divide the labels by 255"
+    return "; of values take a linear output and mean_squared_error"
+
+
+def _num_classes(labels: DataTensor) -> int | None:
+    """How many classes labels of one unit may number: 3 to 31 whole numbers without a gap."""
+    low, high = labels.minimum or 0.0, labels.maximum or 0.0
+    is_numbered = labels.is_whole and labels.spacing == 1.0 and low in (0.0, 1.0)
+    count = labels.num_distinct
+    return count if is_numbered and count > 2 and count == high - low + 1 else None
+
+
+def _scaled_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
+    """Classes that were divided by 255 together with the pixels: 0, 1/255, 2/255, ..."""
+    step = labels.spacing or 0.0
+    scale = next((n for n in (255.0, 256.0) if abs(step * n - 1.0) <= _EXACT), None)
+    if scale is None or labels.minimum != 0.0 or term.loss in BROADCASTING[-2:]:
+        return None
+    is_error = term.loss not in REGRESSIONS and term.loss is not None
+    text = (
+        f"the {labels.num_distinct} values of the labels lie 1/{scale:g} apart, up to "
+        f"{labels.maximum:.3g}: it seems that they were divided by {scale:g} with the inputs; "
+        "leave the labels as they are"
+    )
+    evidence = Evidence("label_scale", scale, 1.0)
+    return "error" if is_error else "warning", evidence, text
 
 
 def _fractional_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
@@ -65,17 +116,28 @@ def _fractional_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
 
 
 def _several_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
-    if term.loss not in CATEGORICAL or labels.sums_to_one_fraction is None:
-        return None
-    is_binary = labels.is_whole and labels.minimum == 0.0 and labels.maximum == 1.0
-    if not is_binary or labels.sums_to_one_fraction >= _MOST:
+    """Units that share 1 among them, for labels that do not."""
+    if labels.sums_to_one_fraction is None or labels.sums_to_one_fraction >= _MOST:
         return None
     share = 1.0 - labels.sums_to_one_fraction
+    evidence = Evidence("not_one_class_fraction", share, _MOST, "fraction")
+    is_binary = labels.is_whole and labels.minimum == 0.0 and labels.maximum == 1.0
+    if term.loss in CATEGORICAL:
+        text = (
+            f"{term.loss} lets the classes compete, and {share:.0%} of the labels hold none or "
+            "several; use sigmoid with binary_crossentropy"
+        )
+        return ("warning", evidence, text) if is_binary else None
+    is_judged = is_distance(term) or term.loss in BINARY or (term.own_loss and is_binary)
+    inside = (labels.minimum or 0.0) >= -SLACK and (labels.maximum or 0.0) <= 1.0 + SLACK
+    if not is_judged or not inside or term.activation != "softmax" or labels.shape != term.shape:
+        return None
+    remedy = "use sigmoid with binary_crossentropy" if is_binary else "end in sigmoid or linear"
     text = (
-        f"{term.loss} lets the classes compete, and {share:.0%} of the labels hold none or "
-        "several; use sigmoid with binary_crossentropy"
+        f"the units of softmax add up to 1, and {share:.0%} of the labels do not: they cannot be "
+        f"met; {remedy}"
     )
-    return "warning", Evidence("not_one_class_fraction", share, _MOST, "fraction"), text
+    return "error", evidence, text
 
 
 def _broadcast(term: LossTerm, labels: DataTensor) -> Verdict | None:
@@ -118,17 +180,45 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 
 def _out_of_reach(term: LossTerm, labels: DataTensor, limits: dict[str, float]) -> Verdict | None:
-    share = term.outside_fraction or 0.0
-    if term.loss not in REGRESSIONS or share < limits["warning_outside_fraction"]:
+    if not is_distance(term) or term.outside_fraction is None:
         return None
-    is_error = share >= limits["error_outside_fraction"]
-    bound = limits["error_outside_fraction" if is_error else "warning_outside_fraction"]
+    share = max(term.outside_fraction, _least_outside(term, labels))
+    severities: tuple[Severity, ...] = ("error", "warning", "info")
+    bounds = [limits[f"{name}_outside_fraction"] for name in ("error", "warning", "note")]
+    found = [pair for pair in zip(severities, bounds, strict=True) if share >= pair[1] and share]
+    if not found:
+        return None
+    severity, bound = found[0]
+    remedy = "end in a linear output, or scale the labels"
+    if num_units(term) == 1 and (count := _num_classes(labels)):
+        remedy += f"; if they number {count} classes, give the output a unit for each"
     text = (
-        f"{share:.0%} of the labels ({labels.minimum:.3g} to {labels.maximum:.3g}) lie where "
-        f"{term.activation} cannot get to; end in a linear output, or scale the labels"
+        f"{share:.{0 if share >= 0.01 else 2}%} of the labels ({labels.minimum:.3g} to "
+        f"{labels.maximum:.3g}) lie where {term.activation or 'the output'} cannot get to; {remedy}"
     )
-    evidence = Evidence("outside_fraction", share, bound, "fraction")
-    return "error" if is_error else "warning", evidence, text
+    return severity, Evidence("outside_fraction", share, bound, "fraction"), text
+
+
+def _least_outside(term: LossTerm, labels: DataTensor) -> float:
+    """The share of one label, where the batches did not show the one that is out of reach."""
+    low, high = labels.minimum or 0.0, labels.maximum or 0.0
+    slack = SLACK * max(1.0, high - low)
+    below = term.lowest is not None and low < term.lowest - slack
+    above = term.highest is not None and high > term.highest + slack
+    return 1.0 / (max(1, labels.num_read) * math.prod(labels.shape)) if below or above else 0.0
+
+
+def _numbered_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
+    """Ratings look the same, so this is a note; a rectified output is made for amounts."""
+    count = None if term.lowest is not None else _num_classes(labels)
+    if not is_distance(term) or num_units(term) > 1 or count is None:
+        return None
+    text = (
+        f"the labels are whole numbers from {labels.minimum:g} to {labels.maximum:g} on one unit; "
+        f"if they number {count} classes and are no amounts, give the output a unit for each, with "
+        "softmax and sparse_categorical_crossentropy"
+    )
+    return "info", Evidence("num_distinct_labels", float(count), 3.0), text
 
 
 def _slow(term: LossTerm, labels: DataTensor, profile: Profile) -> Verdict | None:

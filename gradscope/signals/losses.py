@@ -25,5 +25,10 @@ JUDGED = (*CROSSENTROPIES, *BROADCASTING, DIVERGENCE)
 SLACK = 0.01  # what rounding and resampling may add to labels and outputs
 
 
+def is_distance(term: LossTerm) -> bool:
+    """Whether the loss asks the output to be the label, and takes any number for one."""
+    return term.loss in REGRESSIONS or bool(term.is_distance)
+
+
 def num_units(term: LossTerm) -> int:
     return term.shape[-1] if term.shape else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile, Severity, Skipped
 from gradscope.signals.common import (
@@ -35,20 +36,29 @@ def _example(*, reached: bool, trainable: bool = True) -> Profile:
         "causes: an operation without gradient (argmax, round, a cast to integer, stop_gradient, "
         "NumPy inside call), an output without loss, a layer that is built but not called."
     ),
-    measured="Trainable weights whose gradient is None.",
-    silent="Frozen weights (trainable=False), and weights whose gradient is zero but exists.",
+    measured=(
+        "Trainable weights whose gradient is None, and operations whose derivative is zero "
+        "everywhere (sign) at which a gradient arrives and none leaves. The operation is told by "
+        "the class or the code of the layers between."
+    ),
+    silent=(
+        "Frozen weights (trainable=False), and weights whose gradient is zero but exists, unless "
+        "behind sign and its kin; straight-through estimators."
+    ),
     treatments=("straight-through",),
     sources=("TensorFlow guide, Introduction to gradients: getting a gradient of None",),
     sick=lambda: _example(reached=False),
     healthy=lambda: _example(reached=False, trainable=False),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
+    takers = consumers(profile)
+    found = [_flat(layer) for layer in profile.layers if _lets_nothing_pass(layer)]
+    found += _without_gradient(profile, takers)
     cut = {layer.id: layer for layer in profile.layers if _num_cut(layer)}
     if not cut:
         lacking = [layer for layer in profile.layers if lacks_weights(layer)]
-        return clean_unless(_ID, lacking, "what reaches the weights")
+        return found or clean_unless(_ID, lacking, "what reaches the weights")
     # Never called, or called for an output that nothing takes and no loss is set on.
-    takers = consumers(profile)
     used = [
         layer
         for layer in cut.values()
@@ -58,17 +68,80 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     fed = {name for layer in used for name in layer.inputs}
     culprits = [layer.id for layer in used if layer.id not in fed] or list(cut)
     total = sum(_num_cut(layer) for layer in cut.values())
-    return [
+    stops = list(dict.fromkeys(stop for id in culprits for stop in _stops(id, takers)))
+    everything = all(not _num_reached(layer) for layer in profile.layers)
+    found.append(
         Finding(
             symptom=_ID,
-            severity=_severity(cut, used),
+            severity="error" if stops or everything else _severity(cut, used),
             confidence="high",
             layers=tuple(dict.fromkeys([*culprits, *cut])),
             culprits=tuple(culprits),
             evidence=(Evidence("num_unreached_weights", float(total), 0.0, "weights"),),
-            message=_message(cut, used, total),
+            message=_message(cut, used, total, stops, everything),
         )
-    ]
+    )
+    return found
+
+
+def _lets_nothing_pass(layer: LayerProfile) -> bool:
+    """Whether a gradient arrives at an operation such as sign, and all that leaves it is zero."""
+    arrives, leaves = layer.activation_gradient, layer.input_gradient
+    if not layer.stop or layer.activation or layer.weights or arrives is None or leaves is None:
+        return False
+    return arrives.abs_max > 0.0 and leaves.abs_max == 0.0
+
+
+def _flat(layer: LayerProfile) -> Finding:
+    return Finding(
+        symptom=_ID,
+        severity="error",
+        confidence="high",
+        layers=(layer.id,),
+        culprits=(layer.id,),
+        evidence=(Evidence("derivative", 0.0, 0.0, layer=layer.id),),
+        message=(
+            f"{names([layer.id])} takes the {layer.stop} of its input, which has derivative zero: "
+            "no layer below it learns."
+        ),
+    )
+
+
+def _without_gradient(profile: Profile, takers: dict[str, list[LayerProfile]]) -> Iterator[Finding]:
+    """A loss that is not zero, and its gradient is at every output; float16 rounds to zero."""
+    ends = [layer for layer in profile.layers if not takers[layer.id] and layer.activation_gradient]
+    arrives = [layer.activation_gradient for layer in ends]
+    if not ends or not profile.loss.value or any(g.abs_max for g in arrives if g):
+        return
+    if any(layer.compute_dtype == "float16" for layer in profile.layers):
+        return
+    ids = tuple(layer.id for layer in ends)
+    yield Finding(
+        symptom=_ID,
+        severity="error",
+        confidence="high",
+        layers=ids,
+        culprits=ids,
+        evidence=(Evidence("gradient_norm", 0.0, 0.0, layer=ids[0]),),
+        message=(
+            f"The loss is {profile.loss.value:.3g} and its gradient at {names(ids)} is zero: in "
+            "the loss, or behind the outputs, an operation is flat (sign, clip, saturation)."
+        ),
+    )
+
+
+def _stops(id: str, takers: dict[str, list[LayerProfile]]) -> Iterator[str]:
+    """The operations behind a layer that hand no gradient on, as "round in quantize"."""
+    waiting, seen = list(takers[id]), set()
+    while waiting:
+        layer = waiting.pop(0)
+        if layer.id in seen or _num_reached(layer):
+            continue
+        seen.add(layer.id)
+        if layer.stop:
+            yield f"{layer.stop} in {names([layer.id])}"
+        else:
+            waiting += takers[layer.id]
 
 
 def _num_cut(layer: LayerProfile) -> int:
@@ -85,8 +158,21 @@ def _num_reached(layer: LayerProfile) -> int:
     return sum(1 for w in layer.weights if w.trainable and w.reached)
 
 
-def _message(cut: dict[str, LayerProfile], used: list[LayerProfile], total: int) -> str:
+def _message(
+    cut: dict[str, LayerProfile],
+    used: list[LayerProfile],
+    total: int,
+    stops: list[str],
+    everything: bool,
+) -> str:
     text = f"{num(total, 'trainable weight')} of {names(list(cut))} get no gradient: "
+    if stops:
+        return text + f"{' and '.join(stops)} has no derivative."
+    if everything:
+        return (
+            text + "an operation between the last layer and the loss, or in the loss, has no "
+            "derivative (argmax, round, a comparison, a cast, stop_gradient, NumPy)."
+        )
     if used:
         return text + "an operation between them and the loss has no derivative."
     if all(layer.depth == 0 for layer in cut.values()):

@@ -22,6 +22,7 @@ from gradscope.thresholds import Threshold
 _ID = "learning-speed-imbalance"
 _WHAT = "by how much a step changes the kernels"
 _FASTEST = 0.1  # kernels that change by more a step are replaced rather than trained
+_COUNTED = 6.0  # decades behind from which on a kernel stands still, however many there are
 _FLOOR, _ROUNDING = 1e-12, math.log10(2.0**-24)  # float32 hardly keeps a step below the second
 
 
@@ -50,7 +51,8 @@ def _example(*decades: float) -> Profile:
     ),
     silent=(
         "Converged models: kernels are slow alike, or none moves beyond rounding; biases, scales; "
-        "embeddings, of which a batch touches a few rows; what a weight above takes away that "
+        "embeddings, of which a batch touches a few rows; kernels whose gradient is exactly zero, "
+        "which are not slow but cut off; what a weight above takes away that "
         "starts small and grows at once; blocks that stochastic depth left out in these batches."
     ),
     measures=("layers", "update_ratio"),
@@ -113,7 +115,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             culprits=ids,
             evidence=tuple(Evidence("decades_behind", slow[i], bound, "decades", i) for i in ids),
             message=(
-                f"For its size, the slowest kernel of {names(ids)} changes {10**worst:,.0f} times "
+                f"For its size, the slowest kernel of {names(ids)} changes {_times(worst)} "
                 f"less a step than the median kernel, which changes by {10**usual:.1e} of itself."
             ),
         )
@@ -131,6 +133,10 @@ def _has_no_ratio(layer: LayerProfile) -> bool:
     )
 
 
+def _times(decades: float) -> str:
+    return f"{10**decades:,.0f} times" if decades < _COUNTED else "more than a million times"
+
+
 def _level(ratio: float) -> float:
     return math.log10(min(_FASTEST, max(ratio, _FLOOR)))
 
@@ -140,12 +146,10 @@ def _speeds(profile: Profile) -> dict[str, float]:
     found: dict[str, float] = {}
     for layer in profile.layers:
         kernels = [w for w in layer.weights if w.trainable and len(w.shape) >= 2]
-        # A factor that starts at zero, as one of LoRA's two, keeps the gradient from the other.
-        waits = any(w.value.abs_max == 0.0 for w in kernels)
+        # Without gradient a kernel is cut off or waits (for a factor that starts at zero, as one of
+        # LoRA's two), which other symptoms tell of.
         ratios = [
-            w.update_ratio
-            for w in kernels
-            if w.update_ratio is not None and not (waits and _is_still(w))
+            w.update_ratio for w in kernels if w.update_ratio is not None and not _is_still(w)
         ]
         if ratios and layer.call == 0 and layer.class_ != "Embedding":
             found[layer.id] = min(ratios)

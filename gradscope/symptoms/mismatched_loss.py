@@ -14,9 +14,9 @@ from gradscope.thresholds import Threshold
 _ID = "mismatched-loss"
 
 
-def _example(outside: float) -> Profile:
+def _example(outside: float, largest: float) -> Profile:
     profile = example_chain([1e-2] * 4)
-    labels = DataTensor("y", "y", (1,), "float32", 128, 128, minimum=-2.0, maximum=2.0)
+    labels = DataTensor("y", "y", (1,), "float32", 128, 128, minimum=-largest, maximum=largest)
     term = LossTerm(
         output="dense_3",
         layer="dense_3",
@@ -29,6 +29,8 @@ def _example(outside: float) -> Profile:
         loss="mean_squared_error",
         labels=labels,
         outside_fraction=outside,
+        lowest=-1.0,
+        highest=1.0,
     )
     return dataclasses.replace(profile, loss=dataclasses.replace(profile.loss, terms=(term,)))
 
@@ -43,18 +45,28 @@ def _example(outside: float) -> Profile:
         "they fit, that number falls little or not at all, or its minimum is not what was meant."
     ),
     measured=(
-        "For each output: the loss and its from_logits, the activation, the outputs' range on a "
-        "few samples and whether Keras finds the logits behind them, and shape, range and kind of "
-        "the labels."
+        "For each output: the loss and its from_logits (one of your own is asked whether it is "
+        "lowest at the labels), the activation of the layer whose values it holds, past wrappers "
+        "and reshapes, and where that can get to, the outputs' range on a few samples, whether "
+        "Keras finds the logits behind them, and shape, range and kind of the labels."
     ),
     silent=(
-        "Losses that are not Keras's own; autoencoders and soft labels between 0 and 1; softmax or "
-        "sigmoid with any crossentropy whose logits Keras finds (it computes from those); mean "
-        "squared error on class labels with an adaptive optimizer, or on one or two units; labels "
-        "outside by rounding."
+        "Losses of your own that are not lowest where the output is the label; autoencoders and "
+        "soft labels between 0 and 1; softmax with any crossentropy whose logits Keras finds (it "
+        "computes from those); mean squared error on class labels with an adaptive optimizer, or "
+        "on one or two units; labels outside by rounding. Notes: a single label out of reach, and "
+        "whole numbers on one linear unit, which may be ratings."
     ),
     measures=(),
     thresholds=(
+        Threshold(
+            f"{_ID}.note_outside_fraction",
+            1e-5,
+            "fraction",
+            "convention",
+            "one label in a hundred thousand",
+            "A few labels, perhaps outliers, can never be met.",
+        ),
         Threshold(
             f"{_ID}.warning_outside_fraction",
             0.01,
@@ -79,15 +91,15 @@ def _example(outside: float) -> Profile:
         "Golik, Doetsch, Ney 2013, Cross-entropy vs. squared error training",
         "Keras, keras.losses: labels, shapes and from_logits of each loss",
     ),
-    sick=lambda: _example(0.6),
-    healthy=lambda: _example(0.001),
+    sick=lambda: _example(0.6, 2.0),
+    healthy=lambda: _example(0.0, 0.9),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
-    judged = [term for term in profile.loss.terms if term.loss in JUDGED]
+    judged = [t for t in profile.loss.terms if t.loss in JUDGED or t.is_distance]
     found = [
         _finding(term, verdict, profile)
-        for term in judged
-        for verdict in list(verdicts(term, profile, limits))[:1]
+        for term in profile.loss.terms
+        for verdict in sorted(verdicts(term, profile, limits), key=_severity)[:1]
     ]
     if not found and not judged:
         return Skipped(_ID, "the loss is none of those that can be judged")
@@ -108,6 +120,10 @@ def _unknown(term: LossTerm) -> str | None:
     return None
 
 
+def _severity(verdict: Verdict) -> int:
+    return ("error", "warning", "info").index(verdict[0])
+
+
 def _finding(term: LossTerm, verdict: Verdict, profile: Profile) -> Finding:
     severity, evidence, text = verdict
     # A layer that is called several times makes the output in its last call.
@@ -116,7 +132,7 @@ def _finding(term: LossTerm, verdict: Verdict, profile: Profile) -> Finding:
     return Finding(
         symptom=_ID,
         severity=severity,
-        confidence="high",
+        confidence="medium" if term.own_loss else "high",
         layers=tuple(ids),
         culprits=tuple(ids),
         evidence=(dataclasses.replace(evidence, layer=ids[0] if ids else None),),

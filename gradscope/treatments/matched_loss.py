@@ -97,7 +97,9 @@ def _gives_unknown_probabilities(term: LossTerm, found: Match) -> bool:
 
 
 def _is_editable(term: LossTerm, profile: Profile) -> bool:
-    """Whether a layer makes the output, and nothing but the loss takes it."""
+    """Whether a layer of a graph makes the output, and nothing but the loss takes it."""
+    if term.in_code:
+        return False
     made = {layer.id for layer in profile.layers if layer.path == term.layer}
     for layer in profile.layers:
         if made & set(layer.inputs):

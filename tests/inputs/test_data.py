@@ -109,6 +109,8 @@ def test_text_fits_a_model_that_takes_text():
         (X, Y[:5], "6 for input 'features', 5 for the labels"),
         (X, Y + 1, "run from 1 to 3. Expected 0 to 2"),
         (X, Y + 1, "Subtract 1"),
+        (X, (Y > 0) * 255, "divide them by 255"),
+        (X, np.eye(3)[Y], "loss='categorical_crossentropy'"),
         (X, Y - 1, "run from -1 to 1"),
         (X, 2 * Y, "Give the output 5 units"),
         (X, np.full(6, "cat"), "(the labels) has dtype <U3"),

@@ -70,6 +70,25 @@ def test_kinds_of_values(x, whole, distinct):
 
 
 @pytest.mark.parametrize(
+    ("x", "spacing", "is_sorted"),
+    [
+        (classes(100, 5), 1.0, False),
+        (np.sort(classes(100, 5))[::-1], 1.0, True),
+        (np.array([0.0, 255.0] * 10), 255.0, False),
+        (classes(100, 3) / 255, 1 / 255, False),
+        (np.array([0.0, 1.0, 5.0] * 10), None, False),
+        (np.arange(100.0), None, False),
+        (np.zeros(10), None, False),
+        (np.eye(3)[np.sort(classes(50, 3))], 1.0, True),
+        (normal(100, 3), None, False),
+    ],
+)
+def test_even_spacing_and_order(x, spacing, is_sorted):
+    assert one(x).spacing == (None if spacing is None else pytest.approx(spacing))
+    assert one(x).is_sorted == is_sorted
+
+
+@pytest.mark.parametrize(
     ("x", "one_hot", "sums"),
     [
         (np.eye(3)[classes(50, 3)], 1.0, 1.0),

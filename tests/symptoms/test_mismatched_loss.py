@@ -50,6 +50,11 @@ def reshaped(*stack):
     return [*stack, layers.Reshape((1, -1)), layers.Reshape((stack[-1].units,))]
 
 
+def rooted(y, p):
+    """A loss of one's own that is lowest where the output is the label."""
+    return tf.sqrt(1e-9 + tf.reduce_mean(tf.square(tf.cast(y, p.dtype) - p)))
+
+
 SICK = {
     "softmax over one unit": (
         lambda: (dense(1, "softmax"), flags(), "binary_crossentropy"),
@@ -121,6 +126,146 @@ SICK = {
     "class indices, mse": (lambda: (dense(3), classes(64, 3)[:, None], "mse"), "error", "indices"),
     "one target, several units": (lambda: (dense(3), normal(64, 1), "mse"), "warning", "(n, 3)"),
     "several targets, one unit": (lambda: (dense(1), normal(64, 3), "mse"), "error", "one output"),
+    "sigmoid, classes": (
+        lambda: (dense(3, "sigmoid"), one_hot(), "categorical_crossentropy"),
+        "warning",
+        "compete",
+    ),
+    "sigmoid, sparse": (
+        lambda: (dense(3, "sigmoid"), classes(64, 3), "sparse_categorical_crossentropy"),
+        "warning",
+        "compete",
+    ),
+    "small relu, sparse": (
+        lambda: (
+            layers.Dense(3, "relu", kernel_initializer="zeros", bias_initializer="ones"),
+            classes(64, 3),
+            "sparse_categorical_crossentropy",
+        ),
+        "warning",
+        "relu can leave",
+    ),
+    "softmax over one unit, own loss": (
+        lambda: (dense(1, "softmax"), flags(), rooted),
+        "error",
+        "always 1",
+    ),
+    "softmax over one unit, values": (
+        lambda: (dense(1, "softmax"), normal(64, 1), "mae"),
+        "error",
+        "linear output for values",
+    ),
+    "several labels, mse": (lambda: (dense(6, "softmax"), flags(6), "mse"), "error", "add up to 1"),
+    "several labels, mae": (lambda: (dense(6, "softmax"), flags(6), "mae"), "error", "add up to 1"),
+    "several labels, binary": (
+        lambda: (dense(6, "softmax"), flags(6), "binary_crossentropy"),
+        "error",
+        "use sigmoid",
+    ),
+    "several labels, own loss": (
+        lambda: (dense(6, "softmax"), flags(6), rooted),
+        "error",
+        "add up to 1",
+    ),
+    "softmax twice, wrapped": (
+        lambda: (
+            [layers.Reshape((2, 4)), layers.TimeDistributed(dense(3, "softmax"))],
+            classes(128, 3).reshape(64, 2),
+            losses.SparseCategoricalCrossentropy(from_logits=True),
+        ),
+        "warning",
+        "oftmax is applied twice",
+    ),
+    "softmax twice, in code": (
+        lambda: (
+            [dense(3), layers.Lambda(lambda t: tf.nn.softmax(t))],
+            one_hot(),
+            losses.CategoricalCrossentropy(from_logits=True),
+        ),
+        "warning",
+        "oftmax is applied twice",
+    ),
+    "sigmoid twice, wrapped": (
+        lambda: (
+            [layers.Reshape((2, 4)), layers.TimeDistributed(dense(1, "sigmoid"))],
+            flags(2)[..., None],
+            losses.BinaryCrossentropy(from_logits=True),
+        ),
+        "warning",
+        "igmoid is applied twice",
+    ),
+    "wrapped relu": (
+        lambda: (
+            [layers.Reshape((2, 4)), layers.TimeDistributed(dense(1, "relu"))],
+            normal(64, 2, 1),
+            "mse",
+        ),
+        "error",
+        "relu cannot",
+    ),
+    "inner model": (
+        lambda: (sequential(dense(4, "relu"), dense(1, "sigmoid")), normal(64, 1), "mse"),
+        "error",
+        "sigmoid cannot",
+    ),
+    "both directions": (
+        lambda: (
+            [layers.Reshape((2, 4)), layers.Bidirectional(layers.LSTM(1))],
+            5 * normal(64, 2),
+            "mse",
+        ),
+        "error",
+        "tanh cannot",
+    ),
+    "function of ones own": (
+        lambda: (dense(1, lambda t: 0.5 * tf.tanh(t)), normal(64, 1), "mse"),
+        "error",
+        "the output cannot",
+    ),
+    "own squared error": (lambda: (dense(1, "relu"), normal(64, 1), rooted), "error", "relu"),
+    "elu": (lambda: (dense(1, "elu"), 4 * normal(64, 1), "mse"), "error", "elu cannot"),
+    "a few of the targets": (
+        lambda: (dense(1, "softplus"), np.abs(normal(64, 1)) - 0.05, "mse"),
+        "warning",
+        "softplus cannot",
+    ),
+    "numbered classes, binary": (
+        lambda: (dense(1, "sigmoid"), classes(64, 3), "binary_crossentropy"),
+        "error",
+        "3 classes",
+    ),
+    "numbered classes, bounded": (
+        lambda: (dense(1, "tanh"), classes(64, 5), "mse"),
+        "error",
+        "5 classes",
+    ),
+    "labels scaled with the inputs": (
+        lambda: (dense(3, "softmax"), classes(64, 3) / 255, "sparse_categorical_crossentropy"),
+        "error",
+        "divided by 255",
+    ),
+    "mask scaled with the inputs": (
+        lambda: (dense(4, "sigmoid"), flags(4) / 255, "binary_crossentropy"),
+        "error",
+        "divided by 255",
+    ),
+    "mask of 0 and 255": (
+        lambda: (dense(4, "sigmoid"), flags(4) * 255, "binary_crossentropy"),
+        "error",
+        "divide the labels by 255",
+    ),
+    "labels 1 and 2": (
+        lambda: (dense(1, "sigmoid"), flags() + 1, "binary_crossentropy"),
+        "error",
+        "subtract 1",
+    ),
+    "targets under binary crossentropy": (
+        lambda: (dense(1, "sigmoid"), normal(64, 1), "binary_crossentropy"),
+        "error",
+        "linear output and mean_squared_error",
+    ),
+    "poisson, linear": (lambda: (dense(1), classes(64, 9), "poisson"), "error", "softplus"),
+    "hinge, sigmoid": (lambda: (dense(1, "sigmoid"), 2 * flags() - 1, "hinge"), "error", "never m"),
     "softmax mse": (lambda: (dense(4, "softmax"), one_hot(4), "mse"), "warning", "slowly"),
 }
 
@@ -151,11 +296,6 @@ HEALTHY = {
         classes(64, 3),
         losses.SparseCategoricalCrossentropy(from_logits=True),
     ),
-    "softmax, found logits": lambda: (
-        dense(3, "softmax"),
-        classes(64, 3),
-        losses.SparseCategoricalCrossentropy(from_logits=True),
-    ),
     "label smoothing": lambda: (
         dense(3, "softmax"),
         one_hot(),
@@ -169,7 +309,6 @@ HEALTHY = {
     "focal": lambda: (dense(1, "sigmoid"), flags(), "binary_focal_crossentropy"),
     "multi-label": lambda: (dense(5, "sigmoid"), flags(5), "binary_crossentropy"),
     "softmax, binary": lambda: (dense(3, "softmax"), one_hot(), "binary_crossentropy"),
-    "sigmoid, categorical": lambda: (dense(3, "sigmoid"), one_hot(), "categorical_crossentropy"),
     "rewards": lambda: (
         dense(3, "softmax"),
         one_hot() * normal(64, 1),
@@ -186,7 +325,35 @@ HEALTHY = {
     "hinge flags": lambda: (dense(1), flags(), "squared_hinge"),
     "relu, counts": lambda: (dense(1, "relu"), classes(64, 9), "mse"),
     "tanh, rounding": lambda: (dense(1, "tanh"), np.sign(normal(64, 1)) * 1.0001, "mse"),
-    "ordinal": lambda: (dense(1), classes(64, 5), "mae"),
+    "soft ordinal": lambda: (dense(1), classes(64, 5) / 2, "mae"),
+    "wrapped": lambda: (
+        [layers.Reshape((2, 4)), layers.TimeDistributed(dense(1, "relu"))],
+        UNIFORM((64, 2, 1)),
+        "mse",
+    ),
+    "both directions": lambda: (
+        [layers.Reshape((2, 4)), layers.Bidirectional(layers.LSTM(1))],
+        UNIFORM((64, 2)) * 2 - 1,
+        "mse",
+    ),
+    "scaled in code": lambda: (
+        [dense(1, "tanh"), layers.Lambda(lambda t: 5.0 * t)],
+        normal(64, 1),
+        "mse",
+    ),
+    "wide function of ones own": lambda: (
+        dense(1, lambda t: 5.0 * tf.tanh(t)),
+        normal(64, 1),
+        "mse",
+    ),
+    "hinge tanh": lambda: (dense(1, "tanh"), 2 * flags() - 1, "squared_hinge"),
+    "shades": lambda: (dense(8, "sigmoid"), classes(512, 40).reshape(64, 8) / 255, "mse"),
+    "two classes, two values": lambda: (dense(1), 2 * flags() - 1, "mse"),
+    "padded classes": lambda: (
+        dense(3, "softmax"),
+        one_hot() * (np.arange(64) % 3 > 0)[:, None],
+        "mse",
+    ),
     "regression": lambda: (dense(2), normal(64, 2), "log_cosh"),
     "flat targets": lambda: (dense(1), normal(64), "mse"),
     "leaky": lambda: ([dense(1), layers.ReLU(negative_slope=0.1)], normal(64, 1), "mse"),
@@ -201,6 +368,26 @@ HEALTHY = {
 @pytest.mark.parametrize("name", HEALTHY)
 def test_silent(name, seeded):
     assert told(*HEALTHY[name]()) is None
+
+
+NOTED = {
+    "softmax, found logits": lambda: (
+        dense(3, "softmax"),
+        classes(64, 3),
+        losses.SparseCategoricalCrossentropy(from_logits=True),
+    ),
+    "ratings": lambda: (dense(1), classes(64, 5), "mae"),
+    "one outlier": lambda: (dense(1, "sigmoid"), np.append(UNIFORM(3999), 5.0)[:, None], "mse"),
+}
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_noted(name, seeded):
+    stack, y, loss = NOTED[name]()
+    found = told(stack, y, loss, x=normal(len(y), 8))
+
+    assert found is not None
+    assert found[0] == "info"
 
 
 def test_squared_error_on_classes_is_fine_under_adam(seeded):
@@ -261,14 +448,15 @@ def reason(report) -> str | None:
 
 def test_a_loss_of_ones_own_is_not_judged(seeded):
     def margin(y, p):
-        return keras.ops.mean(keras.ops.square(y - p))
+        return keras.ops.mean(keras.ops.square(y / 255.0 - p))
 
     assert "can be judged" in reason(report_of(dense(1, "sigmoid"), normal(64, 1), margin))
 
 
-def test_a_loss_derived_from_one_of_keras_is_not_judged(seeded):
+def test_a_loss_derived_from_one_of_keras_is_not_judged_by_its_name(seeded):
     class Own(losses.MeanSquaredError):
-        pass
+        def call(self, y, p):
+            return -super().call(y, p)
 
     assert "can be judged" in reason(report_of(dense(1, "sigmoid"), normal(64, 1), Own()))
 
