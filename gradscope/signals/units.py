@@ -40,7 +40,7 @@ def uncounted(profile: Profile) -> list[LayerProfile]:
     return [
         layer
         for layer in profile.layers
-        if takers[layer.id]
+        if not layer.call and takers[layer.id] and layer.class_ != "Embedding"
         if lacks_weights(layer) or any(_is_uncounted(w) for w in layer.weights)
     ]
 

@@ -111,13 +111,18 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     is_lost = mine is None and rehearsal.stopped == "not finite"
     if beside is None or beside.share is None or (mine is None and not is_lost):
         return Skipped(_ID, rehearsal.reason or "the model could not be held against a yardstick")
+    if beside.score is None:
+        return Skipped(_ID, "the yardstick's score is not known")
     other = beside.share
     if other < limits["yardstick_share"]:
         return []
-    if mine is not None and (
-        mine >= limits["warning_share"] * other or (beside.gap_errors or 0.0) < limits["gap"]
-    ):
-        return []
+    if mine is not None:
+        if mine >= limits["warning_share"] * other:
+            return []
+        if beside.gap_errors is None:
+            return Skipped(_ID, "it is not known how surely the yardstick is better")
+        if beside.gap_errors < limits["gap"]:
+            return []
     severity, why = _judge(profile, rehearsal, mine, limits)
     return [
         Finding(
