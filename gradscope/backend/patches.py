@@ -242,7 +242,9 @@ def operations_watched(on_operation: OnOperation, on_gradient: OnGradient) -> It
     """
     here = threading.get_ident()
 
-    def operation(kind: str | bytes, inputs: Any, _: Any, outputs: Any, **__: Any) -> None:
+    def operation(
+        kind: str | bytes, inputs: Any, _: Any, outputs: Any, *__: Any, **___: Any
+    ) -> None:
         name = kind.decode() if isinstance(kind, bytes) else kind
         on_operation(name, tuple(inputs), tuple(outputs))
 
@@ -278,17 +280,17 @@ def without_recomputation() -> Iterator[None]:
         yield
         return
     module, here = private.custom_gradients(), threading.get_ident()
-    original = module._eager_mode_decorator
+    original = module[private.DECORATOR]
 
     def run(function: Any, args: Any, kwargs: Any) -> Any:
         wrapped = private.recomputed(function) if threading.get_ident() == here else None
         return wrapped(*args, **kwargs) if wrapped else original(function, args, kwargs)
 
     try:
-        module._eager_mode_decorator = run
+        module[private.DECORATOR] = run
         yield
     finally:
-        module._eager_mode_decorator = original
+        module[private.DECORATOR] = original
 
 
 def _as_list(part: Any) -> list[Any]:

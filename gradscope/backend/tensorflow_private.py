@@ -193,12 +193,15 @@ RECOMPUTATION = Capability(
 )
 
 
-def custom_gradients() -> Any:
-    """The module whose `_eager_mode_decorator` runs functions with a gradient of their own."""
+DECORATOR = "_eager_mode_decorator"  # runs functions with a gradient of their own
+
+
+def custom_gradients() -> dict[str, Any]:
+    """The globals of the module that holds it; `patches.without_recomputation` sets them."""
     RECOMPUTATION.require()
     from tensorflow.python.ops import custom_gradient
 
-    return custom_gradient
+    return vars(custom_gradient)
 
 
 def recomputed(function: Any) -> Callable[..., Any] | None:

@@ -7,8 +7,8 @@ results has the same one. So an infinity that a maximum or a softmax passes over
 
 from __future__ import annotations
 
+import inspect
 import os
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from gradscope.backend.sites import Site
 from gradscope.measure.causes import backward_cause, forward_cause, largest_magnitude
 from gradscope.records.numerics import NonFiniteOrigin
 
-_ORIGIN = "_gradscope_non_finite"
+_ORIGIN = "gradscope_non_finite"
 # Frames of these packages are not the user's code.
 _LIBRARIES = ("gradscope", "keras", "tensorflow", "numpy", "contextlib", "functools")
 _DATA = NonFiniteOrigin("", "data")
@@ -156,7 +156,7 @@ class Watch:
 
     def _place(self) -> _Place:
         """The innermost layer or loss, and the innermost line of the user's, on the call stack."""
-        frame: Any = sys._getframe(2)
+        frame: Any = inspect.currentframe()
         code = owner = None
         place, is_backward = "layer", False
         while frame is not None and frame.f_globals.get("__name__") != self._until:
@@ -168,7 +168,7 @@ class Watch:
             is_backward |= frame.f_code.co_name == "imperative_grad"
             if owner is None and place == "layer":
                 owner = self._paths.get(id(held))
-                in_loss = frame.f_code.co_name in ("compute_loss", "_compute_loss")
+                in_loss = frame.f_code.co_name == "compute_loss"
                 if isinstance(held, keras.losses.Loss) or (in_loss and owner is not None):
                     place, owner = "loss", None
             frame = frame.f_back
