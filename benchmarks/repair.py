@@ -178,7 +178,14 @@ def _offered(report: Any) -> list[Any]:
     from gradscope.symptoms import registry as symptoms
     from gradscope.treatments import registry as treatments
 
-    profile = Profile(report.model, report.data, report.loss, report.layers, report.seed)
+    profile = Profile(
+        report.model,
+        report.data,
+        report.loss,
+        report.layers,
+        report.seed,
+        non_finite=report.non_finite,
+    )
     everywhere = tuple(layer.id for layer in report.layers)
     offered = []
     for id, treatment in treatments().items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -11,7 +12,7 @@ import numpy as np
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated, restorers
-from gradscope.backend.train_step import Updater, has_own_call
+from gradscope.backend.train_step import Updater, build_by_step, has_own_call, has_own_step
 from gradscope.diagnosis import diagnose
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import CannotExamineError, UsageError
@@ -90,7 +91,7 @@ def analyze(
     batches, data = probe.batches(
         model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
     )
-    _build(model, batches[0])
+    _build(model, batches[0], has_own_step(model) and model.compiled and loss is None)
     target = objective(model, loss, batches[0])
     data = dataclasses.replace(data, tensors=_tensors(model, x, y, batches, data.kind, target))
     if target.loss is not None and any(b.y is None for b in batches):
@@ -131,16 +132,19 @@ def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
             raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
 
 
-def _build(model: keras.Model, batch: Batch) -> None:
-    """Give a model its weights by calling it once; the call leaves no other trace."""
-    parts = [layer for layer in private.flat_layers(model) if layer is not model]
-    # A layer without a build of its own has nothing to make: a lookup table may stay unbuilt.
-    ready = all(part.built or private.is_default(part.build) for part in parts)
-    if ready and (model.built or not has_own_call(model)):
+def _build(model: keras.Model, batch: Batch, own_step: bool) -> None:
+    """Give a model its weights by calling it once; the call leaves no other trace.
+
+    Args:
+        own_step: the model is trained by its own train_step, which builds what it alone calls.
+    """
+    can_call = has_own_call(model)
+    if _is_built(model) and (model.built or not can_call):
         return
     before, restore = len(model.variables), restorers()
     try:
-        model(batch.x)
+        if can_call or not own_step:
+            model(batch.x)
         if len(model.variables) == before:  # a part that never counts as built
             for put_back in restore:
                 put_back()
@@ -148,6 +152,16 @@ def _build(model: keras.Model, batch: Batch) -> None:
         raise CannotExamineError(
             f"The model is not built and could not be built from the data: {one_line(error)}"
         ) from error
+    if own_step and not _is_built(model):
+        # A step that cannot be traced may still run, and a layer that is not built may be unused.
+        with suppress(Exception):
+            build_by_step(model, batch.as_fitted())
+
+
+def _is_built(model: keras.Model) -> bool:
+    parts = [layer for layer in private.flat_layers(model) if layer is not model]
+    # A layer without a build of its own has nothing to make: a lookup table may stay unbuilt.
+    return all(part.built or private.is_default(part.build) for part in parts)
 
 
 def _tensors(

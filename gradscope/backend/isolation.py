@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
@@ -44,7 +44,7 @@ def isolated(model: keras.Model) -> Iterator[Callable[[], None]]:
         saved = [(v, value_of(v)) for v in _variables(model, layers)]
         restores: list[Callable[[], None]] = [
             partial(_restore_variables, saved),
-            *(partial(_restore_attributes, v, dict(vars(v)), _lists(v)) for v in layers),
+            *attribute_restorers(layers),
             *restorers(),
         ]
         for restore in restores:
@@ -127,6 +127,11 @@ def _restore_variables(saved: list[tuple[Any, tf.Tensor]]) -> None:
 
 def _lists(layer: Any) -> dict[str, Any]:
     return {k: type(vars(layer)[k])(vars(layer)[k]) for k in _MUTATED_IN_PLACE if k in vars(layer)}
+
+
+def attribute_restorers(layers: Iterable[Any]) -> list[Callable[[], None]]:
+    """What puts the attributes of each layer back to what they are now."""
+    return [partial(_restore_attributes, v, dict(vars(v)), _lists(v)) for v in layers]
 
 
 def _restore_attributes(layer: Any, saved: dict[str, Any], lists: dict[str, Any]) -> None:

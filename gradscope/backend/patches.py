@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import tensorflow as tf
@@ -223,3 +223,77 @@ def unfollow_operations(callback: Callable[..., None]) -> None:
     with _lock:
         _following.discard(threading.get_ident())
         private.remove_operation_callback(callback, others=bool(_following))
+
+
+# (name of the operation, its inputs, its outputs)
+OnOperation = Callable[[str, tuple[Any, ...], tuple[Any, ...]], None]
+# (name, inputs, outputs, gradients that arrive, gradients that leave); what a gradient does not
+# need is None among inputs and outputs
+OnGradient = Callable[[str, list[Any], list[Any], list[Any], list[Any]], None]
+
+
+@contextmanager
+def operations_watched(on_operation: OnOperation, on_gradient: OnGradient) -> Iterator[None]:
+    """Call back after each operation of this thread, and after the gradient of each.
+
+    The gradient's own operations are told as operations, too. Of a gradient function of the user's
+    (`tf.custom_gradient`) these are all that is told. One block at a time in a process: open it
+    inside of `isolation.isolated`.
+    """
+    here = threading.get_ident()
+
+    def operation(
+        kind: str | bytes, inputs: Any, _: Any, outputs: Any, *__: Any, **___: Any
+    ) -> None:
+        name = kind.decode() if isinstance(kind, bytes) else kind
+        on_operation(name, tuple(inputs), tuple(outputs))
+
+    def gradient(*args: Any) -> Any:
+        found = private.operation_gradient(*args)
+        if threading.get_ident() == here:
+            name, _, _, inputs, outputs, arriving = args[:6]
+            on_gradient(name, *map(_as_list, (inputs, outputs, arriving, found)))
+        return found
+
+    knows_gradients = not private.OPERATION_GRADIENTS.missing
+    try:
+        follow_operations(operation)
+        if knows_gradients:
+            private.register_operation_gradient(gradient)
+        yield
+    finally:
+        if knows_gradients:
+            private.register_operation_gradient(private.operation_gradient)
+        with suppress(KeyError):  # interrupted before it was added
+            unfollow_operations(operation)
+
+
+@contextmanager
+def without_recomputation() -> Iterator[None]:
+    """Run what `tf.recompute_grad` (`keras.remat`, `RematScope`) wraps as if it were not wrapped.
+
+    Eager and in this thread. The gradient is the same and takes more memory; nothing is run a
+    second time on the way back. Without the capability "recomputation" it is. One block at a time
+    in a process: open it inside of `isolation.isolated`.
+    """
+    if private.RECOMPUTATION.missing:
+        yield
+        return
+    module, here = private.custom_gradients(), threading.get_ident()
+    original = module[private.DECORATOR]
+
+    def run(function: Any, args: Any, kwargs: Any) -> Any:
+        wrapped = private.recomputed(function) if threading.get_ident() == here else None
+        return wrapped(*args, **kwargs) if wrapped else original(function, args, kwargs)
+
+    try:
+        module[private.DECORATOR] = run
+        yield
+    finally:
+        module[private.DECORATOR] = original
+
+
+def _as_list(part: Any) -> list[Any]:
+    if isinstance(part, (list, tuple)):
+        return list(part)
+    return [] if part is None else [part]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 from collections.abc import Callable
 from typing import Any
@@ -15,6 +16,9 @@ _RECORD = "tensorflow.python.eager.record."
 _CALLBACKS = "tensorflow.python.framework.op_callbacks."
 _EXECUTE = "tensorflow.python.eager.execute."
 _CONTEXT = "tensorflow.python.eager.context.context"
+_GRADIENT = "tensorflow.python.eager.backprop._gradient_function"
+_REGISTER = "tensorflow.python.pywrap_tfe.TFE_Py_RegisterGradientFunction"
+_DECORATOR = "tensorflow.python.ops.custom_gradient._eager_mode_decorator"
 _CLEAR = "tensorflow.python.pywrap_tfe.TFE_ContextClearCaches"
 _EAGERLY = "tensorflow.python.eager.polymorphic_function.eager_function_run"
 
@@ -123,6 +127,89 @@ def remove_operation_callback(callback: Callable[..., None], others: bool) -> No
         from tensorflow.python.eager import execute
 
         execute.execute = execute.execute_with_callbacks
+
+
+def _probe_gradients() -> None:
+    seen: list[Any] = []
+
+    def gradient(*args: Any) -> Any:
+        seen.append(args[0])
+        return operation_gradient(*args)
+
+    x = tf.constant(2.0)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.exp(x)
+    register_operation_gradient(gradient)
+    try:
+        tape.gradient(y, x)
+    finally:
+        register_operation_gradient(operation_gradient)
+    if seen != ["Exp"]:
+        raise RuntimeError("gradients of operations are not told")
+
+
+OPERATION_GRADIENTS = Capability(
+    "operation-gradients",
+    feature="Naming the operation whose slope makes NaN or Inf",
+    needs=(_GRADIENT, _REGISTER),
+    since=_SINCE,
+    without="of NaN that arises on the way back, an operation of the gradient is named",
+    probe=_probe_gradients,
+)
+# What a tape calls for the gradient of an operation, and what has it call another function, in the
+# whole process.
+operation_gradient = OPERATION_GRADIENTS[_GRADIENT]
+register_operation_gradient = OPERATION_GRADIENTS[_REGISTER]
+
+
+# Functions that are run again on the way back
+
+
+def _probe_recomputation() -> None:
+    from gradscope.backend.patches import without_recomputation
+
+    runs: list[Any] = []
+    x = tf.constant(2.0)
+
+    def square(z: Any) -> Any:
+        runs.append(z)
+        return z * z
+
+    with without_recomputation(), tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.recompute_grad(square)(x)
+    if float(tape.gradient(y, x)) != 4.0 or len(runs) != 1:
+        raise RuntimeError("a function is run again")
+
+
+RECOMPUTATION = Capability(
+    "recomputation",
+    feature="Noting recomputed layers once",
+    needs=(_DECORATOR,),
+    since=_SINCE,
+    without="layers inside of keras.remat or tf.recompute_grad are noted twice",
+    probe=_probe_recomputation,
+)
+
+
+DECORATOR = "_eager_mode_decorator"  # runs functions with a gradient of their own
+
+
+def custom_gradients() -> dict[str, Any]:
+    """The globals of the module that holds it; `patches.without_recomputation` sets them."""
+    RECOMPUTATION.require()
+    from tensorflow.python.ops import custom_gradient
+
+    return vars(custom_gradient)
+
+
+def recomputed(function: Any) -> Callable[..., Any] | None:
+    """What `tf.recompute_grad` wraps, of the function that it gives a gradient; None of others."""
+    if getattr(function, "__qualname__", "") != "recompute_grad.<locals>.inner":
+        return None
+    wrapped = inspect.getclosurevars(function).nonlocals.get("f")
+    return wrapped if callable(wrapped) else None
 
 
 # Seeds of operations

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.isolation import patched
+from gradscope.backend.isolation import attribute_restorers, patched
 from gradscope.backend.patches import functions_eager, replaced
 from gradscope.errors import CannotExamineError
 
@@ -91,6 +92,29 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
     return Step(
         _loss(model, logs), gradients, tuple(Updater(o, tuple(ns)) for o, ns in updated.values())
     )
+
+
+def build_by_step(model: keras.Model, item: Any) -> None:
+    """Build the layers that only `train_step` calls: it is traced as by `fit`, and never run.
+
+    Weights are made while a step is traced. Nothing else changes: what tracing sets on the model
+    and on layers that were built before is put back.
+
+    Args:
+        item: what `fit` hands to `train_step`.
+    """
+
+    def discard(*_: Any, **__: Any) -> None:
+        return None
+
+    built = [part for part in private.flat_layers(model) if part is model or part.built]
+    restore = attribute_restorers(built)
+    try:
+        with patched(_compiled_parts(model)), _catching(discard, 1.0):
+            tf.function(model.train_step).get_concrete_function(item)
+    finally:
+        for put_back in restore:
+            put_back()
 
 
 def _held(value: Any) -> Iterator[Any]:

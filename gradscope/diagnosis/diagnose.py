@@ -148,8 +148,10 @@ def diagnose(
         outcome = known.examined(symptom, profile, blocked, thresholds or {})
         if symptom.id == FIRST and not isinstance(outcome, Skipped) and outcome:
             blocked = True
-            # Without a layer to blame they came with the data, which is said already.
-            if any(f.symptom == DATA for f in findings) and not outcome[0].culprits:
+            # With nothing else to blame they came with the data, which is said already.
+            origin = profile.non_finite
+            from_data = not outcome[0].culprits and (origin is None or origin.cause == "data")
+            if any(f.symptom == DATA for f in findings) and from_data:
                 outcome = Skipped(FIRST, "the data hold NaN or Inf; remove them first")
         if isinstance(outcome, Skipped):
             checks.append(Check(symptom.id, "not examined", outcome.reason))

@@ -8,12 +8,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import (
     compiled_loss,
     is_graph_class,
     is_symbolic,
     maker,
     outputs_structure,
+    takes_training,
 )
 from gradscope.backend.train_step import has_own_step
 from gradscope.errors import UsageError
@@ -24,7 +26,8 @@ from gradscope.measure.passes import Objective
 def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
     """The loss to use: `loss`, else what `fit` trains by, else one chosen from the output.
 
-    `fit` trains by the model's own train_step where it has one, else by the compiled loss.
+    `fit` trains by the model's own train_step where it has one, else by the compiled loss, and
+    where none was compiled by what the model adds (`add_loss`) alone.
 
     Args:
         loss: what `keras.Model.compile(loss=...)` takes, or None.
@@ -44,7 +47,16 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
         return Objective(*compiled, loss_name(compiled.loss))
     if type(model).compute_loss is not keras.Model.compute_loss:
         return Objective(None, None, f"{type(model).__name__}.compute_loss")
+    if model.compiled and _adds_losses(model, batch):
+        return Objective(None, None, "add_loss")
     return _chosen(model, batch)
+
+
+def _adds_losses(model: keras.Model, batch: Batch) -> bool:
+    """Whether a call leaves losses (`add_loss`, regularizers), which `fit` minimises then."""
+    with isolated(model):
+        model(batch.x, **({"training": True} if takes_training(model) else {}))
+        return bool(model.losses)
 
 
 def labels(model: keras.Model, outputs: Any, target: Objective, rng: np.random.Generator) -> Any:

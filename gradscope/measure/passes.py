@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,15 +15,17 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import patched
-from gradscope.backend.patches import functions_eager
+from gradscope.backend.patches import functions_eager, without_recomputation
 from gradscope.backend.sites import Site
 from gradscope.backend.train_step import Step, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
 from gradscope.inputs.batches import Batch
+from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import described
 from gradscope.measure.recorder import Rows, as_array
 from gradscope.measure.taps import patches
 from gradscope.messages import one_line
+from gradscope.records import NonFiniteOrigin
 
 # Intermediate results of a layer may be some octaves above what a tap sees: float16 ends at 2**16.
 _FLOAT16_TOP = 2.0**12
@@ -95,7 +97,7 @@ def capture(
                 captured = _passes(model, batches, objective, rows, scale)
             if rows.diverged:
                 shares = False
-            elif scale <= lowest or _are_finite(rows, len(captured.gradients)):
+            elif scale <= lowest or _weights_are_finite(captured):
                 return captured
             else:
                 scale = max(lowest, scale / divisor)
@@ -109,6 +111,49 @@ def capture(
     largest = _amplified_scale(captured)
     amplified = run(largest, captured.loss_scale, 16.0).rows
     return dataclasses.replace(captured, amplified=amplified)
+
+
+def non_finite_origin(
+    model: keras.Model,
+    sites: tuple[Site, ...],
+    batches: Sequence[Batch],
+    objective: Objective,
+    captured: Captured,
+    restart: Callable[[], None],
+) -> NonFiniteOrigin | None:
+    """The operation that NaN or Inf in these passes came from.
+
+    The passes are run again and every operation is watched, which takes several times as long;
+    None at once where losses and gradients are finite, and where no operation makes such values
+    (a weight holds them).
+    """
+    if all(map(math.isfinite, captured.losses)) and _are_finite(captured):
+        return None
+    restart()
+    # Without it the report still says which layer; whatever fails here must not cost the report.
+    with suppress(Exception):
+        return _watched(model, sites, batches, objective, captured.loss_scale)
+    return None
+
+
+def _watched(
+    model: keras.Model,
+    sites: tuple[Site, ...],
+    batches: Sequence[Batch],
+    objective: Objective,
+    scale: float,
+) -> NonFiniteOrigin | None:
+    rows = Rows()
+    changes = [*patches(sites, rows), *_loss_patches(model, objective)]
+    with functions_eager(True), patched(changes), without_recomputation():
+        for batch in batches:
+            rows.begin_pass(_num_samples(batch))
+            watch = Watch(sites, keras.tree.flatten((batch[:3], batch.item)), __name__)
+            with watch.on():
+                step = _backward(model, batch, objective, scale)
+            if found := watch.origin(step.loss, step.gradients):
+                return found
+    return None
 
 
 def _amplified_scale(captured: Captured) -> float:
@@ -141,7 +186,7 @@ def _passes(
     outputs = None
     # User code under tf.function would hide its tensors from the taps.
     changes = _loss_patches(model, objective)
-    with functions_eager(True), patched(changes), _no_collection():
+    with functions_eager(True), patched(changes), _no_collection(), without_recomputation():
         for batch in batches:
             rows.begin_pass(_num_samples(batch))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
@@ -218,6 +263,17 @@ def _loss_scale(model: keras.Model) -> float:
     return max(scales, default=1.0)
 
 
-def _are_finite(rows: Rows, num_variables: int) -> bool:
-    found = (rows.reducer.stats(("gradient", number)) for number in range(num_variables))
-    return all(stats is None or stats.finite_fraction == 1.0 for stats in found)
+def _weights_are_finite(captured: Captured) -> bool:
+    keys = [("gradient", number) for number in range(len(captured.gradients))]
+    return all(map(_is_finite, map(captured.rows.reducer.stats, keys)))
+
+
+def _are_finite(captured: Captured) -> bool:
+    """Whether all gradients are, of weights and of what the layers hand on."""
+    rows = captured.rows
+    arriving = (rows.stats(row, role) for row in rows.rows.values() for role in row.gradient_keys)
+    return _weights_are_finite(captured) and all(map(_is_finite, arriving))
+
+
+def _is_finite(stats: Any) -> bool:
+    return stats is None or stats.finite_fraction == 1.0

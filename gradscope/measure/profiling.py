@@ -24,7 +24,7 @@ from gradscope.measure import activations
 from gradscope.measure.layer_call import Row
 from gradscope.measure.loss_terms import loss_terms
 from gradscope.measure.moving_statistics import inference_gaps
-from gradscope.measure.passes import Captured, Objective, capture
+from gradscope.measure.passes import Captured, Objective, capture, non_finite_origin
 from gradscope.measure.stops import stop_of
 from gradscope.measure.weights import kernel_stats, ratio, rescaled, weight_profiles
 from gradscope.records import (
@@ -68,7 +68,9 @@ def profile(
     with isolated(model) as restart:
         values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
         captured = capture(model, places, batches, objective, restart)
+        _check_built(model, values)
         weights, no_update = weight_profiles(model, captured, values)
+        origin = non_finite_origin(model, places, batches, objective, captured, restart)
         gaps = _inference_gaps(places, values, captured, len(batches), objective)
     terms = loss_terms(model, captured.outputs, batches, objective, data.tensors)
     known = captured.term_losses
@@ -86,6 +88,7 @@ def profile(
         seed=seed,
         steps=steps,
         versions=versions(),
+        non_finite=origin,
     )
 
 
@@ -111,6 +114,16 @@ def _check_float8(places: tuple[Site, ...]) -> None:
         raise CannotExamineError(
             f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
             "Examine the model before quantize('float8')."
+        )
+
+
+def _check_built(model: keras.Model, known: Mapping[int, Any]) -> None:
+    """Weights that a pass has made were not there to be measured, and had no gradient."""
+    made = [v.path for v in model.weights if id(v) not in known]
+    if made:
+        raise CannotExamineError(
+            f"{type(model).__name__} builds {made[0]} only while it is trained. Call fit for one "
+            "step first, or build its layer in the model's constructor."
         )
 
 

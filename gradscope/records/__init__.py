@@ -22,6 +22,7 @@ from gradscope.records.findings import (
 )
 from gradscope.records.history import Curve, Death, Event, History, Snapshot, Validation
 from gradscope.records.layers import LayerProfile
+from gradscope.records.numerics import Cause, NonFiniteOrigin
 from gradscope.records.profiles import DataCard, LossCard, ModelCard, Profile
 from gradscope.records.rehearsal import ConstantPrediction, Rehearsal, YardstickRun
 from gradscope.records.tensors import (
@@ -39,6 +40,7 @@ __all__ = [
     "SCHEMA",
     "Arm",
     "BackwardFactors",
+    "Cause",
     "Check",
     "Checkpoint",
     "Confidence",
@@ -58,6 +60,7 @@ __all__ = [
     "LossCard",
     "LossTerm",
     "ModelCard",
+    "NonFiniteOrigin",
     "Persistence",
     "Prescription",
     "Profile",

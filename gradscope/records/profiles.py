@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from gradscope.records.data import DataTensor, LossTerm
 from gradscope.records.history import History
 from gradscope.records.layers import LayerProfile
+from gradscope.records.numerics import NonFiniteOrigin
 from gradscope.records.ranges import Count
 from gradscope.records.rehearsal import Rehearsal
 
@@ -72,6 +73,8 @@ class Profile:
         steps: optimizer steps taken (on a copy of the weights) before measuring.
         history: of the training run that was watched; None where there was none.
         rehearsal: what a copy and the yardstick came to; None where none was made.
+        non_finite: the operation that NaN or Inf came from; None where all is finite, and where it
+            was not looked for (a run that was watched).
     """
 
     model: ModelCard
@@ -83,6 +86,7 @@ class Profile:
     versions: dict[str, str] = field(default_factory=dict)
     history: History | None = None
     rehearsal: Rehearsal | None = None
+    non_finite: NonFiniteOrigin | None = None
 
     def __post_init__(self) -> None:
         ids = [layer.id for layer in self.layers]

@@ -48,6 +48,10 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     trial = next((t for t in items(report, "trials") if _is_proof(t, kept)), None)
     if trial is not None:
         yield from _section("Evidence", _evidence(report, trial))
+    by_hand = [p for p in items(report, "prescriptions") if p.get("safety") == "advice"]
+    if by_hand and not kept:
+        lines = "\n".join(str(p.get("rationale") or "") for p in by_hand)
+        yield from _section("To be done by hand", Text(lines))
     rejected = items(report, "rejected")
     if rejected:
         yield from _section("Rejected", _rejected(rejected))

@@ -21,6 +21,7 @@ from gradscope.records import (
     LayerProfile,
     LossCard,
     ModelCard,
+    NonFiniteOrigin,
     Prescription,
     Profile,
     Rehearsal,
@@ -58,6 +59,7 @@ class Report:
     rejected: tuple[Declined, ...] = ()
     history: History | None = None
     rehearsal: Rehearsal | None = None
+    non_finite: NonFiniteOrigin | None = None
     seed: int = 0
     steps: int = 0
     versions: dict[str, str] | None = None
@@ -75,6 +77,7 @@ class Report:
             layers=profile.layers,
             history=profile.history,
             rehearsal=profile.rehearsal,
+            non_finite=profile.non_finite,
             seed=profile.seed,
             versions=profile.versions,
             **made,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gradscope.records import LayerProfile, TensorStats
+from gradscope.records import Cause, LayerProfile, NonFiniteOrigin, TensorStats
 
 
 def all_stats(layer: LayerProfile) -> list[TensorStats | None]:
@@ -33,3 +33,104 @@ def is_absorbed(
     after = takers[layer.id]
     is_mark = ends_well and not layer.weights and bool(after)
     return is_mark and not any(is_bad(row.output) for row in after)
+
+
+# By cause: what happened, and the guard that cures it.
+_TOLD: dict[Cause, tuple[str, str]] = {
+    "data": ("The data holds NaN or Inf", "Drop these samples or fill the gaps."),
+    "root-at-zero": (
+        "has an infinite slope at 0, and infinity times 0 is NaN",
+        "Add an epsilon inside the root: ops.sqrt(x + 1e-6); likewise in a norm, "
+        "ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-6). ops.where around it does not help.",
+    ),
+    "root-of-negative": (
+        "is given a number below 0",
+        "Clip its argument: ops.sqrt(ops.maximum(x, 1e-6)); a variance computed as a difference "
+        "of means can come out below 0.",
+    ),
+    "log-of-zero": (
+        "is given 0 (often an exponential or a probability that underflowed)",
+        "Keep its argument above 0: ops.log(ops.maximum(x, 1e-7)), or ops.log1p(x) in place of "
+        "ops.log(1 + x). The logarithm of a sum of exponentials (a mixture, a softmax) is "
+        "ops.logsumexp or ops.log_softmax of the exponents, which cannot underflow.",
+    ),
+    "log-of-negative": (
+        "is given a number below where it is defined",
+        "Keep its argument above 0: ops.log(ops.maximum(x, 1e-7)), or make it positive "
+        "(ops.softplus, a sigmoid or softmax output).",
+    ),
+    "division-by-zero": (
+        "divides by 0",
+        "Keep the divisor away from 0: ops.maximum(d, 1e-7), or an epsilon added to it (inside "
+        "the root, where it is one). ops.where around the quotient does not help on the way back.",
+    ),
+    "power-of-zero": (
+        "has an infinite value or slope at 0",
+        "Add an epsilon to the base: ops.power(x + 1e-6, p).",
+    ),
+    "power-of-negative": (
+        "raises a number below 0 to a fraction",
+        "Keep the base above 0: ops.power(ops.maximum(x, 1e-6), p).",
+    ),
+    "outside-domain": (
+        "is given a number at or beyond the end of where it is defined",
+        "Clip its argument to the inside of its domain: ops.clip(x, -1 + 1e-6, 1 - 1e-6) for "
+        "arccos, arcsin and arctanh.",
+    ),
+    "exp-overflow": (
+        "overflows: of more than 88.7 it is infinite in float32",
+        "Clip its argument (ops.clip(x, -20, 20)), or stay with the logarithm (ops.logsumexp, "
+        "ops.softplus). Inputs that are not scaled bring it there: scale them.",
+    ),
+    "float16-overflow": (
+        "overflows float16, which ends at 65504",
+        "Compute this part in float32 (dtype='float32'), or keep the values small. A constant of "
+        "a mask must be finite in float16: -3e4 in place of -1e9.",
+    ),
+    "overflow": (
+        "overflows",
+        "Scale what goes in (inputs, initial weights), or clip it: ops.clip(x, -1e6, 1e6).",
+    ),
+    "zero-times-infinity": (
+        "multiplies 0 by infinity, which is NaN",
+        "Use a finite constant (-1e9 in float32, -3e4 in float16), or choose with "
+        "ops.where(mask, x, low) in place of multiplying by the mask.",
+    ),
+    "infinite-operand": (
+        "makes NaN of infinity (infinity minus infinity, a softmax over nothing but -infinity)",
+        "Use a finite constant for the mask (-1e9 in float32, -3e4 in float16), and leave at least "
+        "one entry of every row unmasked.",
+    ),
+    "empty-operand": (
+        "is given nothing: a mean of no entries is 0 / 0",
+        "Leave empty selections out, or divide by ops.maximum(count, 1).",
+    ),
+    "other": (
+        "makes it of finite values",
+        "Look at what goes into this operation; tf.debugging.enable_check_numerics() stops there.",
+    ),
+}
+
+
+def guard(origin: NonFiniteOrigin) -> str:
+    """What to write in place of the operation."""
+    return _TOLD[origin.cause][1]
+
+
+def describe(origin: NonFiniteOrigin) -> str:
+    """One sentence: which operation, where, and what it did."""
+    happened = _TOLD[origin.cause][0]
+    if origin.cause == "data":
+        return f"{happened}."
+    where = f"of {origin.layer}" if origin.layer else "of the model's own code"
+    if origin.place == "loss":
+        where = "of the loss"
+    code = f" ({origin.code})" if origin.code else ""
+    back = " on the way back" if origin.direction == "backward" else ""
+    operand = ""
+    if origin.cause in ("exp-overflow", "float16-overflow", "overflow") and origin.operand:
+        operand = f" (it is given up to {origin.operand:.3g})"
+    return (
+        f"NaN or Inf comes from the operation {origin.operation} {where}{code}{back}: "
+        f"it {happened}{operand}."
+    )

@@ -5,12 +5,44 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile
+from gradscope.records import Cause, Evidence, Finding, NonFiniteOrigin, Profile
 from gradscope.signals.common import consumers, example_chain, example_stats, names
-from gradscope.signals.non_finite import all_stats, bad_share, is_absorbed, is_bad
+from gradscope.signals.non_finite import (
+    all_stats,
+    bad_share,
+    describe,
+    guard,
+    is_absorbed,
+    is_bad,
+)
 from gradscope.symptoms import symptom
 
 _ID = "non-finite-values"
+# Beyond these operands the result is infinite: exp in float32, and whatever float16 holds.
+_ENDS = {"exp-overflow": 88.7, "float16-overflow": 65504.0}
+# What helps, by cause, where most of the treatments do not: the operation alone is at fault.
+_AT_FAULT: tuple[Cause, ...] = (
+    "root-at-zero",
+    "root-of-negative",
+    "log-of-negative",
+    "division-by-zero",
+    "power-of-zero",
+    "power-of-negative",
+    "outside-domain",
+    "zero-times-infinity",
+    "infinite-operand",
+    "empty-operand",
+)
+_HELPS: dict[Cause, tuple[str, ...]] = {
+    **dict.fromkeys(_AT_FAULT, ("guarded-operation",)),
+    "float16-overflow": (
+        "guarded-operation",
+        "swap-activation",
+        "he-initialization",
+        "glorot-initialization",
+        "input-normalization",
+    ),
+}
 
 
 def _sick() -> Profile:
@@ -32,7 +64,9 @@ def _sick() -> Profile:
     ),
     measured=(
         "Share of entries that are not finite, in every input, output, weight and gradient; the "
-        "culprit is where finite values go in and others come out."
+        "culprit is where finite values go in and others come out. Where there are any, the passes "
+        "are run again and every operation is watched, forward and back: the one that made them is "
+        "named, with the guard that cures it."
     ),
     silent=(
         "Infinities that mark what is to be passed over, where the next layer (a maximum, a "
@@ -55,12 +89,13 @@ def _sick() -> Profile:
     healthy=lambda: example_chain([1e38, 1e38, 1e38]),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
-    sites = list(_sites(profile))
-    if not sites:
+    site = next(_sites(profile), None)
+    if site is None:
         return []
-    share, layer, message = sites[0]
+    share, culprit, message = site
+    origin = _origin(profile)
     victims = [row.id for row in profile.layers if any(map(is_bad, all_stats(row)))]
-    culprits = (layer.id,) if layer is not None else ()
+    culprits = (culprit,) if culprit is not None else ()
     return [
         Finding(
             symptom=_ID,
@@ -69,42 +104,97 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
             layers=tuple(dict.fromkeys([*culprits, *victims])),
             culprits=culprits,
             evidence=(
-                Evidence("non_finite_fraction", share, 0.0, "fraction", *map(str, culprits)),
+                Evidence("non_finite_fraction", share, 0.0, "fraction", *culprits),
+                *_operand(origin),
             ),
             message=message,
+            treatments=_HELPS.get(origin.cause, ()) if origin else (),
         )
     ]
 
 
-def _sites(profile: Profile) -> Iterator[tuple[float, LayerProfile | None, str]]:
-    """Where non-finite values arise, first cause first: weights, data, forward, loss, backward."""
+def _origin(profile: Profile) -> NonFiniteOrigin | None:
+    """The operation at fault; none is where a weight was not finite to begin with."""
+    weights = (weight for layer in profile.layers for weight in layer.weights)
+    return None if any(is_bad(weight.value) for weight in weights) else profile.non_finite
+
+
+def _operand(origin: NonFiniteOrigin | None) -> Iterator[Evidence]:
+    end = _ENDS.get(origin.cause) if origin else None
+    if origin and end and origin.operand:
+        yield Evidence("largest_operand", origin.operand, end, f"into {origin.operation}")
+
+
+def _sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
+    """Where non-finite values arise, first cause first: weights, the operation, data, layers."""
     for layer in profile.layers:
         for weight in layer.weights:
             if is_bad(weight.value):
                 text = f"The weight {weight.path} of {names([layer.id])} holds NaN or Inf."
-                yield bad_share(weight.value), layer, text
+                yield bad_share(weight.value), layer.id, text
+    if (origin := _origin(profile)) is not None:
+        yield origin.fraction, _culprit(profile, origin), f"{describe(origin)} {guard(origin)}"
+    yield from _entering(profile)
+    yield from _forward_sites(profile)
+    yield from _backward_sites(profile)
+
+
+def _culprit(profile: Profile, origin: NonFiniteOrigin) -> str | None:
+    """The first call of the layer that shows them; a layer of layers has no row of its own."""
+    if origin.layer is None:
+        return None
+    calls = [row for row in profile.layers if row.path == origin.layer]
+    shown = [row.id for row in calls if any(map(is_bad, all_stats(row)))]
+    return next(iter(shown), f"{origin.layer}:0")
+
+
+def _entering(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
+    """What the first layers are given: the data, or what the user's code makes before them."""
+    held = any(tensor.num_non_finite for tensor in profile.data.tensors)
     for layer in profile.layers:
         if is_bad(layer.input) and not layer.inputs:
-            text = f"The data holds NaN or Inf: it enters at {names([layer.id])}."
+            where = names([layer.id])
+            text = f"The data holds NaN or Inf: it enters at {where}."
+            if not held:
+                text = f"NaN or Inf enters at {where}: look at the data, and at code before it."
             yield bad_share(layer.input), None, text
+
+
+def _forward_sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
     takers = consumers(profile)
     gradients = (s for row in profile.layers for s in (row.activation_gradient, row.input_gradient))
-    ends_well = profile.loss.value is not None and not any(map(is_bad, gradients))
+    loss = _measured_loss(profile)
+    ends_well = loss is not None and not any(map(is_bad, gradients))
+    rows = {row.id: row for row in profile.layers}
     for layer in profile.layers:
         made = layer.preactivation if is_bad(layer.preactivation) else layer.output
         if is_bad(made) and not is_bad(layer.input) and not is_absorbed(layer, takers, ends_well):
             text = f"{names([layer.id])} ({layer.class_}) turns finite inputs into NaN or Inf."
-            yield bad_share(made), layer, text
+            yield bad_share(made), layer.id, text
+        sources = [rows[id] for id in layer.inputs if id in rows]
+        between = sources and not any(is_bad(row.output) for row in sources)
+        if between and is_bad(layer.input) and not ends_well:
+            text = (
+                f"NaN or Inf is made by the code between {names(list(layer.inputs))} and "
+                f"{names([layer.id])}."
+            )
+            yield bad_share(layer.input), None, text
     if profile.loss.value is None:
-        yield (
-            1.0,
-            None,
-            f"The outputs are finite, but the loss ({profile.loss.name}) is NaN or Inf.",
-        )
-    yield from _backward_sites(profile)
+        text = f"The loss ({profile.loss.name}) is NaN or Inf."
+        if loss is not None:
+            text = f"{text} It was finite at the last step that the layers were measured at."
+        elif not any(is_bad(row.output) for row in profile.layers):
+            text = f"The outputs of all layers are finite, but {text[0].lower()}{text[1:]}"
+        yield 1.0, None, text
 
 
-def _backward_sites(profile: Profile) -> Iterator[tuple[float, LayerProfile | None, str]]:
+def _measured_loss(profile: Profile) -> float | None:
+    """The loss of the batch that the layers were measured on; of a run, not of its last step."""
+    history = profile.history
+    return history.snapshots[-1].loss if history and history.snapshots else profile.loss.value
+
+
+def _backward_sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
     for layer in reversed(profile.layers):
         arriving, leaving = layer.activation_gradient, layer.input_gradient
         made = next(
@@ -120,7 +210,7 @@ def _backward_sites(profile: Profile) -> Iterator[tuple[float, LayerProfile | No
                 f"{names([layer.id])} ({layer.class_}) turns a finite gradient into NaN or Inf on "
                 "the way back."
             )
-            yield bad_share(made), layer, text
+            yield bad_share(made), layer.id, text
     for layer in reversed(profile.layers):
         if is_bad(layer.activation_gradient):
             text = (

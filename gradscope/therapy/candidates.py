@@ -226,7 +226,14 @@ def steadied(
 ) -> Candidate | None:
     """The candidate with clipped gradients, for one whose run diverged."""
     report = candidate.report
-    profile = Profile(report.model, report.data, report.loss, report.layers, report.seed)
+    profile = Profile(
+        report.model,
+        report.data,
+        report.loss,
+        report.layers,
+        report.seed,
+        non_finite=report.non_finite,
+    )
     told = f"A run diverged at step {run.steps}."
     evidence = (Evidence("finite_loss_steps", run.steps, len(run.losses) + 1, "steps"),)
     diverged = Finding("loss-divergence", "error", "high", (), (), evidence, told)

@@ -81,9 +81,8 @@ def _told_untried(result: Found, known: Sequence[Candidate], report: Report) -> 
     name = result.winner.name if result.winner else ""
     reason = f"not tried: {name} was proven first" if name else "not tried: too many before it"
     seen = {name, *(d.what for d in result.rejected)}
-    for each in dict.fromkeys(
-        [*(c.name for c in known), *(p.treatment for p in report.prescriptions)]
-    ):
+    can_be_tried = (p.treatment for p in report.prescriptions if p.safety != "advice")
+    for each in dict.fromkeys([*(c.name for c in known), *can_be_tried]):
         if each not in seen:
             result.rejected.append(Declined(each, reason))
     return result

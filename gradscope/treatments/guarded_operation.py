@@ -6,8 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
+from gradscope.records import (
+    Declined,
+    Finding,
+    LayerProfile,
+    NonFiniteOrigin,
+    Prescription,
+    Profile,
+)
 from gradscope.signals.common import names
+from gradscope.signals.non_finite import guard
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import rounded
 from gradscope.treatments.support.plans import prescribed
@@ -28,13 +36,16 @@ _PART_OF_RMS = {"Sqrt": 1e-6, "Log": 1e-2, "Rsqrt": 1e-2, "Reciprocal": 1e-2}
 
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
-    """Every root, logarithm and reciprocal in the model's graph."""
+    """Every root, logarithm and reciprocal in the model's graph; of others, what to write."""
     kinds = {row.id: row.class_ for row in profile.layers}
     found = {
         row.path: row
         for row in profile.layers
         if row.class_ in _PART_OF_RMS and not any(kinds.get(id) == "Maximum" for id in row.inputs)
     }
+    origin = profile.non_finite
+    if origin is not None and origin.cause != "data" and origin.layer not in found:
+        return _advice(origin, findings)
     if not found:
         return Declined(
             _ID, "there is no unguarded sqrt, log, rsqrt or reciprocal in the model's graph"
@@ -56,6 +67,21 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
             f"infinity times zero is NaN. Kept at {_told(guards)} or above, both are finite."
         ),
         snippet=code,
+        sources=_SOURCES,
+    )
+
+
+def _advice(origin: NonFiniteOrigin, findings: Sequence[Finding]) -> Prescription:
+    """For an operation in code, which cannot be edited from outside."""
+    place = origin.code or origin.layer or "the loss"
+    return Prescription(
+        treatment=_ID,
+        layers=(origin.layer,) if origin.layer else (),
+        parameters={"operation": origin.operation, "cause": origin.cause},
+        safety="advice",
+        resolves=tuple(dict.fromkeys(finding.symptom for finding in findings)),
+        rationale=f"Guard the operation {origin.operation} ({place}). {guard(origin)}",
+        snippet=f"# {place}: {origin.operation}\n# {guard(origin)}",
         sources=_SOURCES,
     )
 
@@ -91,6 +117,8 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     from gradscope.backend.sites import sites
     from gradscope.surgery.graph import Bridge, rebuilt
 
+    if prescription.safety == "advice":
+        return Declined(_ID, "the operation is in code, which cannot be edited from outside")
     kinds = {site.path: type(site.layer).__name__ for site in sites(model)}
     missing = [path for path in prescription.layers if kinds.get(path) not in _PART_OF_RMS]
     if missing:

@@ -246,3 +246,68 @@ def test_a_traced_step_runs_eagerly():
 
     assert target.own_step
     assert all(isinstance(g, tf.Tensor) for g in step.gradients)
+
+
+class Late(keras.Model):
+    """Its second layer is called by `train_step` alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(4, name="first"), layers.Dense(1, name="second")
+        self.normal = layers.BatchNormalization(name="normal")
+        self.num_steps = 0
+
+    def call(self, x):
+        return self.first(x)
+
+    def train_step(self, data):
+        x, y = data
+        self.num_steps += 1
+        with tf.GradientTape() as tape:
+            inner = self.normal(self.first(x), training=True)
+            loss = tf.reduce_mean((self.second(inner) - y) ** 2)
+        weights = self.trainable_weights
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return {"loss": loss}
+
+
+def test_layers_that_only_the_step_builds_are_measured():
+    keras.utils.set_random_seed(0)
+    model, (x, y) = Late(), data()
+    model.compile("sgd")
+    found = weights_of(gradscope.analyze(model, x, y, num_batches=1))
+    with tf.GradientTape() as tape:
+        inner = model.normal(model.first(x), training=True)
+        loss = tf.reduce_mean((model.second(inner) - y) ** 2)
+    weights = model.trainable_weights
+    for weight, gradient in zip(weights, tape.gradient(loss, weights), strict=True):
+        name = "/".join(weight.path.split("/")[-2:])
+        (profile,) = (w for path, w in found.items() if path.endswith(name))
+        norm = float(tf.norm(gradient))
+        assert profile.gradient.l2_norm == pytest.approx(norm, rel=1e-4, abs=1e-6)
+
+
+def test_building_them_changes_nothing_else():
+    model, (x, y) = Late(), data()
+    model.compile("sgd")
+    gradscope.analyze(model, x, y, num_batches=1)
+
+    assert model.num_steps == 0
+    assert not model.optimizer.built
+    assert np.array_equal(model.normal.moving_mean, np.zeros(4))
+    model.fit(x, y, verbose=0)
+    assert model.num_steps == 1
+
+
+def test_a_step_that_cannot_be_traced_and_builds_layers_is_refused_in_one_line():
+    class Untraceable(Late):
+        def train_step(self, data):
+            data[0].numpy()  # which only a tensor with values has
+            return super().train_step(data)
+
+    model, (x, y) = Untraceable(), data()
+    model.compile("sgd", run_eagerly=True)
+    with pytest.raises(CannotExamineError, match="only while it is trained") as caught:
+        gradscope.analyze(model, x, y)
+
+    assert "\n" not in str(caught.value)

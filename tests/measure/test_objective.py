@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
+import gradscope
 from gradscope.errors import UsageError
 from gradscope.inputs.batches import Batch
 from gradscope.measure.objective import labels, objective
@@ -174,3 +175,59 @@ def test_made_up_labels_give_a_finite_loss(name):
     y = labels(None, outputs, Objective(name, None, name), np.random.default_rng(0))
 
     assert np.isfinite(float(tf.reduce_mean(keras.losses.get(name)(y, outputs))))
+
+
+class AddsLoss(keras.Model):
+    """As keras.io writes a VAE: nothing but `add_loss`, and a head that no loss reaches."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder, self.decoder = (
+            layers.Dense(2, name="encoder"),
+            layers.Dense(4, name="decoder"),
+        )
+        self.lost = layers.Dense(1, name="lost")
+
+    def call(self, x):
+        z = self.encoder(x)
+        self.add_loss(keras.ops.mean(keras.ops.square(self.decoder(z) - x)))
+        return self.lost(z)
+
+
+@pytest.mark.parametrize("y", [None, normal(16, 1, seed=2)])
+def test_without_a_compiled_loss_what_the_model_adds_is_measured(y):
+    keras.utils.set_random_seed(0)
+    model, x = AddsLoss(), normal(16, 4)
+    model.compile("adam")
+    report = gradscope.analyze(model, x, y, num_batches=1)
+    with tf.GradientTape() as tape:
+        model(x)
+        loss = model.losses[0]
+    naive = tape.gradient(loss, model.encoder.kernel.value)
+    weights = {w.path: w for layer in report.layers for w in layer.weights}
+    (kernel,) = (w for path, w in weights.items() if path.endswith("encoder/kernel"))
+
+    assert report.loss.name == "add_loss"
+    assert (report.loss.note, report.data.note) == (None, None)
+    assert report.loss.value == pytest.approx(float(loss), rel=1e-5)
+    assert kernel.gradient.l2_norm == pytest.approx(float(tf.norm(naive)), rel=1e-4)
+    assert (
+        "lost:0" in next(f for f in report.findings if f.symptom == "disconnected-layer").culprits
+    )
+
+
+def test_looking_for_added_losses_leaves_no_trace():
+    model, x = AddsLoss(), normal(16, 4)
+    model.compile("adam")
+    model(x)
+    before = list(model.losses)
+    objective(model, None, Batch(x))
+
+    assert [float(loss) for loss in model.losses] == [float(loss) for loss in before]
+
+
+def test_compiled_without_any_loss_one_is_chosen():
+    model = model_of(1)
+    model.compile("sgd")
+
+    assert name_of(model) == "mean_squared_error"

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from gradscope.render.github import render_github
+from gradscope.render.outcome import render_outcome
 from gradscope.render.text import print_report, render_text, spark
 from gradscope.render.values import printable
 from tests.support.factories import (
@@ -168,3 +169,14 @@ def test_github_says_where_nothing_was_found():
 
 def test_missing_keys_and_values_are_tolerated_by_github():
     assert render_github(blank_report()).endswith("::The output of a is not finite.")
+
+
+def test_what_is_to_be_done_by_hand_is_told_where_nothing_was_kept():
+    advice = {"treatment": "guarded-operation", "safety": "advice", "rationale": "Guard the root."}
+    report = {"outcome": "nothing to prescribe", "prescriptions": [advice], "findings": []}
+
+    told = render_outcome(report)
+
+    assert "To be done by hand" in told
+    assert "Guard the root." in told
+    assert "Guard the root." not in render_outcome({**report, "kept": [{"treatment": "other"}]})

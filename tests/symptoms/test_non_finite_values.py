@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
+import typing
 
 import pytest
 
 from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import (
+    Cause,
+    DataTensor,
+    Finding,
+    History,
+    NonFiniteOrigin,
+    Profile,
+    Snapshot,
+)
 from gradscope.signals.common import example_chain, example_stats, example_weight
+from gradscope.signals.non_finite import guard
 
 ID = "non-finite-values"
 BAD = example_stats(finite=0.75)
@@ -48,10 +58,69 @@ def test_a_weight_is_blamed_before_what_follows_from_it():
 
 
 def test_data_are_blamed_before_the_layer_that_takes_them():
-    (finding,) = found(spoilt(0, input=BAD, output=BAD))
+    held = spoilt(0, input=BAD, output=BAD)
+    tensor = DataTensor("x", "x", (64,), "float32", 128, 128, num_non_finite=4)
+    data = dataclasses.replace(held.data, tensors=(tensor,))
+    (finding,) = found(dataclasses.replace(held, data=data))
 
     assert finding.culprits == ()
     assert "The data holds NaN or Inf" in finding.message
+
+
+def test_data_that_are_not_known_to_hold_them_are_not_blamed():
+    (finding,) = found(spoilt(0, input=BAD, output=BAD))
+
+    assert finding.culprits == ()
+    assert "The data holds" not in finding.message
+    assert "enters at dense_0" in finding.message
+
+
+def test_code_between_two_layers_is_named():
+    (finding,) = found(spoilt(2, loss=None, input=BAD, output=BAD))
+
+    assert "the code between dense_1 and dense_2" in finding.message
+
+
+def test_outputs_that_are_not_finite_are_not_said_to_be():
+    absorbed = spoilt(1, loss=None, output=BAD, input=BAD)
+    layers = list(absorbed.layers)
+    layers[0] = dataclasses.replace(layers[0], output=BAD, input=BAD, inputs=("lost:0",))
+    (finding,) = found(dataclasses.replace(absorbed, layers=tuple(layers)))
+
+    assert finding.message == "The loss (mean_squared_error) is NaN or Inf."
+
+
+def test_the_operation_they_came_from_is_the_cause_with_its_guard():
+    origin = NonFiniteOrigin("Exp", "exp-overflow", layer="dense_2", code="f, a.py:3", operand=99.0)
+    profile = dataclasses.replace(spoilt(2, loss=None, output=BAD), non_finite=origin)
+    (finding,) = found(profile)
+
+    assert finding.culprits == ("dense_2:0",)
+    assert "the operation Exp of dense_2 (f, a.py:3)" in finding.message
+    assert "ops.clip" in finding.message
+    assert ("largest_operand", 99.0) in [(e.statistic, e.observed) for e in finding.evidence]
+
+
+def test_a_weight_is_blamed_before_the_operation_that_meets_it():
+    origin = NonFiniteOrigin("MatMul", "zero-times-infinity", layer="dense_1")
+    broken = dataclasses.replace(example_weight(), value=BAD)
+    profile = dataclasses.replace(spoilt(1, None, weights=(broken,)), non_finite=origin)
+    (finding,) = found(profile)
+
+    assert "The weight kernel of dense_1" in finding.message
+    assert "finite-weights" in finding.treatments
+
+
+def test_only_what_helps_against_the_cause_is_asked_for():
+    origin = NonFiniteOrigin("Sqrt", "root-at-zero", layer="dense_2", direction="backward")
+    (finding,) = found(dataclasses.replace(spoilt(2, kernel_gradient=BAD), non_finite=origin))
+
+    assert finding.treatments == ("guarded-operation",)
+
+
+def test_every_cause_has_a_guard():
+    for cause in typing.get_args(Cause):
+        assert guard(NonFiniteOrigin("Op", cause)).endswith(".")
 
 
 def test_a_loss_that_is_not_finite_of_finite_outputs():
@@ -59,6 +128,16 @@ def test_a_loss_that_is_not_finite_of_finite_outputs():
 
     assert finding.culprits == ()
     assert "the loss (mean_squared_error) is NaN or Inf" in finding.message
+
+
+def test_a_loss_that_went_bad_after_the_last_snapshot_says_nothing_of_its_outputs():
+    profile = spoilt(0, loss=None)
+    snapshot = Snapshot(1, 0, 0.7, 1.0, profile.layers)
+    history = History(8, snapshots=(snapshot,))
+    (finding,) = found(dataclasses.replace(profile, history=history))
+
+    assert "outputs" not in finding.message
+    assert "It was finite at the last step" in finding.message
 
 
 def test_a_gradient_that_arrives_broken_is_the_losss():

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops
 
+import gradscope
 from gradscope.records import Declined
 from tests.support.by_hand import normal
 from tests.support.treated import operated, planned, treated
@@ -76,3 +77,28 @@ def test_a_prescription_without_guards_by_layer_is_carried_out_all_the_same():
 
 def test_it_declines_where_there_is_none():
     assert isinstance(planned(ID, of(ops.exp), X, Y, symptom="non-finite-values"), Declined)
+
+
+def test_an_operation_in_code_gets_the_guard_as_advice():
+    class Distance(layers.Layer):
+        def call(self, x):
+            return ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
+
+    model = of(Distance(name="distance"))
+    report = gradscope.analyze(model, X, Y)
+    (prescription,) = report.prescriptions
+
+    assert (prescription.treatment, prescription.safety) == (ID, "advice")
+    assert prescription.layers == ("distance",)
+    assert "epsilon inside the root" in prescription.rationale
+    assert "Distance.call, test_guarded_operation.py:" in prescription.snippet
+    assert isinstance(operated(ID, model, prescription), Declined)
+
+
+def test_a_report_keeps_the_operation(tmp_path):
+    model = of(layers.Lambda(lambda x: ops.log(x), name="log"))
+    report = gradscope.analyze(model, X, Y)
+    report.to_json(tmp_path / "report.json")
+
+    assert report.to_plain()["non_finite"]["operation"] == "Log"
+    assert gradscope.load_report(tmp_path / "report.json") == report
