@@ -21,7 +21,7 @@ from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError, UsageError
 from gradscope.messages import one_line
 from gradscope.monitor.callback import Monitor
-from gradscope.records import Declined, Profile, RangeTest, Rehearsal, Skipped
+from gradscope.records import Declined, RangeTest, Rehearsal, Skipped
 from gradscope.rehearsal.judge import Beside, Judge
 from gradscope.report.report import Report
 from gradscope.signals.rehearsals import has_learned
@@ -363,14 +363,10 @@ def _judge(
 
     Where the copy did not learn and another rate may be the remedy, the rates are tried.
     """
-    profile = Profile(
-        model=start.model,
-        data=start.data,
+    profile = dataclasses.replace(
+        start.profile(),
         loss=dataclasses.replace(start.loss, value=run.watched.loss.value),
         layers=start.layers or run.watched.layers,
-        seed=start.seed,
-        steps=start.steps,
-        versions=start.versions or {},
         history=run.watched.history,
         rehearsal=run.rehearsal,
     )

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gradscope.errors import UsageError
-from gradscope.records import LayerProfile, Profile
+from gradscope.records import LayerProfile
 from gradscope.records.codec import to_plain
 from gradscope.report.report import Report, write_atomically
 from gradscope.signals import flow
@@ -206,7 +206,7 @@ def _number(
 
 
 def _carried(report: Report) -> float | None:
-    steps = flow.steps(_profile(report))
+    steps = flow.steps(report.profile())
     return abs(sum(step.lost for step in steps)) if steps else None
 
 
@@ -224,7 +224,7 @@ def _mean(attribute: str) -> Any:
 
 
 def _top(report: Report) -> float | None:
-    path = flow.strongest(_profile(report))
+    path = flow.strongest(report.profile())
     return flow.signal(path[-1]) if path else None
 
 
@@ -234,7 +234,3 @@ def _off(layer: LayerProfile, top: float | None) -> float | None:
     if value is None or not top:
         return None
     return min(abs(math.log10(value / top)), flow.FLOOR_DECADES) if value else flow.FLOOR_DECADES
-
-
-def _profile(report: Report) -> Profile:
-    return Profile(report.model, report.data, report.loss, report.layers)

@@ -83,13 +83,27 @@ class Report:
             **made,
         )
 
+    def profile(self) -> Profile:
+        """What was measured, apart from what was made of it."""
+        return Profile(
+            model=self.model,
+            data=self.data,
+            loss=self.loss,
+            layers=self.layers,
+            seed=self.seed,
+            steps=self.steps,
+            versions=self.versions or {},
+            history=self.history,
+            rehearsal=self.rehearsal,
+            non_finite=self.non_finite,
+        )
+
     def to_plain(self) -> dict[str, Any]:
         """The report as JSON data (dicts, lists, strings, finite numbers, None), with `context`."""
         plain: dict[str, Any] = to_plain(self)
         if self.rehearsal is None:
             del plain["rehearsal"]
-        profile = Profile(self.model, self.data, self.loss, self.layers)
-        return {"schema": plain.pop("schema"), **plain, **context(profile, self.thresholds)}
+        return {"schema": plain.pop("schema"), **plain, **context(self.profile(), self.thresholds)}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
         """The report as JSON text; also written to `path`, all or nothing, where given.
@@ -167,7 +181,7 @@ def load_report(path: str | os.PathLike[str]) -> Report:
         )
     try:
         report = from_plain(Report, data)
-        Profile(report.model, report.data, report.loss, report.layers)  # refuses equal layers
+        report.profile()  # refuses equal layers
         return report
     except ValueError as error:
         raise UnreadableError(f"{name!r} is not a whole report. {error}") from error

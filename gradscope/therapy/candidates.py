@@ -19,7 +19,7 @@ from gradscope.backend.seeding import seeded
 from gradscope.diagnosis.diagnose import sort_findings
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError
-from gradscope.records import Declined, Evidence, Finding, Prescription, Profile, Run
+from gradscope.records import Declined, Evidence, Finding, Prescription, Run
 from gradscope.rehearsal.judge import GOAL
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
 from gradscope.rehearsal.rehearse import rehearse_copy
@@ -204,18 +204,8 @@ def ask_for_more(report: Report) -> Report:
     )
     found = dataclasses.replace(found, severity="warning")
     findings = [*(f for f in report.findings if f.symptom != _SLOW), found]
-    profile = Profile(
-        report.model,
-        report.data,
-        report.loss,
-        report.layers,
-        report.seed,
-        report.steps,
-        history=report.history,
-        rehearsal=rehearsal,
-    )
     findings = sort_findings(findings)
-    prescriptions, declined = prescribe(profile, findings)
+    prescriptions, declined = prescribe(report.profile(), findings)
     return dataclasses.replace(
         report, findings=tuple(findings), prescriptions=prescriptions, declined=declined
     )
@@ -226,18 +216,10 @@ def steadied(
 ) -> Candidate | None:
     """The candidate with clipped gradients, for one whose run diverged."""
     report = candidate.report
-    profile = Profile(
-        report.model,
-        report.data,
-        report.loss,
-        report.layers,
-        report.seed,
-        non_finite=report.non_finite,
-    )
     told = f"A run diverged at step {run.steps}."
     evidence = (Evidence("finite_loss_steps", run.steps, len(run.losses) + 1, "steps"),)
     diverged = Finding("loss-divergence", "error", "high", (), (), evidence, told)
-    clipping = registry()[_CLIPPING].plan(profile, [diverged])
+    clipping = registry()[_CLIPPING].plan(report.profile(), [diverged])
     return None if isinstance(clipping, Declined) else joint(model, candidate, (clipping,), x, y)
 
 
