@@ -11,7 +11,12 @@ import pytest
 
 from gradscope.backend.signature import loss_name
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.inputs.models import deep_recursion, load_model, require_tensorflow_backend
+from gradscope.inputs.models import (
+    deep_recursion,
+    load_model,
+    register_custom_objects,
+    require_tensorflow_backend,
+)
 
 
 def small_model(**compile_args) -> keras.Model:
@@ -164,6 +169,14 @@ def test_a_custom_objects_file_restores_the_compile_settings(custom_file):
     loaded = load_model(str(custom_file.with_suffix(".keras")), custom_objects=custom_file)
     assert loaded.model.loss.__name__ == "weighted_loss"
     assert loaded.note is None
+
+
+def test_a_custom_objects_file_can_import_its_neighbours(module, custom_objects, monkeypatch):
+    path = module("layers_of_mine", "from neighbour import factor\ndef twice(x): return factor * x")
+    module("neighbour", "factor = 2")
+    monkeypatch.chdir("/")
+    register_custom_objects(path)
+    assert custom_objects["twice"](3) == 6
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
