@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -181,7 +182,19 @@ def _labelled(
     """The batches with made-up labels that fit the model's outputs."""
     rng = np.random.default_rng(seed)
     with isolated(model):
-        return [b._replace(y=labels(model, model(b.x), target, rng)) for b in batches]
+        try:
+            return [b._replace(y=labels(model, model(b.x), target, rng)) for b in batches]
+        except Exception as error:
+            raise CannotExamineError(
+                f"The model cannot be run on these inputs{_layer_in(error)}: {one_line(error)} "
+                "Pass data that it takes (x and y, or --data)."
+            ) from error
+
+
+def _layer_in(error: Exception) -> str:
+    """The kind of layer that Keras says the error is from, in words."""
+    found = re.search(r"when calling (\w+)\.call\(\)", str(error))
+    return f", by its {found[1]}" if found else ""
 
 
 def _second_look(

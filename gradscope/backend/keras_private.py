@@ -25,6 +25,8 @@ _TRAINER = "keras.src.backend.tensorflow.trainer.TensorFlowTrainer"
 _SAVEABLE = "keras.src.saving.keras_saveable.KerasSaveable"
 _TRACKER = "keras.src.utils.tracking.Tracker"
 _SAFE_MODE = "keras.src.saving.serialization_lib.SafeModeScope"
+_ZIP_READER = "keras.src.saving.saving_lib.load_model"
+_HDF5_READER = "keras.src.legacy.saving.legacy_h5_format.load_model_from_hdf5"
 
 
 @functools.cache
@@ -553,6 +555,17 @@ _safe_mode_scope = LIVING_CODE[_SAFE_MODE]
 def trusting() -> AbstractContextManager[Any]:
     """Within it Keras makes lambdas again from configs; for models whose code has run before."""
     return nullcontext() if LIVING_CODE.missing else _safe_mode_scope(False)
+
+
+MODEL_BYTES = Capability(
+    "model-bytes",
+    feature="Loading a model file from memory",
+    needs=(_ZIP_READER, _HDF5_READER),
+    since=_SINCE,
+    without="model files are copied to a temporary folder and loaded from there",
+)
+read_zip_model = MODEL_BYTES[_ZIP_READER]
+read_hdf5_model = MODEL_BYTES[_HDF5_READER]
 
 
 # Training that is watched

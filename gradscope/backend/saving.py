@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import tempfile
+from pathlib import Path
 
 import h5py
 import keras
-from keras.src.legacy.saving import legacy_h5_format
-from keras.src.saving import saving_lib
+
+from gradscope.backend import keras_private as private
 
 
 def restore(content: bytes, *, is_zip: bool, compile: bool, safe_mode: bool) -> keras.Model:
@@ -22,8 +24,14 @@ def restore(content: bytes, *, is_zip: bool, compile: bool, safe_mode: bool) -> 
         compile: whether to restore the compile settings too.
         safe_mode: whether to refuse bytecode.
     """
+    options = {"compile": compile, "safe_mode": safe_mode}
+    if private.MODEL_BYTES.missing:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.keras" if is_zip else "model.h5")
+            path.write_bytes(content)
+            return keras.saving.load_model(path, **options)
     stream = io.BytesIO(content)
     if is_zip:
-        return saving_lib.load_model(stream, compile=compile, safe_mode=safe_mode)
+        return private.read_zip_model(stream, **options)
     with h5py.File(stream, "r") as file:
-        return legacy_h5_format.load_model_from_hdf5(file, compile=compile, safe_mode=safe_mode)
+        return private.read_hdf5_model(file, **options)

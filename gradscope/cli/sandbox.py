@@ -21,10 +21,9 @@ import threading
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import IO, Any
 
 from gradscope.cli.terminal import explain, import_tensorflow, say
@@ -97,7 +96,7 @@ def limited(
     if answer is not None and _is_crash(code) and os.environ.get(_ONEDNN[0]) != _ONEDNN[1]:
         say("note", f"{what} crashed {_place(answer)}; trying once more without oneDNN.")
         left = max(limits.seconds - (time.monotonic() - start), 1.0)
-        answer, code = _run(task, left, dict([_ONEDNN]))
+        answer, code = _run(task, left, (_ONEDNN,))
     if answer is None:
         raise UnreadableError(
             f"{what} took longer than {limits.seconds:g} s: pass --timeout SECONDS if it is "
@@ -125,7 +124,7 @@ def work(function: str, arguments: dict[str, Any], *, debug: bool = False) -> An
 
 
 def _run(
-    task: dict[str, Any], seconds: float, environment: Mapping[str, str] = MappingProxyType({})
+    task: dict[str, Any], seconds: float, extra: tuple[tuple[str, str], ...] = ()
 ) -> tuple[bytes | None, int | None]:
     """What the process writes, None where that takes too long, and its exit status."""
     command = [sys.executable, "-c", _START, "\n".join(_search_path())]
@@ -135,7 +134,7 @@ def _run(
         stdout=subprocess.PIPE,
         start_new_session=True,
         # The first is for the processes that trials start.
-        env={**os.environ, "PYTHONSAFEPATH": "1", **environment},
+        env=os.environ | {"PYTHONSAFEPATH": "1", **dict(extra)},
     )
     with _ended(process):
         answer = _ask(process, task, seconds)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 TERMINATED = 143
-_UNEXPECTED = 4
+_FAILED = 4
 
 
 class OneLineErrors(click.Group):
@@ -96,9 +96,17 @@ def explain(error: Exception) -> tuple[str, int]:
         return error.format_message(), error.exit_code
     if isinstance(error, GradscopeError):
         return str(error), error.exit_code
-    reason = str(error).strip().split("\n", 1)[0][:300] or "no message"
-    line = f"unexpected {type(error).__name__}: {reason}. Run it with --debug for the traceback."
-    return line, _UNEXPECTED
+    reason = str(error).strip().split("\n", 1)[0][:300].rstrip(".") or "no message"
+    if isinstance(error, OSError) and error.strerror:
+        place = f" {str(error.filename)!r}" if error.filename else ""
+        return (
+            f"the system refused{place}: {error.strerror}. Make room or see to it there.",
+            _FAILED,
+        )
+    if isinstance(error, RecursionError):
+        return "the model is nested too deeply to be examined: simplify it.", _FAILED
+    line = f"gradscope itself failed, with {type(error).__name__}: {reason}. That is a bug in it: "
+    return f"{line}please report it with the traceback that --debug shows.", _FAILED
 
 
 def say(kind: str, message: str) -> None:

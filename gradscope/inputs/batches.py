@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -11,12 +12,15 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend import keras_private as private
+from gradscope.backend.isolation import isolated
 from gradscope.errors import CannotExamineError, UnreadableError
 from gradscope.records import DataCard
 
 # Stand-ins for dimensions the model leaves open: long enough to see depth in time and space.
 _OPEN_STEPS = 16
 _OPEN_PIXELS = 32
+_MOST_VALUES = 1 << 22  # of one sample of an input
+_FEW = 2  # samples a batch at least
 _MAX_SKIPPED = 4  # rows are looked at for every one that is wanted
 _WORDS = ("the", "gradient", "flows", "back", "through", "every", "layer")
 
@@ -199,16 +203,54 @@ def _synthetic(
     if isinstance(specs, (list, tuple)) and len(specs) == 1:
         specs = specs[0]
     vocabularies = _vocabularies(model)
+    times = _times_that_fit(model, specs)
+    count = batch_size if times == 1 else max(_FEW, batch_size // times)
     for _ in range(num_batches):
-        make = lambda spec: _made_up(spec, batch_size, vocabularies, rng)  # noqa: E731
+        make = lambda spec: _made_up(spec, count, times, vocabularies, rng)  # noqa: E731
         yield Batch(keras.tree.map_structure(make, specs))
 
 
+def _times_that_fit(model: keras.Model, specs: Any) -> int:
+    """How many times the usual sizes open dimensions take until the model accepts its inputs.
+
+    Doubled, as long as an input stays bounded: a model may crop, or pool without padding, more
+    than the usual sizes have. 1 where no size is accepted: what is wrong then is not the size.
+    """
+    times = 1
+    while _is_bounded(specs, times):
+        if _accepts(model, specs, times):
+            return times
+        times *= 2
+    return 1
+
+
+def _is_bounded(specs: Any, times: int) -> bool:
+    flat = keras.tree.flatten(specs)
+    sizes = [math.prod(_shape(spec, 1, times)) for spec in flat]
+    is_open = any(None in spec.shape[1:] for spec in flat)
+    return is_open and max(sizes) <= _MOST_VALUES
+
+
+def _accepts(model: keras.Model, specs: Any, times: int) -> bool:
+    """Whether the shapes of the model's layers work out; nothing is computed."""
+    symbol = lambda spec: keras.KerasTensor(_shape(spec, _FEW, times), dtype=spec.dtype)  # noqa: E731
+    try:
+        with isolated(model):
+            model.compute_output_spec(keras.tree.map_structure(symbol, specs))
+    except Exception:
+        return False
+    return True
+
+
+def _shape(spec: Any, batch_size: int, times: int) -> list[int]:
+    usual = _OPEN_PIXELS if len(spec.shape) >= 4 else _OPEN_STEPS
+    return [spec.shape[0] or batch_size, *(d or usual * times for d in spec.shape[1:])]
+
+
 def _made_up(
-    spec: Any, batch_size: int, vocabularies: dict[int, int], rng: np.random.Generator
+    spec: Any, batch_size: int, times: int, vocabularies: dict[int, int], rng: np.random.Generator
 ) -> tf.Tensor:
-    open_length = _OPEN_PIXELS if len(spec.shape) >= 4 else _OPEN_STEPS
-    shape = [spec.shape[0] or batch_size, *(d or open_length for d in spec.shape[1:])]
+    shape = _shape(spec, batch_size, times)
     dtype = keras.backend.standardize_dtype(spec.dtype)
     if dtype == "string":
         return tf.constant(rng.choice(_WORDS, shape).tolist())

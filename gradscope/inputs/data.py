@@ -18,6 +18,8 @@ from gradscope.inputs.data_folders import batched, is_saved_dataset, read_images
 from gradscope.inputs.model_files import require_path
 from gradscope.inputs.models import call_factory, is_factory
 
+_MANY_CLASSES = 1_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Data:
@@ -75,7 +77,8 @@ def load_data(
         images, note = read_images(path, model, batch_size=batch_size, seed=seed, loss=loss)
         return Data(images, kind="images", note=note)
     if suffix == ".npz":
-        return Data(*read_npz(path, list(input_specs(model)), list(output_specs(model))), "npz")
+        x, y, unused = read_npz(path, list(input_specs(model)), list(output_specs(model)))
+        return Data(x, y, "npz", unused)
     if suffix == ".npy":
         return Data(read_npy(path), kind="npy")
     if suffix == ".csv":
@@ -272,7 +275,9 @@ def _check_classes(name: str, labels: np.ndarray, units: int | None, ignored: in
     low, high = int(values.min()), int(values.max())
     if low >= 0 and high < units:
         return
-    remedy = f"Give the output {high + 1} units, or correct the labels."
+    remedy = "Correct the labels."
+    if high < _MANY_CLASSES:
+        remedy = f"Give the output {high + 1} units, or correct the labels."
     if low == 0 and units > 1 and len(np.unique(values)) == 2:
         remedy = f"They hold two values: divide them by {high}."
     if low < 0:
@@ -280,9 +285,14 @@ def _check_classes(name: str, labels: np.ndarray, units: int | None, ignored: in
     elif low == 1 and high == units:
         remedy = "Subtract 1 from the labels."
     raise UnreadableError(
-        f"The labels for output {name!r} run from {low} to {high}. Expected 0 to {units - 1}, as "
-        f"sparse categorical cross-entropy counts its {units} units from 0. {remedy}"
+        f"The labels for output {name!r} run from {_count(low)} to {_count(high)}. "
+        f"Expected 0 to {units - 1}, as sparse categorical cross-entropy counts its {units} units "
+        f"from 0. {remedy}"
     )
+
+
+def _count(number: int) -> str:
+    return str(number) if abs(number) < 10**15 else f"{number:g}"
 
 
 def _check_lengths(inputs: Mapping[str, np.ndarray], labels: Mapping[str, np.ndarray]) -> None:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 
 from gradscope.errors import UnreadableError, UsageError
+from gradscope.messages import shown
 
+_WHOLE = 2**53  # below this a float holds every integer
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
 
 
@@ -28,8 +30,10 @@ def read_npy(path: Path) -> np.ndarray:
     return array
 
 
-def read_npz(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, Any]:
-    """x and y of a `.npz` file.
+def read_npz(
+    path: Path, inputs: Sequence[str], outputs: Sequence[str]
+) -> tuple[Any, Any, str | None]:
+    """x, y and a note on what is not used of a `.npz` file.
 
     Args:
         path: the file.
@@ -38,7 +42,8 @@ def read_npz(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> tuple
         outputs: likewise of the outputs, for y.
 
     Returns:
-        x and y, each an array, a list of arrays (x0, x1, ...) or a dict; y None without labels.
+        x and y, each an array, a list of arrays (x0, x1, ...) or a dict; y None without labels;
+        and a note, None where every array is used.
     """
     if not zipfile.is_zipfile(path):
         raise UnreadableError(
@@ -47,18 +52,19 @@ def read_npz(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> tuple
         )
     try:
         with np.load(path, allow_pickle=False) as archive:
-            x = _pick(archive, "x", inputs)
-            y = _pick(archive, "y", outputs)
             names = archive.files
+            for_x, for_y = _chosen(names, "x", inputs), _chosen(names, "y", outputs)
+            x, y = _pick(archive, for_x, inputs), _pick(archive, for_y, outputs)
     except Exception as error:
         raise _not_numpy(path, error) from error
     if x is None:
         expected = "'x' (and 'y'), or 'x0', 'x1', ..."
         if inputs:
             expected += f", or the model's input names {', '.join(map(repr, inputs))}"
-        received = ", ".join(map(repr, names)) or "nothing"
+        received = _quoted(names) or "nothing"
         raise UnreadableError(f"{str(path)!r} holds {received}. Expected {expected}.")
-    return x, y
+    unused = [name for name in names if name not in for_x + for_y]
+    return x, y, f"not used: {_quoted(unused)}" if unused else None
 
 
 def read_csv(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, str | None]:
@@ -83,14 +89,27 @@ def read_csv(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, st
     return np.stack(features, axis=1).astype(np.float32), y, note
 
 
-def _pick(archive: Any, letter: str, names: Sequence[str]) -> Any:
-    if names and all(name in archive.files for name in names):
-        arrays = {name: archive[name] for name in names}
-        return arrays if len(arrays) > 1 else next(iter(arrays.values()))
-    if letter in archive.files:
-        return archive[letter]
-    numbered = [name for name in archive.files if re.fullmatch(rf"{letter}\d+", name)]
-    return [archive[name] for name in sorted(numbered, key=lambda n: int(n[1:]))] or None
+def _chosen(files: Sequence[str], letter: str, names: Sequence[str]) -> list[str]:
+    """Which arrays are x or y: those by the model's own names, the letter, or it and a number."""
+    if names and all(name in files for name in names):
+        return list(names)
+    if letter in files:
+        return [letter]
+    numbered = [name for name in files if re.fullmatch(rf"{letter}\d+", name)]
+    return sorted(numbered, key=lambda name: int(name[1:]))
+
+
+def _pick(archive: Any, chosen: list[str], names: Sequence[str]) -> Any:
+    arrays = {name: archive[name] for name in chosen}
+    if chosen == list(names) and len(chosen) > 1:
+        return arrays
+    alone = chosen == list(names) or (len(chosen) == 1 and len(chosen[0]) == 1)
+    return next(iter(arrays.values()), None) if alone else list(arrays.values()) or None
+
+
+def _quoted(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > 10 else ""
+    return ", ".join(shown(name) for name in names[:10]) + more
 
 
 def _not_numpy(path: Path, error: Exception) -> UnreadableError:
@@ -145,8 +164,7 @@ def _labels(path: Path, column: str, cells: list[str]) -> tuple[np.ndarray, str 
     numbers = [_number(cell) for cell in cells]
     if None not in numbers:
         values = np.array(numbers, dtype=np.float64)
-        whole = bool(np.all(np.isfinite(values) & (values == np.floor(values))))
-        return values.astype(np.int64 if whole else np.float32), None
+        return _narrowest(values), None
     blank = [i for i, cell in enumerate(cells) if cell.strip().lower() in _MISSING]
     if blank:
         raise UnreadableError(
@@ -157,6 +175,14 @@ def _labels(path: Path, column: str, cells: list[str]) -> tuple[np.ndarray, str 
     shown = ", ".join(f"{name!r}={i}" for i, name in enumerate(classes[:5].tolist()))
     more = ", ..." if len(classes) > 5 else ""
     return codes.astype(np.int64), f"target {column!r} encoded: {shown}{more}"
+
+
+def _narrowest(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as integers and others in single precision, where they stay what they are."""
+    if np.all(np.isfinite(values) & (values == np.floor(values)) & (np.abs(values) < _WHOLE)):
+        return values.astype(np.int64)
+    large = np.isfinite(values) & (np.abs(values) > np.finfo(np.float32).max)
+    return values if large.any() else values.astype(np.float32)
 
 
 def _number(cell: str) -> float | None:

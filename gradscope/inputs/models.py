@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UnreadableError, UsageError
+from gradscope.inputs.legacy_optimizers import modernize
 from gradscope.inputs.model_files import SavedModel, read_saved_model, require_path
 from gradscope.inputs.saved_objects import Unknown, code_in, unknown_objects
 
@@ -279,7 +280,7 @@ def _compile_anew(
     import keras
 
     try:
-        optimizer = training.get("optimizer") or training["optimizer_config"]
+        optimizer = modernize(training.get("optimizer") or training["optimizer_config"])
         used = [training["loss"], optimizer]
         if safe_mode and (code_in(used) or unknown_objects(used, packages)):
             raise ValueError(f"{code_in(used) or 'what Keras does not know'}.")

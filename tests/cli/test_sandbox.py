@@ -95,7 +95,7 @@ def test_what_crashes_twice_is_told_as_what_it_is(monkeypatch, marker, place, ex
     runs = []
     monkeypatch.setattr(sandbox, "_run", lambda *task: (runs.append(task), (dump, -11))[1])
     assert expected in line_of("any:thing", AMPLE)
-    assert [run[2:] for run in runs] == [(), ({"TF_ENABLE_ONEDNN_OPTS": "0"},)]
+    assert [run[2:] for run in runs] == [(), ((("TF_ENABLE_ONEDNN_OPTS", "0"),),)]
 
 
 def test_a_crash_without_onednn_is_not_tried_again(monkeypatch):

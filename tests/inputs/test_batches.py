@@ -11,6 +11,7 @@ from keras import layers
 from gradscope.errors import CannotExamineError, UnreadableError
 from gradscope.inputs import batches as probe
 from tests.support.by_hand import normal
+from tests.support.snapshot import Snapshot
 
 
 def batches(x=None, y=None, model=None, batch_size=4, num_batches=3, seed=0):
@@ -268,3 +269,24 @@ def test_finite_rows_are_drawn_as_if_none_were_looked_at():
     rows = np.sort(np.random.default_rng(5).permutation(100)[:10])
 
     np.testing.assert_array_equal(found[0].x, x[rows])
+
+
+def cropping(open_shape: tuple[int | None, ...], layer: layers.Layer) -> keras.Model:
+    return keras.Sequential([keras.Input(open_shape), layer, layers.Dense(2)])
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"),
+    [
+        (cropping((None, 4), layers.Cropping1D(3)), (32, 16, 4)),
+        (cropping((None, 4), layers.Cropping1D(500)), (2, 1024, 4)),
+        (cropping((None, None, 1), layers.Cropping2D(20)), (16, 64, 64, 1)),
+        (cropping((None, 4), layers.Conv1D(2, 50)), (8, 64, 4)),
+        (cropping((None, 4), layers.Reshape((7,))), (32, 16, 4)),  # no size would do
+    ],
+)
+def test_made_up_inputs_are_as_large_as_the_model_asks(model, shape):
+    before = Snapshot(model)
+    found, _ = batches(model=model, batch_size=32, num_batches=1)
+    assert found[0].x.shape == shape
+    assert before.differences(Snapshot(model)) == []

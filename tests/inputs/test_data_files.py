@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import zipfile
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from gradscope.errors import UsageError
-from gradscope.inputs.data import check_data, load_data
+from gradscope.inputs.data import Data, check_data, load_data
 from tests.support.data_files import X, Y, refusal
 
 # .npz and .npy
@@ -192,3 +193,41 @@ def test_a_target_without_csv_is_refused(tmp_path, classifier):
     np.save(tmp_path / "d.npy", X)
     spec = str(tmp_path / "d.npy")
     assert ".csv" in refusal(load_data, spec, classifier, target="y", error=UsageError)
+
+
+def test_arrays_that_are_not_used_are_named(tmp_path, classifier):
+    np.savez(tmp_path / "d.npz", x=X, y=np.zeros(len(X)), sample_weight=np.ones(len(X)), z=X)
+    assert load_data(str(tmp_path / "d.npz"), classifier).note == "not used: 'sample_weight', 'z'"
+
+
+@pytest.mark.parametrize(
+    ("cells", "dtype"),
+    [
+        (["0", "1e300"], np.float64),
+        (["0.5", "-1e300"], np.float64),
+        (["0", str(2**52)], np.int64),
+        (["0", str(2**60)], np.float32),
+        (["0.5", "nan"], np.float32),
+    ],
+)
+def test_labels_are_what_the_file_says(tmp_path, classifier, cells, dtype):
+    (tmp_path / "d.csv").write_text("a,label\n" + "".join(f"1,{cell}\n" for cell in cells))
+    y = load_data(str(tmp_path / "d.csv"), classifier, target="label").y
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, np.array([float(cell) for cell in cells]))
+
+
+def test_an_absurd_label_is_shown_as_it_is(tmp_path, classifier):
+    data = Data(np.zeros((2, 4), "float32"), np.array([0.0, 1e300]))
+    line = refusal(check_data, classifier, data)
+    assert "run from 0 to 1e+300. Expected 0 to 2" in line
+    assert "Correct the labels." in line
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("suffix", [".npz", ".npy", ".csv"])
+def test_a_fifo_is_refused_at_once(tmp_path, classifier, suffix):
+    os.mkfifo(tmp_path / f"d{suffix}")
+    target = "label" if suffix == ".csv" else None
+    line = refusal(load_data, str(tmp_path / f"d{suffix}"), classifier, target=target)
+    assert "is a FIFO. Expected a regular file" in line

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from gradscope.errors import UnreadableError
+from gradscope.inputs import model_files
 from gradscope.inputs.models import load_model
 
 
@@ -149,3 +150,18 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         for name, content in parts.items():
             archive.writestr(name, content)
     assert "cannot load" in refusal(tmp_path / "model.keras")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path, suffix):
+    os.mkfifo(tmp_path / f"fifo{suffix}")
+    (tmp_path / f"device{suffix}").symlink_to("/dev/zero")
+    assert "is a FIFO. Expected a regular file" in refusal(tmp_path / f"fifo{suffix}")
+    assert "is a device" in refusal(tmp_path / f"device{suffix}")
+
+
+def test_a_file_that_turns_into_a_fifo_is_refused_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_files, "require_path", lambda path, role: None)
+    os.mkfifo(tmp_path / "m.keras")
+    assert "is a FIFO" in refusal(tmp_path / "m.keras")

@@ -9,9 +9,15 @@ import keras
 import numpy as np
 import pytest
 
+from gradscope.backend.keras_private import MODEL_BYTES
 from gradscope.backend.signature import loss_name
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.inputs.models import deep_recursion, load_model, require_tensorflow_backend
+from gradscope.inputs.models import (
+    deep_recursion,
+    load_model,
+    register_custom_objects,
+    require_tensorflow_backend,
+)
 
 
 def small_model(**compile_args) -> keras.Model:
@@ -70,6 +76,15 @@ def test_a_saved_model_predicts_as_before(tmp_path, suffix):
     np.testing.assert_allclose(loaded.model(x), model(x), rtol=1e-6)
     assert loss_name(loaded.model.loss) == "sparse_categorical_crossentropy"
     assert loaded.note is None
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_a_model_is_loaded_through_a_copy_where_keras_reads_no_bytes(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(MODEL_BYTES, "missing", "taken away")
+    model = small_model()
+    model.save(tmp_path / f"model{suffix}")
+    loaded = load_model(str(tmp_path / f"model{suffix}")).model
+    np.testing.assert_array_equal(loaded(np.ones((2, 4))), model(np.ones((2, 4))))
 
 
 def test_a_legacy_file_keeps_a_loss_named_by_alias(tmp_path):
@@ -164,6 +179,14 @@ def test_a_custom_objects_file_restores_the_compile_settings(custom_file):
     loaded = load_model(str(custom_file.with_suffix(".keras")), custom_objects=custom_file)
     assert loaded.model.loss.__name__ == "weighted_loss"
     assert loaded.note is None
+
+
+def test_a_custom_objects_file_can_import_its_neighbours(module, custom_objects, monkeypatch):
+    path = module("layers_of_mine", "from neighbour import factor\ndef twice(x): return factor * x")
+    module("neighbour", "factor = 2")
+    monkeypatch.chdir("/")
+    register_custom_objects(path)
+    assert custom_objects["twice"](3) == 6
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
