@@ -49,6 +49,22 @@ class Beside:
     is_behind: bool = False
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Scale:
+    """How outputs are measured, and what the numbers mean.
+
+    Attributes:
+        chance: the measure of the constant prediction.
+        goal: that of a model which has learned: `GOAL` of the way from there to the yardstick;
+            None where the yardstick has not learned either.
+    """
+
+    measure: Measure
+    score: Scorer
+    chance: float
+    goal: float | None
+
+
 class Judge:
     """Trains a yardstick once, when it is first asked, and scores copies against it."""
 
@@ -91,12 +107,8 @@ class Judge:
             is_behind=_is_behind(own, other),
         )
 
-    def scorer(self) -> tuple[Measure, Scorer, float | None] | None:
-        """What measures outputs as `judge` does, and the measure at which a model has learned.
-
-        That is `GOAL` of the way from the constant prediction to the yardstick. None where there
-        is no yardstick.
-        """
+    def scale(self) -> Scale | None:
+        """How outputs are measured as `judge` does; None where there is no yardstick."""
         if self._trained is None:
             self._trained = self._train()
         if isinstance(self._trained, NoYardstick):
@@ -104,13 +116,13 @@ class Judge:
         yardstick, _, scores = self._trained
         names = tuple(output_specs(self._model))
         measure = functools.partial(measure_outputs, yardstick.targets, names)
-        shares = [score.share for score in scores]
-        if any(share is None or share < MIN_YARDSTICK_SHARE for share in shares):
-            return _kind(scores), measure, None
+        shares = [score.share or 0.0 for score in scores]
+        is_known = all(_learns(score) for score in scores)
         if len(scores) > 1:
-            return _kind(scores), measure, GOAL * min(share or 0.0 for share in shares)
-        constant = scores[0].constant or 0.0
-        return _kind(scores), measure, constant + GOAL * (shares[0] or 0.0) * (1 - constant)
+            return Scale(_kind(scores), measure, 0.0, GOAL * min(shares) if is_known else None)
+        chance = scores[0].constant or 0.0
+        goal = chance + GOAL * shares[0] * (1 - chance) if is_known else None
+        return Scale(_kind(scores), measure, chance, goal)
 
     @functools.cached_property
     def _scored(self) -> Examples:

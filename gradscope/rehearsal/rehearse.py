@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 import keras
@@ -21,9 +22,17 @@ from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError, UsageError
 from gradscope.messages import one_line
 from gradscope.monitor.callback import Monitor
-from gradscope.records import Declined, RangeTest, Rehearsal, Skipped
+from gradscope.records import (
+    Declined,
+    Finding,
+    ModelCard,
+    RangeTest,
+    Rehearsal,
+    Skipped,
+)
 from gradscope.rehearsal.judge import Beside, Judge
 from gradscope.report.report import Report
+from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import has_learned
 from gradscope.surgery.graph import copied
 from gradscope.trials import splits
@@ -35,7 +44,7 @@ STEPS, EXTENSION = 200, 4  # of a rehearsal; how many times as many where the mo
 SECONDS = 30.0
 EPOCHS = 10  # planned, where the user does not say
 _SAMPLE_EVERY = 16
-_RATE = "learning-rate"
+_RATE, _ADAM = "learning-rate", "adaptive-optimizer"
 NO_RULES: Mapping[str, Any] = {"select": None, "ignore": None, "thresholds": None}
 
 
@@ -146,12 +155,20 @@ def rehearse_copy(
     run = _train(model, data, plan, rules)
     if isinstance(run, Skipped):
         return _without_training(start, run.reason), None
-    return _judge(start, run, rules, lambda: _try_rates(model, data, plan)), run.judge
+    return _judge(start, run, rules, partial(_try_rates, model, data, plan)), run.judge
 
 
-def _try_rates(model: keras.Model, data: Split, plan: Plan) -> RangeTest | None:
+def _try_rates(
+    model: keras.Model, data: Split, plan: Plan, optimizer: keras.optimizers.Optimizer | None
+) -> RangeTest | None:
     try:
-        test = range_test(model, data.training, batch_size=plan.batch_size, seed=plan.seed)
+        test = range_test(
+            model,
+            data.training,
+            batch_size=plan.batch_size,
+            optimizer=optimizer,
+            seed=plan.seed,
+        )
     except GradscopeError:  # its training failed, as the report says
         return None
     return None if isinstance(test, Declined) else test
@@ -357,7 +374,7 @@ def _judge(
     start: Report,
     run: Run,
     rules: Mapping[str, Any],
-    try_rates: Callable[[], RangeTest | None],
+    try_rates: Callable[[keras.optimizers.Optimizer | None], RangeTest | None],
 ) -> Report:
     """One report of the start and of the training.
 
@@ -387,19 +404,10 @@ def _judge(
         dataclasses.replace(check, status="found", reason=None) if id in found else check
         for id, check in sorted(ended.items())
     )
-    asking = [f for f in findings if f.severity != "info" and _RATE in f.treatments]
-    test = try_rates() if asking and not has_learned(run.rehearsal) else None
-    if test is not None:
-        evidence = as_evidence(test, start.model.learning_rate or 0.0)
-        findings = tuple(
-            dataclasses.replace(f, evidence=(*f.evidence, evidence))
-            if evidence is not None and any(f is a for a in asking)
-            else f
-            for f in findings
-        )
-        profile = dataclasses.replace(
-            profile, rehearsal=dataclasses.replace(run.rehearsal, range_test=test)
-        )
+    if not has_learned(run.rehearsal):
+        findings, test = _suggest_rates(findings, start.model, try_rates)
+        rehearsal = dataclasses.replace(run.rehearsal, range_test=test)
+        profile = dataclasses.replace(profile, rehearsal=rehearsal)
     prescriptions, declined = prescribe(profile, findings)
     return Report.of(
         dataclasses.replace(profile, loss=start.loss),
@@ -411,3 +419,35 @@ def _judge(
         thresholds=start.thresholds,
         command=start.command,
     )
+
+
+def _suggest_rates(
+    findings: tuple[Finding, ...],
+    model: ModelCard,
+    try_rates: Callable[[keras.optimizers.Optimizer | None], RangeTest | None],
+) -> tuple[tuple[Finding, ...], RangeTest | None]:
+    """The findings with the rates that range tests suggest, for those that ask for one.
+
+    Returns:
+        The findings, and the test of the model's own optimizer.
+    """
+    tests: list[tuple[str, str, RangeTest]] = []
+    for treatment, statistic, optimizer in (
+        (_RATE, SUGGESTED, None),
+        (_ADAM, SUGGESTED_FOR_ADAM, keras.optimizers.Adam()),
+    ):
+        asked = any(f.severity != "info" and treatment in f.treatments for f in findings)
+        is_own = optimizer is None or model.optimizer != type(optimizer).__name__
+        test = try_rates(optimizer) if asked and is_own else None
+        if test is not None:
+            tests.append((treatment, statistic, test))
+    for treatment, statistic, test in tests:
+        evidence = as_evidence(test, model.learning_rate or 0.0, statistic)
+        if evidence is not None:
+            findings = tuple(
+                dataclasses.replace(f, evidence=(*f.evidence, evidence))
+                if treatment in f.treatments and f.severity != "info"
+                else f
+                for f in findings
+            )
+    return findings, next((test for id, _, test in tests if id == _RATE), None)

@@ -24,6 +24,7 @@ from gradscope.rehearsal.judge import GOAL
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
 from gradscope.rehearsal.rehearse import rehearse_copy
 from gradscope.report.report import Report
+from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
 from gradscope.surgery.graph import copied
 from gradscope.symptoms import registry as symptoms
@@ -34,6 +35,7 @@ from gradscope.trials.splits import Examples
 
 FEW = 4
 MAX_LENGTH = 4
+LONGEST_CHAIN = 6  # of what makes a model plainer
 NUM_CHAINS = 2
 _NUM_BATCHES = 1
 _SLOW = "underfitting"
@@ -42,8 +44,8 @@ _CLIPPING = "gradient-clipping"
 # do harm without those before it: scaled inputs ask for another rate, a new head for a new loss.
 _PLAINER = (
     *("finite-weights", "guarded-operation", "input-normalization", "matched-head"),
-    *("matched-loss", "target-normalization", "swap-activation", "he-initialization"),
-    *("adaptive-optimizer", "learning-rate"),
+    *("matched-loss", "target-normalization", "adaptive-optimizer", "learning-rate"),
+    *("glorot-initialization", "he-initialization", "swap-activation"),
 )
 _INSTEAD = {"matched-loss": "matched-head", "learning-rate": "adaptive-optimizer"}
 _WEIGHTS = {"error": 3, "warning": 1, "info": 0}
@@ -125,50 +127,58 @@ def joint(
     """The candidate with those of more prescriptions that it has not; None where that is none."""
     added = [p for p in more if p.treatment not in first.ids]
     together = (*first.prescriptions, *added)
-    if not added or {*first.ids} < {p.treatment for p in more} or len(together) > MAX_LENGTH:
+    goes_on = tuple(more[: len(first.ids)]) == first.prescriptions  # a chain that begins with it
+    is_known = not goes_on and {*first.ids} < {p.treatment for p in more}
+    if not added or is_known or len(together) > (LONGEST_CHAIN if goes_on else MAX_LENGTH):
         return None
     outcome = examined(model, together, x, y)
     return None if isinstance(outcome, Declined) else outcome
 
 
 def chain_of(
-    model: keras.Model,
-    first: Candidate | None,
-    offered: Sequence[Prescription],
-    data: Examples,
+    model: keras.Model, first: Candidate | None, report: Report, data: Examples
 ) -> Candidate | None:
-    """All that is offered and makes the model plainer, as one chain; None for fewer than two.
+    """All that makes the model plainer, as one chain; None for fewer than two treatments.
 
-    Each is planned for the copy that those before it leave, where its examination asks for it.
+    Each is planned for the copy that those before it leave.
 
     Args:
         first: what the chain begins with.
+        report: of the copy that `first` leaves, with its rehearsal; of the patient without `first`.
     """
+    asking = [f for f in report.findings if f.severity != "info"]
     current = first
     for id in _PLAINER:
         ids = current.ids if current else ()
-        if id in ids or _INSTEAD.get(id) in ids or len(ids) >= MAX_LENGTH:
+        if id in ids or _INSTEAD.get(id) in ids or len(ids) >= LONGEST_CHAIN:
             continue
-        now = {p.treatment: p for p in (current.report.prescriptions if current else ())}
-        prescription = now.get(id) or next((p for p in offered if p.treatment == id), None)
-        if prescription is None or prescription.safety == "advice":
+        here = report if current is first or current is None else current.report
+        # A rate that was tried on the patient says nothing of a copy on other scales.
+        before = asking if here is report else [_without_rates(f) for f in asking]
+        wanted_by = [*before, *(f for f in here.findings if f.severity != "info")]
+        wanted_by = [f for f in wanted_by if id in f.treatments]
+        planned = registry()[id].plan(here.profile(), wanted_by) if wanted_by else None
+        if not isinstance(planned, Prescription) or planned.safety == "advice":
             continue
         done = current.prescriptions if current else ()
-        longer = examined(model, (*done, prescription), data.x, data.y)
+        longer = examined(model, (*done, planned), data.x, data.y)
         current = longer if isinstance(longer, Candidate) else current
     return current if current and current is not first and len(current.ids) > 1 else None
 
 
-def rehearsed(model: keras.Model, candidate: Candidate, plan: Plan) -> list[Prescription]:
-    """What a rehearsal of the treated copy asks for beside what it was treated with."""
+def _without_rates(finding: Finding) -> Finding:
+    kept = tuple(e for e in finding.evidence if e.statistic not in (SUGGESTED, SUGGESTED_FOR_ADAM))
+    return dataclasses.replace(finding, evidence=kept)
+
+
+def rehearse_candidate(model: keras.Model, candidate: Candidate, plan: Plan) -> Report:
+    """The report of a rehearsal of the treated copy."""
     data = plan.data
     done = treated(model, candidate.prescriptions, data.training.x, seed=0)
     if isinstance(done, Declined):
-        return []
+        return candidate.report
     short = RehearsalPlan(plan.batch_size, plan.steps, math.inf, None, 0)
-    report, _ = rehearse_copy(done.model, candidate.report, data, short)
-    report = ask_for_more(report)
-    return [p for p in wanted(report, None) if p.treatment not in candidate.ids]
+    return ask_for_more(rehearse_copy(done.model, candidate.report, data, short)[0])
 
 
 def ask_for_more(report: Report) -> Report:

@@ -66,7 +66,8 @@ def proven(ward: Ward, candidate: Candidate, report: Report, result: Found) -> b
             return True
     assert trial is not None
     result.trials = (*result.trials, trial)
-    result.reject(candidate, f"{trial.verdict}: {trial.reason}")
+    chance = "" if is_above_chance(ward, trial) else " It is no better than a constant prediction."
+    result.reject(candidate, f"{trial.verdict}: {trial.reason}{chance}")
     return False
 
 
@@ -93,12 +94,20 @@ def is_enough(ward: Ward, score: float, patient: float) -> bool:
 
 
 def _is_proof(ward: Ward, trial: Trial, part: int) -> bool:
-    if trial.verdict != "improved":
+    if trial.verdict != "improved" or not is_above_chance(ward, trial):
         return False
     if part == WHOLE:
         return True
     sure = trial.p_value is not None and trial.p_value <= _SURE[part]
     return sure and (part == HALF or not leaves_much(ward, trial))
+
+
+def is_above_chance(ward: Ward, trial: Trial) -> bool:
+    """Whether the treated model predicts better than a constant: from NaN to chance is no cure."""
+    if ward.plan.chance is None:
+        return True
+    after, _ = verdicts.standing(trial.after.runs, ward.measure)
+    return after > ward.plan.chance + ward.margin(ward.plan.chance)
 
 
 def leaves_much(ward: Ward, trial: Trial) -> bool:

@@ -16,7 +16,8 @@ from gradscope.therapy.candidates import (
     examined,
     joint,
     named,
-    rehearsed,
+    rehearse_candidate,
+    wanted,
 )
 from gradscope.therapy.proof import ENOUGH, QUARTER, Found, leaves_much, steps_of, told, trial_of
 from gradscope.therapy.run_cache import Ward
@@ -76,8 +77,9 @@ def _follow(
     assert trial is not None
     if not leaves_much(ward, trial) or len(winner.ids) >= MAX_LENGTH:
         return []
-    asked = rehearsed(model, winner, ward.plan)
-    whole = chain_of(model, winner, asked, ward.plan.data.training)
+    found = rehearse_candidate(model, winner, ward.plan)
+    asked = [p for p in wanted(found, None) if p.treatment not in winner.ids]
+    whole = chain_of(model, winner, found, ward.plan.data.training)
     ahead = [whole.prescriptions] if whole is not None else []
     return [*ahead, *((p,) for p in asked)]
 

@@ -58,7 +58,7 @@ def searched(
                 return _told_untried(result, known, report)
         untouched = [c for c in candidates if ward.untouched(c)]
         waiting = [*_next(ward, model, finalists, is_allowed), *untouched, *waiting]
-    whole = chain_of(model, None, wanted(report, None), ward.plan.data.training)
+    whole = chain_of(model, None, report, ward.plan.data.training)
     if whole is not None and ward.untouched(whole) and all(map(is_allowed, whole.prescriptions)):
         known.append(whole)
         if proven(ward, whole, report, result):

@@ -296,11 +296,18 @@ def _usable(given: Split, x: Any, y: Any) -> tuple[Split, np.ndarray | None]:
 
 def _plan(case: Case) -> Plan:
     """How all runs are made and judged: as the rehearsal was, where it had a yardstick."""
-    judged = case.judge.scorer() if case.judge is not None else None
-    if judged is None:
+    scale = case.judge.scale() if case.judge is not None else None
+    if scale is None:
         return Plan(case.data, case.steps, case.batch_size, _measures(case))
-    measure, scorer, goal = judged
-    return Plan(case.data, case.steps, case.batch_size, (measure,), scorer=scorer, goal=goal)
+    return Plan(
+        case.data,
+        case.steps,
+        case.batch_size,
+        (scale.measure,),
+        scorer=scale.score,
+        goal=scale.goal,
+        chance=scale.chance,
+    )
 
 
 def _measures(case: Case) -> tuple[scoring.Measure, ...]:

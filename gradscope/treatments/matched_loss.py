@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LossTerm, Prescription, Profile
 from gradscope.signals.loss_rules import verdicts
-from gradscope.signals.losses import CROSSENTROPIES, SLACK
+from gradscope.signals.losses import CROSSENTROPIES, REGRESSIONS, SLACK
 from gradscope.symptoms import registry as symptoms
 from gradscope.treatments import treatment
 from gradscope.treatments.support.heads import class_name, ending, matched_losses
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _ID = "matched-loss"
 _SYMPTOM = "mismatched-loss"
+_UNDERFITTING = "underfitting"
+_KNOWN = (*REGRESSIONS, *CROSSENTROPIES)
 _SOURCES = (
     "Bishop 2006, Pattern recognition and machine learning, sections 4.3.6 and 5.2",
     "Keras, keras.losses: labels, shapes and from_logits of each loss",
@@ -62,6 +64,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 
 def _is_meant(term: LossTerm, profile: Profile, findings: Sequence[Finding]) -> bool:
     about = {id.rpartition(":")[0] for f in findings if f.symptom == _SYMPTOM for id in f.layers}
+    if any(f.symptom == _UNDERFITTING for f in findings) and term.loss in _KNOWN:
+        return True  # the pair can be worked with, and another that fits may be learned faster
     limits = {t.id.rpartition(".")[2]: t.value for t in symptoms()[_SYMPTOM].thresholds}
     return term.layer in about or any(True for _ in verdicts(term, profile, limits))
 

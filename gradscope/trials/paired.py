@@ -83,6 +83,7 @@ class Plan:
         scorer: measures the outputs, in place of what the losses make of them; `measures` then
             says what kind of number that is.
         goal: the measure at which a model learns about what the data allow; None if not known.
+        chance: the measure of the constant prediction; None if not known.
     """
 
     data: Split
@@ -92,6 +93,7 @@ class Plan:
     num_checkpoints: int = training.NUM_CHECKPOINTS
     scorer: scoring.Scorer | None = None
     goal: float | None = None
+    chance: float | None = None
 
 
 def trained(

@@ -181,12 +181,10 @@ def _are_indices(term: LossTerm, labels: DataTensor, low: float, high: float) ->
 
 
 def _are_classes(term: LossTerm, labels: DataTensor, low: float, high: float) -> bool:
-    """Class labels, one hot or 0 and 1, on an output that gives probabilities."""
-    if term.activation not in ("softmax", "sigmoid"):
-        return False
-    if num_units(term) == 1:
-        return labels.is_whole and low >= 0 and high <= 1
-    return (labels.one_hot_fraction or 0.0) >= 1 - SLACK
+    """Class labels: one hot, or 0 and 1 on an output that gives a probability."""
+    if num_units(term) > 1:
+        return (labels.one_hot_fraction or 0.0) >= 1 - SLACK
+    return term.activation in ("softmax", "sigmoid") and labels.is_whole and low >= 0 and high <= 1
 
 
 def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
