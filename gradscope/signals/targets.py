@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from gradscope.records import LayerProfile, LossTerm, Profile
+from gradscope.records import DataTensor, LayerProfile, LossTerm, Profile
 from gradscope.signals.losses import num_units
 
 SQUARED = ("mean_squared_error",)
@@ -49,9 +49,9 @@ class Head(NamedTuple):
 
 
 def target_scales(term: LossTerm) -> Scales | None:
-    """Of the labels of a term; None where they are not known."""
+    """Of the labels of a term; None where they are not known, and where they are classes."""
     labels = term.labels
-    if labels is None or not labels.means:
+    if labels is None or not labels.means or _are_classes(labels):
         return None
     means, stds = labels.means, labels.stds
     if len(means) == 1 or (len(means) == num_units(term) and labels.shape == term.shape):
@@ -59,6 +59,12 @@ def target_scales(term: LossTerm) -> Scales | None:
     mean = sum(means) / len(means)
     square = sum(m**2 + s**2 for m, s in zip(means, stds, strict=True)) / len(means)
     return Scales((mean,), (math.sqrt(max(square - mean**2, 0.0)),))
+
+
+def _are_classes(labels: DataTensor) -> bool:
+    """Whether a squared error is asked to tell classes apart: 0 and 1, or one hot."""
+    low, high = labels.minimum, labels.maximum
+    return labels.is_whole and low is not None and high is not None and low >= 0 and high <= 1
 
 
 def head_of(term: LossTerm, profile: Profile) -> Head | None:
