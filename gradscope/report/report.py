@@ -207,7 +207,7 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(
-            f"Cannot write {os.fspath(path)!r}: {reason}. Make room or choose another place."
+            f"Cannot write {os.fspath(path)!r}: {reason}. Free some space or choose another path."
         ) from error
 
 

@@ -101,7 +101,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
 
 
 def _is_uncompared(layer: LayerProfile) -> bool:
-    """Whether a gradient in float16 was not held against a scaled one; one of zeros need not be."""
+    """Whether a float16 gradient was not compared with a scaled one; one of zeros need not be."""
     gradient = layer.activation_gradient
     arrives = gradient is not None and gradient.abs_max > 0.0
     return layer.compute_dtype == "float16" and arrives and layer.underflow_fraction is None

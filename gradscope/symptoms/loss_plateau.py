@@ -45,7 +45,7 @@ _GROWN = 2.0  # a loss that doubled is not flat
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "At most a thirtieth of the loss of knowing nothing can have been learned.",
+            "At most a thirtieth of the constant prediction's loss can have been learned.",
         ),
         Threshold(
             f"{_ID}.warning_fall",
