@@ -26,7 +26,7 @@ def _example(*fractions: float) -> Profile:
     precedence=150,
     summary="gradients too small for float16 are rounded to zero on their way back",
     why=(
-        "Below 6e-8 float16 knows nothing but zero. What is rounded away in one layer is missing "
+        "float16 has no numbers between 0 and 6e-8. What is rounded away in one layer is missing "
         "in all layers under it: they learn from the few large gradients, or not at all."
     ),
     measured=(

@@ -29,7 +29,7 @@ def _healthy() -> Profile:
     summary="the loss becomes NaN, grows beyond where it began, or all that was learned is lost",
     why=(
         "Steps that overshoot the minimum by more than they were away from it end up higher each "
-        "time; the loss grows until it overflows. A weight that is NaN no later step brings back."
+        "time; the loss grows until it overflows. No later step brings back a weight that is NaN."
     ),
     measured=(
         "Batches whose loss is NaN or infinite; else the median loss of the last tenth of the "
