@@ -91,8 +91,8 @@ def _page(page: dict[str, Any], links: str) -> str:
 def _thresholds() -> str:
     rows = reference.threshold_rows(symptoms.registry().values(), {}, None)
     told = (
-        "Every bound a symptom is held against, and the ground it stands on. Any of them can be "
-        "set by `analyze(thresholds={id: value})` or under `[tool.gradscope.thresholds]` in "
+        "Every bound that a symptom is judged by, and its basis. Any of them can be set by "
+        "`analyze(thresholds={id: value})`, or under `[tool.gradscope.thresholds]` in "
         "pyproject.toml."
     )
     return f"# Thresholds\n\n{told}\n\n{_threshold_table(rows, links=True)}\n"

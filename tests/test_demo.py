@@ -113,6 +113,7 @@ def test_old_python_is_one_line(folder):
     ]
 
 
+@pytest.mark.slow
 def test_readme_example_prints_what_the_readme_says(tmp_path, monkeypatch, capsys):
     blocks = re.findall(r"```(\w*)\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL)
     number = next(n for n, (language, _) in enumerate(blocks) if language == "python")

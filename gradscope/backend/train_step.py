@@ -85,7 +85,7 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
         logs = model.train_step(item)
     if not any(gradient is not None for gradient in caught.values()):
         raise CannotExamineError(
-            f"{type(model).__name__}.train_step hands no gradient of the model's weights to a "
+            f"{type(model).__name__}.train_step passes no gradient of the model's weights to a "
             "Keras optimizer. Have it call optimizer.apply(gradients, weights), or pass loss=."
         )
     gradients = [caught.get(n) for n in range(len(weights))]

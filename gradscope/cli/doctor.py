@@ -14,7 +14,7 @@ from gradscope.cli.terminal import import_tensorflow, print_text, status
 @click.command("doctor")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 def doctor_command(as_json: bool) -> None:
-    """Tell what of this environment works, and what is off.
+    """Show what works in this environment, and what is off.
 
     Shows versions, backend, devices and optional packages, and tries every private name of Keras
     and TensorFlow that gradscope uses. Ends with exit code 0 whatever it finds.

@@ -87,15 +87,15 @@ if TYPE_CHECKING:
 def inspect(**options: Any) -> int:
     """Examine MODEL: a .keras or .h5 file, or module:factory.
 
-    With data that hold labels, a copy of a compiled model is trained for a short while, too.
+    If the data hold labels and the model is compiled, a copy is also trained for a short while.
 
-    Without --select, --ignore or --fail-on, [tool.gradscope] in pyproject.toml is asked.
+    --select, --ignore and --fail-on default to [tool.gradscope] in pyproject.toml.
 
     Exit codes: 0 examined, 1 findings, 2 usage, 3 model or data unreadable, 4 not examined.
     """
     require_distinct({"--html": options["html"], "--json": options["json"]})
     if options["rehearse_steps"] and options["no_rehearse"]:
-        raise click.UsageError("--rehearse and --no-rehearse exclude each other: pass one.")
+        raise click.UsageError("Pass --rehearse or --no-rehearse, not both.")
     if options["rehearse_steps"] and options["data"] is None:
         raise click.UsageError("--rehearse trains on labelled data: pass --data.")
     if options["target"] and options["data"] is None:

@@ -59,14 +59,14 @@ def writable(context: click.Context, parameter: click.Parameter, value: str | No
         return None
     path = Path(value)
     if path.is_dir():
-        raise click.BadParameter(f"{value!r} is a folder. Expected the name of a file.")
+        raise click.BadParameter(f"{value!r} is a folder. Expected a file name.")
     if path.exists() and not path.is_file():
-        raise click.BadParameter(f"{value!r} is not a regular file. Expected the name of a file.")
+        raise click.BadParameter(f"{value!r} is not a regular file. Expected a file name.")
     if not path.parent.is_dir():
-        raise click.BadParameter(f"There is no folder {str(path.parent)!r}: create it first.")
+        raise click.BadParameter(f"There is no folder {str(path.parent)!r}. Create it first.")
     writable = os.access(path.parent, os.W_OK | os.X_OK)
     if not writable or (path.exists() and not os.access(path, os.W_OK)):
-        raise click.BadParameter(f"{value!r} cannot be written: choose another place.")
+        raise click.BadParameter(f"{value!r} cannot be written. Choose another path.")
     return value
 
 

@@ -32,7 +32,7 @@ def treatments_command() -> None:
 
 @click.command("thresholds")
 def thresholds_command() -> None:
-    """List the bounds symptoms are held against, and those that pyproject.toml sets."""
+    """List the bounds that symptoms are judged by, and those that pyproject.toml sets."""
     from gradscope.diagnosis.reference import threshold_rows
     from gradscope.render.explain import print_thresholds, render_thresholds
     from gradscope.symptoms import registry

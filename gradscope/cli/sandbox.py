@@ -1,4 +1,4 @@
-"""Work on files from strangers: in a process of its own, bounded in memory and time.
+"""Work on untrusted files: in a process of its own, bounded in memory and time.
 
 The command line itself never opens a model. It starts a child that loads TensorFlow, does the work
 and answers with JSON data; whatever a file makes of that child (endless loops, all memory, a crash

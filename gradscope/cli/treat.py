@@ -99,7 +99,7 @@ def treat(**options: Any) -> int:
     """Make MODEL train: try treatments on copies, and write the smallest set that is proven.
 
     MODEL itself is not trained and not changed. FIXED.keras holds the treated model, not trained
-    either; it is written only where treatment is proven to help.
+    either; it is written only if the treatment is proven to help.
 
     Exit codes: 0 improved, or healthy and nothing to do; 1 no treatment helped; 2 usage,
     3 model or data unreadable, 4 cannot be examined or trained.
@@ -158,7 +158,7 @@ def attempt(
         notes.append(f"{output} is not written.")
     if outcome.rows is not None:
         lost = int((~outcome.rows).sum())
-        notes.append(f"{lost:,} samples hold NaN or Inf: leave them out when you train.")
+        notes.append(f"{lost:,} samples hold NaN or Inf. Leave them out when you train.")
     report = with_origin(outcome.report, data)
     card = dataclasses.replace(report.model, source=model)
     report = dataclasses.replace(report, model=card, command=command)

@@ -42,7 +42,7 @@ def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> li
         s for s in known.values() if (not select or s.id in select) and s.id not in (ignore or ())
     ]
     if not symptoms:
-        raise UsageError("No symptom is left to examine: select others, or ignore fewer.")
+        raise UsageError("No symptom is left to examine. Select others, or ignore fewer.")
     return sorted(symptoms, key=lambda s: s.precedence)
 
 

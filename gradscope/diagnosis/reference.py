@@ -16,6 +16,7 @@ _NEEDS: dict[Need, str] = {
     "data": "Real data: with made-up inputs it is not examined.",
     "history": "A training run that gradscope.Monitor watched.",
     "recurrent": "A recurrent layer.",
+    "rehearsal": "A rehearsal beside a yardstick, by gradscope.rehearse or gradscope inspect.",
 }
 
 

@@ -98,7 +98,7 @@ def _sampled(
     lengths = {np.shape(a)[:1] for a in keras.tree.flatten((x, y)) if a is not None}
     if len(lengths) > 1:
         found = " and ".join(str(*length) for length in sorted(lengths))
-        raise UnreadableError(f"x and y must hold equally many samples. Received: {found}.")
+        raise UnreadableError(f"x and y must hold the same number of samples. Received: {found}.")
     order = _finite_first(x, y, rng.permutation(total), batch_size * num_batches)
     for start in range(0, len(order), batch_size):
         # Sorted, because an array on disk (memmap) is read faster in order; a batch has no order.

@@ -17,7 +17,7 @@ _STOPS = (
 
 
 def stop_of(layer: Any) -> str | None:
-    """The operation in a layer or graph operation that hands no gradient on, if it is named.
+    """The operation in a layer or graph operation that passes no gradient on, if it is named.
 
     Straight-through estimators name one, too: whether it stops anything the gradients say.
     """

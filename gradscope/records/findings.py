@@ -13,7 +13,7 @@ Persistence = Literal["start", "stays", "earlier"]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """One measured number and the bound it was held against."""
+    """One measured number and the bound it was compared with."""
 
     statistic: str
     observed: float

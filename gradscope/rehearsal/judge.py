@@ -1,4 +1,4 @@
-"""A copy held against the yardstick, on the same held-out samples and on one scale."""
+"""A copy beside the yardstick: both scored on the same held-out samples, on one scale."""
 
 from __future__ import annotations
 

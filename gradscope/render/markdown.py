@@ -96,9 +96,10 @@ def _advice(
     if prescriptions:
         yield "\n#### What to change"
     for i, p in enumerate(prescriptions[:_MAX_PRESCRIPTIONS], 1):
-        where = escape(named(items(p, "layers"), rows, 3))
+        layers = items(p, "layers")  # none where it is about the optimizer or the plan
+        where = f" on {escape(named(layers, rows, 3))}" if layers else ""
         title = f"{escape(p.get('treatment') or '')} ({escape(p.get('safety') or 'unstated')})"
-        yield f"\n**{i}. {title}** on {where}: {escape(p.get('rationale') or '')}"
+        yield f"\n**{i}. {title}**{where}: {escape(p.get('rationale') or '')}"
         if p.get("snippet"):
             yield f"\n<details><summary>Code</summary>\n\n{fenced(p['snippet'])}\n\n</details>"
     more = len(prescriptions) - _MAX_PRESCRIPTIONS

@@ -133,7 +133,7 @@ def _sentence(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
 def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, ...]:
     rows = items(report, "layers")
     prescribed = tuple(
-        f"{p.get('treatment')} on {named(items(p, 'layers'), rows, 3)}: {p.get('rationale') or ''}"
+        f"{p.get('treatment')}{_place(p, rows)}: {p.get('rationale') or ''}"
         for p in offered(report)[:_MAX_PRESCRIPTIONS]
     )
     answers: dict[str, list[str]] = {}
@@ -142,6 +142,11 @@ def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
             answers.setdefault(finding.get("symptom") or "", finding["treatments"])
     listed = tuple(f"Against {in_words(s)}: {' or '.join(t)}." for s, t in answers.items())
     return prescribed or listed
+
+
+def _place(prescription: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    layers = items(prescription, "layers")  # none where it is about the optimizer or the plan
+    return f" on {named(layers, rows, 3)}" if layers else ""
 
 
 def _rehearse(report: dict[str, Any]) -> str:

@@ -177,14 +177,14 @@ def load_report(path: str | os.PathLike[str]) -> Report:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise UnreadableError(
-            f"{name!r} has schema {shown(schema)}. Expected {SCHEMA!r}: write it anew with --json."
+            f"{name!r} has schema {shown(schema)}. Expected {SCHEMA!r}. Write it again with --json."
         )
     try:
         report = from_plain(Report, data)
         report.profile()  # refuses equal layers
         return report
     except ValueError as error:
-        raise UnreadableError(f"{name!r} is not a whole report. {error}") from error
+        raise UnreadableError(f"{name!r} is a damaged report. {error}") from error
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
@@ -207,7 +207,7 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     except OSError as error:
         reason = error.strerror or str(error)
         raise UsageError(
-            f"Cannot write {os.fspath(path)!r}: {reason}. Make room or choose another place."
+            f"Cannot write {os.fspath(path)!r}: {reason}. Free some space or choose another path."
         ) from error
 
 

@@ -213,7 +213,7 @@ def read_run(path: str | os.PathLike[str]) -> Report:
         raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
     if not lines[0].startswith(RUN_START):
         raise UnreadableError(
-            f"{name!r} is not a run's file. Expected one that Monitor(path=) wrote."
+            f"{name!r} is not a run file. Expected one that Monitor(path=...) wrote."
         )
     timeline = Timeline()
     try:
@@ -223,7 +223,7 @@ def read_run(path: str | os.PathLike[str]) -> Report:
         return report(subject, timeline)
     except (LookupError, ValueError, TypeError, AttributeError, RecursionError) as error:
         reason = str(error).partition("\n")[0]
-        raise UnreadableError(f"{name!r} is not a whole run's file. {reason[:200]}") from error
+        raise UnreadableError(f"{name!r} is a damaged run file. {reason[:200]}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ def _example(*fractions: float) -> Profile:
     precedence=150,
     summary="gradients too small for float16 are rounded to zero on their way back",
     why=(
-        "Below 6e-8 float16 knows nothing but zero. What is rounded away in one layer is missing "
+        "float16 has no numbers between 0 and 6e-8. What is rounded away in one layer is missing "
         "in all layers under it: they learn from the few large gradients, or not at all."
     ),
     measured=(
@@ -101,7 +101,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
 
 
 def _is_uncompared(layer: LayerProfile) -> bool:
-    """Whether a gradient in float16 was not held against a scaled one; one of zeros need not be."""
+    """Whether a float16 gradient was not compared with a scaled one; one of zeros need not be."""
     gradient = layer.activation_gradient
     arrives = gradient is not None and gradient.abs_max > 0.0
     return layer.compute_dtype == "float16" and arrives and layer.underflow_fraction is None

@@ -56,7 +56,7 @@ _RECENT = 0.25  # of the run so far
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "The loss is not below that of knowing nothing.",
+            "The loss is not below that of the constant prediction.",
         ),
     ),
     treatments=(
@@ -102,8 +102,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             ),
             message=(
                 f"A step changed the median kernel by {ratio:.2g} of its norm, and after "
-                f"{history.num_steps:,} steps the loss is {reached:.3g} times that of knowing "
-                "nothing."
+                f"{history.num_steps:,} steps the loss is {reached:.3g} times what a "
+                "constant prediction reaches."
             ),
         )
     ]

@@ -111,7 +111,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             message=(
                 f"All {budget:,} planned steps together can move the fastest kernel by {path:.2g} "
                 f"of its norm at most; at its present pace the loss ends at {at_end / level:.3g} "
-                "times that of knowing nothing."
+                "times what a constant prediction reaches."
             ),
         )
     ]

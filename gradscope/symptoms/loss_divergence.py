@@ -29,7 +29,7 @@ def _healthy() -> Profile:
     summary="the loss becomes NaN, grows beyond where it began, or all that was learned is lost",
     why=(
         "Steps that overshoot the minimum by more than they were away from it end up higher each "
-        "time; the loss grows until it overflows. A weight that is NaN no later step brings back."
+        "time; the loss grows until it overflows. No later step brings back a weight that is NaN."
     ),
     measured=(
         "Batches whose loss is NaN or infinite; else the median loss of the last tenth of the "
@@ -48,7 +48,7 @@ def _healthy() -> Profile:
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "Three times the loss of knowing nothing, for as long as a tenth of the run.",
+            "Three times the constant prediction's loss, for as long as a tenth of the run.",
         ),
         Threshold(
             f"{_ID}.error_growth",
@@ -64,7 +64,7 @@ def _healthy() -> Profile:
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "The run stood at half the loss of knowing nothing, and is back where it began.",
+            "The run stood at half the constant prediction's loss, and is back where it began.",
         ),
     ),
     treatments=("learning-rate", "gradient-clipping", "input-normalization"),
@@ -134,8 +134,8 @@ def _relapse(recent: float, best: float, level: float, bound: float) -> Finding:
     return _finding(
         "warning",
         Evidence("relapse", recent / level, bound, "ratio"),
-        f"The loss had come down to {best:.3g} and is back at {recent:.3g}, where knowing nothing "
-        f"is {level:.3g}.",
+        f"The loss had come down to {best:.3g} and is back at {recent:.3g}; a constant "
+        f"prediction reaches {level:.3g}.",
     )
 
 

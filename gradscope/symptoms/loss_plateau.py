@@ -18,7 +18,7 @@ _GROWN = 2.0  # a loss that doubled is not flat
 @symptom(
     id=_ID,
     precedence=230,
-    summary="the loss is flat, no lower than a constant prediction gets it",
+    summary="the loss is flat, no lower than that of a constant prediction",
     why=(
         "The output's bias learns in a few steps what can be known without the inputs. A model "
         "whose loss stays there has learned nothing else: its gradient vanishes, its units are "
@@ -45,7 +45,7 @@ _GROWN = 2.0  # a loss that doubled is not flat
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "At most a thirtieth of the loss of knowing nothing can have been learned.",
+            "At most a thirtieth of the constant prediction's loss can have been learned.",
         ),
         Threshold(
             f"{_ID}.warning_fall",

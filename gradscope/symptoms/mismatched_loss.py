@@ -102,7 +102,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         for verdict in sorted(verdicts(term, profile, limits), key=_severity)[:1]
     ]
     if not found and not judged:
-        return Skipped(_ID, "the loss is none of those that can be judged")
+        return Skipped(_ID, "the loss is not one that can be judged")
     if not found and not any(term.labels for term in judged):
         return Skipped(_ID, "needs labels; those used were made up")
     unknown = next(filter(None, map(_unknown, judged)), None)

@@ -53,7 +53,7 @@ def _example(num_non_finite: int) -> Profile:
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     if not profile.data.tensors:
-        return Skipped(_ID, "x and y were not looked at")
+        return Skipped(_ID, "x and y were not examined")
     bad = [tensor for tensor in profile.data.tensors if tensor.num_non_finite]
     if not bad:
         return []

@@ -25,7 +25,7 @@ def _example(fraction: float) -> Profile:
     precedence=90,
     summary="units of a bounded activation are pushed to where it is flat and pass no gradient",
     why=(
-        "At its flat ends an activation's derivative is close to zero. Units that sit there hand "
+        "At its flat ends an activation's derivative is close to zero. Units that sit there pass "
         "on almost no gradient and change little, whatever the loss says."
     ),
     measured=(

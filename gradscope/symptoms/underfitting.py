@@ -33,7 +33,7 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
     silent=(
         "Data that the yardstick does not learn either; differences within the noise of the "
         "held-out samples. A model whose loss still falls steadily and has most of its planned "
-        "steps ahead is told in a note."
+        "steps ahead gets a note only."
     ),
     needs=("history", "rehearsal"),
     thresholds=(
@@ -83,7 +83,7 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
             "fraction",
             "convention",
             "half of the planned steps",
-            "Before, a model that has learned something is told in a note only.",
+            "Before, a model that has learned something gets a note only.",
         ),
     ),
     treatments=(
@@ -110,7 +110,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     beside, mine = rehearsal.yardstick, rehearsal.share
     is_lost = mine is None and rehearsal.stopped == "not finite"
     if beside is None or beside.share is None or (mine is None and not is_lost):
-        return Skipped(_ID, rehearsal.reason or "the model could not be held against a yardstick")
+        return Skipped(_ID, rehearsal.reason or "the model could not be compared with a yardstick")
     if beside.score is None:
         return Skipped(_ID, "the yardstick's score is not known")
     other = beside.share

@@ -27,8 +27,9 @@ def _example(largest: float) -> Profile:
     summary="the inputs or labels are the same for every sample, or come sorted by class",
     why=(
         "From inputs that never change only the mean label can be learnt, and labels that never "
-        "change are met by a bias. Sorted samples do the same to each batch: the model learns one "
-        "class and forgets it for the next, and validation_split takes the last class away."
+        "change are learned by a bias alone. Sorted samples do the same to each batch: the model "
+        "learns one class and forgets it for the next, and validation_split takes the last class "
+        "away."
     ),
     measured=(
         "Least and largest value of every tensor of x and y, whether all rows hold the same, and "

@@ -17,7 +17,7 @@ _ID = "vanishing-through-time"
     summary="the gradient dies out over the time steps, so early inputs teach nothing",
     why=(
         "Going back one time step multiplies the gradient by the recurrent weights and the "
-        "activation's derivative. Below one, what happened many steps ago has no say in the "
+        "activation's derivative. Below one, what happened many steps ago does not reach the "
         "weights, and the layer learns from the last few steps only."
     ),
     measured=(

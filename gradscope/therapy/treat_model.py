@@ -274,7 +274,7 @@ def _check(model: Any, only: Collection[str] | None, seeds: Any) -> None:
         kind = "a model that is not compiled" if isinstance(model, keras.Model) else type(model)
         raise UsageError(f"treat trains copies: it needs a compiled keras.Model. Received: {kind}.")
     if not isinstance(seeds, int) or seeds < 2:
-        raise UsageError(f"A proof needs a whole number of at least 2 seeds. Received: {seeds!r}.")
+        raise UsageError(f"seeds must be a whole number of at least 2. Received: {seeds!r}.")
     known = registry()
     for id in only or ():
         if id not in known:

@@ -38,7 +38,7 @@ def packed(value: Any) -> bytes:
             _Pickler(buffer).dump(value)
     except Exception as error:
         raise TrialError(
-            f"The model cannot travel to a worker process: {one_line(error)}. "
+            f"The model cannot be sent to a worker process: {one_line(error)}. "
             "Use jobs=1, or give the model what saving to .keras needs (get_config)."
         ) from error
     return buffer.getvalue()

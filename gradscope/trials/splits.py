@@ -220,7 +220,7 @@ def _check_lengths(examples: Examples) -> None:
     if len(lengths) > 1:
         found = " and ".join(f"{length:,}" for length in sorted(lengths))
         raise UnreadableError(
-            f"x, y and sample_weight must hold equally many samples. Received: {found}."
+            f"x, y and sample_weight must hold the same number of samples. Received: {found}."
         )
     if lengths <= {0}:
         raise UnreadableError("The data is empty. Expected at least one sample.")

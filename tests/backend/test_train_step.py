@@ -211,7 +211,7 @@ def test_a_loss_scale_is_undone():
 
 @pytest.mark.parametrize(
     ("returned", "applies", "part"),
-    [({"loss": 1.0}, False, "hands no gradient"), ({"accuracy": 1.0}, True, "returns no loss")],
+    [({"loss": 1.0}, False, "passes no gradient"), ({"accuracy": 1.0}, True, "returns no loss")],
 )
 def test_steps_that_say_too_little(returned, applies, part):
     class Silent(Twice):

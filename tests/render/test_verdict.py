@@ -75,6 +75,13 @@ def test_prescriptions_become_advice():
     assert advice[0].startswith("swap-activation on dense_0 … dense_18 (19 layers): A sigmoid")
 
 
+def test_a_prescription_without_layers_names_none():
+    report = sick_sigmoid_report()
+    first = replace(report.prescriptions[0], treatment="learning-rate", layers=())
+    advice = verdict(replace(report, prescriptions=(first,)).to_plain()).advice
+    assert advice[0].startswith("learning-rate: A sigmoid")
+
+
 def test_what_a_treatment_kept_is_the_first_advice():
     advice = verdict(treated_report().to_plain()).advice
     assert [text.split()[0] for text in advice] == ["he-initialization", "swap-activation"]

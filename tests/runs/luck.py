@@ -1,4 +1,4 @@
-"""What a constant prediction gets on each batch, by NumPy: what `batchluck` is held against."""
+"""What a constant prediction gets on each batch, by NumPy: the reference for `BatchLuck`."""
 
 from __future__ import annotations
 

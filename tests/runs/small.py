@@ -1,6 +1,6 @@
 """Runs of small dense networks by NumPy (`byhand`): those the bounds were chosen on.
 
-A run's score is how much of the loss of knowing nothing it has taken away on its last batches.
+A run's score is how much of the constant prediction's loss it has taken away on its last batches.
 """
 
 from __future__ import annotations

@@ -39,11 +39,11 @@ def test_without_a_history_nothing_is_examined(id):
     )  # fmt: skip
 
 
-def test_a_plateau_needs_to_know_what_knowing_nothing_costs():
+def test_a_plateau_needs_the_loss_of_a_constant_prediction():
     assert status("loss-plateau", example_run(noisy(1.0), constant=None))[0] == "not examined"
 
 
-def test_classes_tell_what_knowing_nothing_costs():
+def test_classes_tell_the_loss_of_a_constant_prediction():
     """Log K stands in where the labels were not measured."""
     profile = example_run(noisy(math.log(10)), constant=None)
     term = LossTerm("out", "out", "softmax", (10,), 0.0, 1.0, True, False,

@@ -175,7 +175,7 @@ def test_two_workers_come_to_the_same():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"seeds": 1}, "at least 2 seeds"),
+        ({"seeds": 1}, "seeds must be a whole number of at least 2"),
         ({"steps": 0}, "steps must be a whole number"),
         ({"jobs": 0}, "jobs must be a whole number"),
         ({"only": ["swap-activatoin"]}, "swap-activation"),

@@ -1,4 +1,4 @@
-"""longer-training: the epochs that a curve asks for, held against curves that are known."""
+"""longer-training: the epochs that a curve asks for, checked on curves that are known."""
 
 from __future__ import annotations
 

@@ -196,7 +196,7 @@ def test_models_travel_with_their_custom_objects_states_and_optimizer():
 
 def test_what_cannot_travel_is_told_in_one_line():
     lock = threading.Lock()
-    with pytest.raises(TrialError, match="cannot travel to a worker process") as told:
+    with pytest.raises(TrialError, match="cannot be sent to a worker process") as told:
         packed(lambda seed: lock)
     assert "\n" not in str(told.value)
 

@@ -105,7 +105,7 @@ def test_a_single_sample_is_trained_on_and_held_out():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ((X, Y[:50]), "equally many samples. Received: 50 and 100"),
+        ((X, Y[:50]), "the same number of samples. Received: 50 and 100"),
         ((X[:0], Y[:0]), "The data is empty"),
         ((iter(()),), "The data is empty"),
         ((iter([(X[:4], Y[:4]), (np.zeros((4, 3)), Y[:4])]),), "Pad all samples"),

@@ -50,7 +50,7 @@ def flow(report: dict[str, Any]) -> list[Picture]:
 
 
 def reference_signal(report: dict[str, Any], rows: list[Row]) -> float | None:
-    """The signal next to the loss, which all others are held against."""
+    """The signal next to the loss, which all others are compared with."""
     steps = items(report, "flow")
     last = steps[0].get("layer") if steps else None
     for row in reversed(rows):
