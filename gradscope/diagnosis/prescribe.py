@@ -31,14 +31,14 @@ def prescribe(
         if id not in known:
             raise UsageError(unknown("treatment", id, known, "See 'gradscope treatments'."))
     asking: dict[str, list[Finding]] = {}
-    places: dict[str, tuple[int, int]] = {}
-    for finding in findings:
+    places: dict[str, tuple[int, int, int]] = {}
+    for number, finding in enumerate(findings):
         if finding.severity not in _ORDER:
             continue
         for place, id in enumerate(finding.treatments):
             if id in known and (not only or id in only):
                 asking.setdefault(id, []).append(finding)
-                here = (_ORDER[finding.severity], place)
+                here = (_ORDER[finding.severity], place, number)  # causes come first
                 places[id] = min(here, places.get(id, here))
     order = sorted(asking, key=lambda id: (*places[id], known[id].rank))
     outcomes = [known[id].plan(profile, asking[id]) for id in order]

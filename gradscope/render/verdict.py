@@ -81,6 +81,8 @@ def _nothing_found(report: dict[str, Any], num_notes: int) -> Verdict:
         level = "not examined"
         sentence = f"Nothing can be said: no symptom was examined, {number(skipped)} were skipped."
     caveats = _caveats(report)
+    if level == "clean start":
+        caveats = (_rehearse(report), *caveats)
     return Verdict(level, sentence, (), caveats, sentence, caveats)
 
 
@@ -169,8 +171,6 @@ def _caveats(report: dict[str, Any]) -> tuple[str, ...]:
         caveats.append("The data was synthetic: examine the model on your own with --data.")
     # A model without recurrent layers misses nothing by not being examined for theirs.
     lacking = [c for c in items(report, "checks") if "data" in (c.get("reason") or "")]
-    if not report.get("rehearsal") and not report.get("history") and items(report, "checks"):
-        caveats.append(_rehearse(report))
     if lacking:
         caveats.append(
             f"{plural(len(lacking), 'symptom')} could not be examined: see the reasons below."

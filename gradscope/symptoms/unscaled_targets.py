@@ -170,7 +170,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     bounded = [t for t, _ in known if t.activation is not None and t.activation not in UNBOUNDED]
     if not judged and not bounded:
         return Skipped(_ID, "it is not known which layer makes the output, and how")
-    if judged and profile.model.learning_rate is None:
+    if any(term.minimum is None or term.maximum is None for term, _, _ in judged):
+        return Skipped(_ID, "what the output starts with was not measured")
+    if judged and None in (profile.model.learning_rate, profile.model.optimizer):
         return Skipped(_ID, "the model has no optimizer with one learning rate")
     return [
         _finding(term, scales, head, profile, max(found, key=lambda f: f[0] == "error"))

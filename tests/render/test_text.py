@@ -163,7 +163,10 @@ def test_github_escapes_the_title():
 
 
 def test_github_says_where_nothing_was_found():
-    line = "::notice title=gradscope::No symptom found: 1 symptom examined, 1 not examined."
+    line = (
+        "::notice title=gradscope::No symptom at the start; training was not examined: 1 symptom "
+        "examined, 1 not examined."
+    )
     assert render_github(healthy_report().to_plain()) == line
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from gradscope.records import DataCard
+from gradscope.records import DataCard, Rehearsal, YardstickRun
 from gradscope.render.verdict import verdict
 from tests.support.factories import finding, healthy_report, report, sick_sigmoid_report
 from tests.support.reports import treated_report, trial_only_report
@@ -52,12 +53,43 @@ def test_culprits_of_the_worst_come_first():
     assert verdict(found.to_plain()).culprits == ("dense_3", "dense_0")
 
 
-def test_healthy_says_how_many_were_examined():
+def test_a_clean_start_says_that_training_was_not_examined():
     opinion = verdict(healthy_report().to_plain())
     assert (opinion.level, opinion.sentence) == (
-        "healthy",
-        "No symptom found: 1 symptom examined, 1 not examined.",
+        "clean start",
+        "No symptom at the start; training was not examined: 1 symptom examined, 1 not examined.",
     )
+    assert "gradscope.rehearse" in opinion.advice[0]
+
+
+def rehearsed(share: float | None, yardstick: float | None = 0.9) -> dict[str, Any]:
+    beside = YardstickRun("dense network", 200, 1.0, 0.1, yardstick, yardstick, 3.0)
+    made = Rehearsal(
+        200, 2.0, "steps", "explained", share, share, 0.1, yardstick=beside if yardstick else None
+    )
+    return replace(healthy_report(), rehearsal=made).to_plain()
+
+
+def test_healthy_says_what_the_training_came_to():
+    opinion = verdict(rehearsed(0.87))
+    assert opinion.level == "healthy"
+    assert "200 steps of training, explained 0.87 (a plain network 0.9)" in opinion.sentence
+
+
+@pytest.mark.parametrize("share", [-0.5, 0.05])
+def test_a_model_no_better_than_a_constant_is_not_healthy(share):
+    assert verdict(rehearsed(share, 0.1)).level == "nothing learned"
+
+
+def test_a_training_that_cannot_be_scored_is_healthy_where_nothing_was_found():
+    assert verdict(rehearsed(None, None)).level == "healthy"
+
+
+def test_notes_of_a_rehearsal_do_not_make_it_sick():
+    note = finding("dead-relu", ("dense_0",), severity="info")
+    plain = {**rehearsed(0.87), "findings": report((), (note,)).to_plain()["findings"]}
+    assert verdict(plain).level == "healthy"
+    assert verdict(plain).sentence.endswith("; 1 note.")
 
 
 def test_a_trial_alone_is_the_verdict():
