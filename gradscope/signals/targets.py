@@ -63,8 +63,7 @@ def target_scales(term: LossTerm) -> Scales | None:
 
 def _are_classes(labels: DataTensor) -> bool:
     """Whether a squared error is asked to tell classes apart: 0 and 1, or one hot."""
-    low, high = labels.minimum, labels.maximum
-    return labels.is_whole and low is not None and high is not None and low >= 0 and high <= 1
+    return labels.num_distinct == 2 and (labels.minimum, labels.maximum) == (0.0, 1.0)
 
 
 def head_of(term: LossTerm, profile: Profile) -> Head | None:

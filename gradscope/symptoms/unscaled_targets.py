@@ -159,7 +159,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         return Skipped(_ID, "no output has a squared or absolute error as its loss")
     known = [(term, scales) for term in terms if (scales := target_scales(term))]
     if not known:
-        return Skipped(_ID, "its labels are classes, or nothing is known of their mean and spread")
+        return Skipped(_ID, "needs labels that are no classes and whose mean and spread are known")
     if _has_learnt(profile):
         return []
     judged = [
