@@ -434,7 +434,7 @@ def _suggest_rates(
     tests: list[tuple[str, str, RangeTest]] = []
     for treatment, statistic, optimizer in (
         (_RATE, SUGGESTED, None),
-        (_ADAM, SUGGESTED_FOR_ADAM, keras.optimizers.Adam()),
+        (_ADAM, SUGGESTED_FOR_ADAM, keras.optimizers.Adam(name="range_test_adam")),
     ):
         asked = any(f.severity != "info" and treatment in f.treatments for f in findings)
         is_own = optimizer is None or model.optimizer != type(optimizer).__name__
