@@ -1,6 +1,6 @@
 # Everything runs in .venv, made on first use from python3 and its venv module alone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs package picture tables gallery browser clean
+.PHONY: help demo test test-slow test-all lint docs package picture tables gallery browser clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -24,7 +24,8 @@ INSPECT = gradscope inspect demo/model.keras --data demo/data.npz \
 
 help:
 	@echo 'make demo     examine a network that cannot learn; leaves demo/report.html'
-	@echo 'make test     run all tests (PYTEST_ARGS="..." for some)'
+	@echo 'make test     run the quick tests, of every part (PYTEST_ARGS="..." for some)'
+	@echo 'make test-all run all tests (twenty minutes and more); test-slow those that test leaves out'
 	@echo 'make lint     check style and types'
 	@echo 'make docs     build the documentation into site/'
 	@echo 'make package  build wheel and sdist into dist/, install the wheel anew and run the demo'
@@ -41,7 +42,13 @@ demo: $(STAMP)
 	@echo
 	@echo 'The report is ready. Open $(CURDIR)/demo/report.html in a browser.'
 
-test: $(STAMP) browser
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m 'not slow' $(PYTEST_ARGS)
+
+test-slow: $(STAMP) browser
+	$(BIN)/python -m pytest -n 2 -m slow $(PYTEST_ARGS)
+
+test-all: $(STAMP) browser
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 lint: $(STAMP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -122,7 +124,7 @@ class Sequence(keras.utils.PyDataset):
     ids=["tf.data", "PyDataset", "generator"],
 )
 def test_data_sets_keep_their_batch_size(seeded, data):
-    report = gradscope.rehearse(classifier(), data(), steps=30)
+    report = gradscope.rehearse(classifier(), data(), steps=30, seconds=math.inf)
 
     assert report.rehearsal.steps == 30
     assert report.history.num_planned_steps == 70  # ten epochs of 256 samples in batches of 40
@@ -131,7 +133,7 @@ def test_data_sets_keep_their_batch_size(seeded, data):
 def test_steps_seconds_and_plan_end_a_rehearsal(seeded):
     ended = [
         gradscope.rehearse(classifier(), X, CLASSES, **limit).rehearsal
-        for limit in ({"steps": 12}, {"seconds": 1e-6}, {"epochs": 1})
+        for limit in ({"steps": 12, "seconds": 600}, {"seconds": 1e-6}, {"epochs": 1, "seconds": 600})
     ]
 
     assert [(r.stopped, r.steps) for r in ended] == [("steps", 12), ("seconds", 1), ("steps", 8)]
@@ -176,7 +178,7 @@ def test_an_own_train_step_is_rehearsed_without_a_yardstick(seeded):
     model.compile("adam")
     model.build((None, 6))
 
-    report = gradscope.rehearse(model, X, steps=40)
+    report = gradscope.rehearse(model, X, steps=40, seconds=math.inf)
 
     assert report.rehearsal.steps == 40
     assert report.rehearsal.yardstick is None

@@ -24,7 +24,7 @@ from tests.support.factories import (
 )
 from tests.support.reports import REPORTS, history_report, trial_report
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 _OPTIONS = ("--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking")
 

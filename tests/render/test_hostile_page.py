@@ -18,7 +18,7 @@ from gradscope.render.html import render_html
 from gradscope.report.report import Report
 from tests.support.factories import deep_report, sick_sigmoid_report
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 RUN = "window.ran=(window.ran||0)+1"
 # Each runs when it reaches the page as markup.
