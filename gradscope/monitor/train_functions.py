@@ -170,8 +170,7 @@ class Functions:
         number = self.plans[rows.graph][0] if rows.graph in self.plans else len(self.plans)
         self.plans[rows.graph] = number, plan, reached
         if not single:
-            context = tf.distribute.get_replica_context()
-            found = {name: context.all_gather(x[None], axis=0) for name, x in found.items()}
+            found = {name: _gathered(x) for name, x in found.items()}
         return {**found, "plan": tf.constant(number)}
 
     def _stepped(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
@@ -245,6 +244,13 @@ def _num_samples(data: Any) -> int:
 def _num_replicas() -> int:
     context = tf.distribute.get_replica_context()
     return 1 if context is None else int(context.num_replicas_in_sync)
+
+
+def _gathered(tensor: Any) -> Any:
+    """The tensors of all replicas, along a new first axis."""
+    if tensor.shape.num_elements() == 0:  # TensorFlow crashes where it gathers nothing
+        return tf.zeros([_num_replicas(), *tensor.shape], tensor.dtype)
+    return tf.distribute.get_replica_context().all_gather(tensor[None], axis=0)
 
 
 def _summed(tensors: list[Any]) -> list[Any]:
