@@ -108,7 +108,8 @@ class Monitor(keras.callbacks.Callback):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__init__()
-        vars(self).update(state)
+        for name, held in state.items():
+            setattr(self, name, held)
         self._begin_anew()
 
     # What Keras calls

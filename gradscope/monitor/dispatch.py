@@ -51,7 +51,6 @@ class TrainFunction:
             self._iterator = weakref.ref(iterator)
         return found
 
-
     def take(self, batches: Sequence[Any], spec: Any) -> Any:
         """The same steps on batches that were taken before, so that they can be taken again.
 
