@@ -34,6 +34,9 @@ def one_line(error: BaseException) -> str:
     """The gist of an exception in one line: Keras's first sentences, TensorFlow's last."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith("Exception encountered")), "")
+    if text == "Graph execution error:":  # what failed is told after where
+        after = next((n for n, line in enumerate(lines) if "[[{{node" in line), 1)
+        text = lines[after - 1]
     text = text.removeprefix("\x1b[1m").replace("\x1b[0m", "")
     text = text if len(text) <= 300 else text[:297] + "..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

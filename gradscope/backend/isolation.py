@@ -75,6 +75,21 @@ def _put_back(attributes: dict[str, Any], name: str, value: Any) -> None:
         attributes[name] = value
 
 
+def variable_restorer(variables: Iterable[Any]) -> Callable[[], None]:
+    """What puts variables, on all devices that hold one, back to their values of now.
+
+    The values are no copies: they cost memory only from when their variables are written on.
+    """
+    inner = (raw(variable) for variable in variables)
+    parts = [part for v in inner for part in getattr(v, "values", None) or (v,)]
+    return partial(_restore_variables, [(part, value_of(part)) for part in parts])
+
+
+def variables_of(model: keras.Model) -> list[Any]:
+    """Every variable that a step may write, but for those of optimizers."""
+    return _variables(model, keras_private.flat_layers(model))
+
+
 def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in layers:

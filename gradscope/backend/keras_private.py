@@ -586,6 +586,29 @@ def train_function(model: Any, step: Callable[[Any], Any]) -> Callable[[Any], An
     return model._make_function(step)
 
 
+def has_usual_train_function(model: Any) -> bool:
+    """Whether `fit` runs what Keras itself makes of the model's `train_step`."""
+    made = getattr(model.make_train_function, "__func__", None)
+    function = model.train_function
+    usual = str(getattr(function, "__module__", "")).startswith("keras.")
+    is_one = made is keras.Model.make_train_function
+    return is_one and usual and not hasattr(function, "__wrapped__")
+
+
+def calling_list(callback: Any) -> Any:
+    """The `CallbackList` that is calling this callback now; None where it is called otherwise."""
+    frame = inspect.currentframe()
+    for _ in range(_NUM_FRAMES):
+        frame = frame and frame.f_back
+        held = frame.f_locals.get("self") if frame else None
+        if isinstance(held, keras.callbacks.CallbackList):
+            return held if any(c is callback for c in held.callbacks) else None
+    return None
+
+
+_NUM_FRAMES = 8  # a callback's subclasses and decorators may stand between
+
+
 DIRECT_STEPS = Capability(
     "direct-steps",
     feature="Calling a compiled step past Keras",

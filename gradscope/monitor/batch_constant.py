@@ -37,9 +37,16 @@ class BatchLuck:
         values = tf.cast(labels, tf.float32)
         count = tf.cast(tf.shape(values)[0], tf.float32)
         total = self._count.assign_add(count)
-        mean = tf.reduce_mean(values, axis=0)
-        center = self._center.assign_add((mean - self._center) * (count / total))
+        # Of a batch without samples the mean is no number.
+        mean = tf.reduce_sum(values, axis=0) / tf.maximum(count, 1.0)
+        part = tf.math.divide_no_nan(count, total)
+        center = self._center.assign_add((mean - self._center) * part)
         return self._rule(values, mean, center)
+
+    @property
+    def variables(self) -> tuple[Any, ...]:
+        """What is kept from batch to batch."""
+        return () if self._center is None else (self._center, self._count)
 
     def _fits(self, labels: Any) -> bool:
         """Whether labels are like those before; the first ones say what they are like."""

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import keras
 
+from gradscope.backend.keras_private import calling_list
 from gradscope.diagnosis import diagnose
 from gradscope.errors import UsageError
-from gradscope.messages import one_line
+from gradscope.messages import one_line, shown
 from gradscope.monitor.announcements import Watch
 from gradscope.monitor.run import Follower
 from gradscope.monitor.schedule import schedule
@@ -37,6 +40,10 @@ class Monitor(keras.callbacks.Callback):
         >>> monitor.report().to_html("report.html")
 
     A loop of `train_on_batch` is watched by `with monitor.watching(model): ...`.
+
+    What cannot be watched without changing the training is not watched; a warning and the report
+    say so. A copy of a Monitor, or one that was pickled, has its arguments and begins anew, and so
+    does one that is passed to the `fit` of another model.
 
     Args:
         log_freq: which steps to sample: every how many (the first one always), "epoch" (the first
@@ -76,17 +83,34 @@ class Monitor(keras.callbacks.Callback):
             raise UsageError(
                 f"on_finding must be 'warn', 'stop' or a function. Received: {on_finding!r}."
             )
+        for name, place in (("path", path), ("html", html)):
+            _check_place(name, place)
+        self._log_freq, self._path, self._tensorboard = log_freq, path, tensorboard
         self._on_finding = on_finding
         self._html = html
         self._rules = (select, ignore, diagnose.overrides(thresholds))
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        select, ignore, thresholds = self._rules
         self._follower = Follower(
-            schedule(log_freq),
+            schedule(self._log_freq),
             Watch(select=select, ignore=ignore, thresholds=thresholds),
             self._guarded,
-            path=path,
-            board=_board(tensorboard),
+            path=self._path,
+            board=_board(self._tensorboard),
         )
         self._faults: set[str] = set()
+        self._last: _Last | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: held for name, held in vars(self).items() if name not in _OF_A_RUN}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__init__()
+        for name, held in state.items():
+            setattr(self, name, held)
+        self._begin_anew()
 
     # What Keras calls
 
@@ -95,18 +119,43 @@ class Monitor(keras.callbacks.Callback):
         steps, epochs = params.get("steps"), params.get("epochs")
         planned = None if steps is None or epochs is None else steps * epochs
         self._begin(planned)
+        # Callbacks behind this one may still change the model, or raise.
+        callbacks = calling_list(self)
+        self._last = None
+        if callbacks is not None:
+            self._last = _Last(self)
+            callbacks.callbacks[:] = [c for c in callbacks.callbacks if not _is_last(c, self)]
+            callbacks.callbacks.append(self._last)
 
     def _begin(self, planned: int | None) -> None:
+        model = self.model
+        if _watcher(model.train_function) is not None:  # left by a step that was interrupted
+            _set_train_function(model, model.train_function.args[0])
+        if self._follower.model not in (None, model):
+            _warn("gradscope.Monitor watches another model now, and forgets the one before.")
+            self._begin_anew()
+        self._follower.is_on = False
         with self._guarded("watching this model", fatal=True):
-            self._follower.begin(self.model, planned)
+            self._follower.begin(model, planned)
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._follower.begin_epoch(epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-        if self._follower.is_on:
+        if self._last is None:
+            self._switch()
+
+    def _switch(self) -> None:
+        """Put a watched step in place of the model's own, for the call that comes now."""
+        own = self.model.train_function
+        if not self._follower.is_on or own is None:
+            return
+        with self._guarded("watching this model", fatal=True):
+            if _watcher(own) is not None:
+                raise UsageError("Another Monitor watches this fit. Pass one of them only.")
+            self._follower.use(own)
             # It gives the model its own one back before it does anything else.
-            _set_train_function(self.model, functools.partial(self._run, self._follower.own))
+            _set_train_function(self.model, functools.partial(self._run, own))
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         if not self._follower.is_on:
@@ -114,13 +163,17 @@ class Monitor(keras.callbacks.Callback):
         with self._guarded("the end of an epoch"):
             self._follower.end_epoch(epoch, (logs or {}).get("val_loss"))
             if logs is not None:
-                logs.update(self._follower.aggregates())
+                for name, value in self._follower.aggregates().items():
+                    logs[name if name not in logs else f"gradscope_{name}"] = value
         if self._html is not None:
             with self._guarded(f"writing {os.fspath(self._html)!r}"):
                 write_atomically(self._html, self.report().to_html())
         self._act()
 
     def on_train_end(self, logs: Any = None) -> None:
+        callbacks = calling_list(self)
+        if callbacks is not None:
+            callbacks.callbacks[:] = [c for c in callbacks.callbacks if not _is_last(c, self)]
         with self._guarded("the end of the training"):
             self._follower.end()
 
@@ -139,11 +192,17 @@ class Monitor(keras.callbacks.Callback):
         model.make_train_function()
         own = model.train_function
         self._begin(None)
-        _set_train_function(model, functools.partial(self._run, own, keep=True))
+        watched = functools.partial(self._run, own, keep=True)
+        if self._follower.is_on:
+            _set_train_function(model, watched)
         try:
             yield self
         finally:
-            _set_train_function(model, own)
+            if model.train_function is watched:
+                _set_train_function(model, own)
+            elif self._follower.is_on:
+                with self._guarded("watching all steps", fatal=True):
+                    raise UsageError("The model got another train function meanwhile.")
             self.on_epoch_end(self._follower.timeline.epoch)
             self.on_train_end()
 
@@ -155,7 +214,10 @@ class Monitor(keras.callbacks.Callback):
         """
         if self._follower.subject is None:
             raise UsageError(
-                "Nothing was watched yet. Pass the Monitor to model.fit(callbacks=[...]) first."
+                " ".join(("Nothing was watched:", *self._follower.timeline.unwatched))
+                if self._follower.timeline.unwatched
+                else "Nothing was watched yet. "
+                "Pass the Monitor to model.fit(callbacks=[...]) first."
             )
         return self._follower.report(*self._rules)
 
@@ -183,7 +245,7 @@ class Monitor(keras.callbacks.Callback):
                 self._on_finding(event)
             elif event.kind == "found":
                 message = f"gradscope, step {event.step}: {event.symptom}: {event.message}"
-                warnings.warn(message, stacklevel=2)
+                _warn(message)
                 if self._on_finding == "stop":
                     self.model.stop_training = True
 
@@ -193,14 +255,14 @@ class Monitor(keras.callbacks.Callback):
         try:
             yield
         except Exception as error:
+            reason = str(error) if isinstance(error, UsageError) else one_line(error)
             if fatal:
                 self._follower.is_on = False
+                self._follower.leave_out(f"{what}: {reason}")
             if what not in self._faults:
                 self._faults.add(what)
                 end = "The training goes on unwatched." if fatal else "The training goes on."
-                warnings.warn(
-                    f"gradscope.Monitor failed at {what}: {one_line(error)} {end}", stacklevel=2
-                )
+                _warn(f"gradscope.Monitor failed at {what}: {reason} {end}")
 
 
 def _set_train_function(model: keras.Model, function: Any) -> None:
@@ -208,9 +270,62 @@ def _set_train_function(model: keras.Model, function: Any) -> None:
     vars(model)["train_function"] = function
 
 
+_OF_A_RUN = ("_follower", "_faults", "_last", "_model", "params")
+
+
+class _Last(keras.callbacks.Callback):
+    """Stands behind all callbacks of a `fit` and lets its Monitor act."""
+
+    async_safe = True
+
+    def __init__(self, monitor: Monitor) -> None:
+        super().__init__()
+        self.monitor = monitor
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self.monitor._switch()
+
+
+def _is_last(callback: Any, monitor: Monitor) -> bool:
+    return isinstance(callback, _Last) and callback.monitor is monitor
+
+
+def _watcher(function: Any) -> Monitor | None:
+    """The Monitor that put this train function in place of a model's own."""
+    is_ours = isinstance(function, functools.partial) and not function.keywords
+    owner = getattr(function.func, "__self__", None) if is_ours else None
+    return owner if isinstance(owner, Monitor) else None
+
+
+def _warn(message: str) -> None:
+    """Warn; where warnings are made errors say it on stderr, for training must go on."""
+    try:
+        warnings.warn(message, stacklevel=3)
+    except Warning:
+        print(message, file=sys.stderr)
+
+
+def _check_place(name: str, place: Any) -> None:
+    """Raise `UsageError` where no file can be written."""
+    if place is None:
+        return
+    if not isinstance(place, (str, os.PathLike)):
+        raise UsageError(f"{name} must be the path of a file. Received: {shown(place)}.")
+    path = Path(place)
+    if path.is_dir():
+        raise UsageError(f"{name}={os.fspath(place)!r} is a folder. Name a file in it.")
+    if not path.parent.is_dir():
+        raise UsageError(
+            f"{name}={os.fspath(place)!r}: the folder {os.fspath(path.parent)!r} does not exist. "
+            "Make it first, or choose another."
+        )
+
+
 def _board(directory: str | os.PathLike[str] | None) -> Any:
     if directory is None:
         return None
+    if not isinstance(directory, (str, os.PathLike)) or Path(directory).is_file():
+        raise UsageError(f"tensorboard must be a folder. Received: {shown(directory)}.")
     from gradscope.monitor.tensorboard import Board
 
     return Board(directory)

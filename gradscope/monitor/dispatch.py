@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -28,7 +28,10 @@ class TrainFunction:
 
     def __init__(self, model: keras.Model, step: Callable[[Any], Any]) -> None:
         self._general = private.train_function(model, step)
-        self._direct = _direct(model, step) if _is_simple(model) else None
+        self._direct: Any = None
+        self._on_batch: Any = None
+        if _is_simple(model):
+            self._direct, self._on_batch = _direct(model, step)
         self._concrete: Any = None
         self._iterator: Callable[[], Any] = lambda: None
 
@@ -48,6 +51,17 @@ class TrainFunction:
             self._iterator = weakref.ref(iterator)
         return found
 
+    def take(self, batches: Sequence[Any], spec: Any) -> Any:
+        """The same steps on batches that were taken before, so that they can be taken again.
+
+        Args:
+            spec: the `element_spec` of the iterator that they come from; None where it has none.
+        """
+        eagerly = tf.config.functions_run_eagerly()
+        if self._on_batch is None or spec is None or eagerly or len(batches) != 1:
+            return self._general(iter(batches))
+        return self._on_batch.get_concrete_function(spec)(batches[0])
+
 
 def _is_simple(model: keras.Model) -> bool:
     one_device = model.distribute_strategy.num_replicas_in_sync == 1
@@ -55,8 +69,10 @@ def _is_simple(model: keras.Model) -> bool:
     return one_device and one_step and not private.DIRECT_STEPS.missing
 
 
-def _direct(model: keras.Model, step: Callable[[Any], Any]) -> Any:
-    """The same nesting as Keras's: seeds of random operations depend on their graph."""
+def _direct(model: keras.Model, step: Callable[[Any], Any]) -> tuple[Any, Any]:
+    """Functions of an iterator and of a batch.
+
+    The same nesting as Keras's: seeds of random operations depend on their graph."""
 
     @tf.autograph.experimental.do_not_convert
     def one(data: Any) -> Any:
@@ -70,7 +86,12 @@ def _direct(model: keras.Model, step: Callable[[Any], Any]) -> Any:
     def next_one(iterator: Any) -> Any:
         return compiled(iterator.get_next())
 
-    function = tf.function(next_one, reduce_retracing=True)
+    @tf.autograph.experimental.do_not_convert
+    def on_batch(data: Any) -> Any:
+        return compiled(data)
+
+    functions = tf.function(next_one, reduce_retracing=True), tf.function(on_batch)
     # TensorFlow counts calls to tell who traces too often, and most of ours do not pass there.
-    silence_retracing(function)
-    return function
+    for function in functions:
+        silence_retracing(function)
+    return functions

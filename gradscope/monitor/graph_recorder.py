@@ -72,8 +72,8 @@ class TracedRows(Rows):
         if known is None:
             return
         low = tf.cast(_inside(value, known.low), tf.float32)
-        by_sample = tf.reduce_sum(tf.reshape(low, [tf.shape(low)[0], -1]), axis=1)
-        per_sample = tf.cast(tf.size(low) // tf.shape(low)[0], tf.float32)
+        by_sample = tf.reduce_sum(low, list(range(1, len(low.shape))))
+        per_sample = tf.cast(tf.size(low) // tf.maximum(tf.shape(low)[0], 1), tf.float32)
         self._steps.append((is_gate, by_sample, per_sample))
         if not is_gate:
             row.derivative = row.derivative or known
@@ -227,7 +227,8 @@ def _features(value: Any, axis: int) -> Any:
     spread = tf.reduce_sum(tf.square(shifted - mean), axis=0)
     zeros = tf.reduce_sum(tf.cast(x == 0.0, tf.float32))
     head = tf.stack([tf.cast(tf.shape(x)[0], tf.float32), zeros])
-    return tf.concat([head, x[0] + mean, spread], axis=0)
+    first = tf.reduce_sum(x[:1], axis=0)  # zeros where nothing arrives
+    return tf.concat([head, first + mean, spread], axis=0)
 
 
 def _by_step(gradient: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager
@@ -11,14 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.sites import sites
 from gradscope.errors import UsageError
+from gradscope.messages import one_line
 from gradscope.monitor.announcements import Watch
 from gradscope.monitor.baselines import constant_loss
 from gradscope.monitor.run_cards import full_loss_name, subject_of, will_update
 from gradscope.monitor.schedule import Schedule
 from gradscope.monitor.snapshot import Numbers, Snap, numbers_in
-from gradscope.monitor.train_functions import Functions, replayed
+from gradscope.monitor.train_functions import Functions, has_samples, is_of_tensorflow
 from gradscope.records import Event
 from gradscope.report import run_file
 from gradscope.report.report import Report, is_chief
@@ -30,6 +33,7 @@ TrainFunction = Callable[[Any], Any]
 
 _MAX_PENDING = 64  # steps whose numbers were not read yet
 _LOOK_EVERY = (8, 64)  # steps between looks: at the start, and in a long run
+_MAX_FAULTS = 3  # sampled steps in a row that fail before none is sampled any more
 _FEWEST_LABELS, _MAX_LABELS = 32, 4096  # enough for a variance, and for frequencies of classes
 
 
@@ -51,7 +55,9 @@ class Follower:
         self._file: RunFile | None = None
         self._model: Any = None
         self._functions: Functions | None = None
-        self._has_run: set[bool] = set()  # plain, tapped
+        self._has_run = False
+        self._has_waited = False
+        self._num_faults = 0  # sampled steps in a row that failed
         self._pending: list[tuple[int, Any]] = []
         self._events: list[Event] = []
         self._labels: list[np.ndarray] = []
@@ -67,21 +73,48 @@ class Follower:
         """A `fit`, or a loop, starts; steps count on from those before.
 
         Raises:
-            UsageError: the model is spread over several workers.
+            UsageError: the model is spread over several workers, or trains by a function of its
+                own.
         """
+        self._model = model
         if isinstance(model.distribute_strategy, tf.distribute.MultiWorkerMirroredStrategy):
             raise UsageError(
                 "Keras 3 does not fit models under MultiWorkerMirroredStrategy, and Monitor cannot "
                 "see into a loop of your own: examine the model with gradscope.analyze instead."
             )
-        if model is not self._model or model.train_function is not self.own:
-            self._model, self.own = model, model.train_function
-            self._functions, self._has_run = None, set()
+        self.use(model.train_function)
         self.is_on = True
         timeline = self.timeline
         if num_planned_steps is not None:
             num_planned_steps += timeline.num_steps
         timeline.num_planned_steps = num_planned_steps
+
+    def use(self, own: TrainFunction) -> None:
+        """Take the steps that follow by `own`, the train function that the model has now.
+
+        Raises:
+            UsageError: it is none that Keras made of the model's `train_step`.
+        """
+        if own is self.own:
+            return
+        if not private.has_usual_train_function(self._model):
+            raise UsageError(
+                f"{type(self._model).__name__} is trained by a function of its own. Monitor "
+                "watches steps that Keras makes of train_step: leave make_train_function and "
+                "train_function to Keras."
+            )
+        self.own = own
+        self._functions, self._has_run = None, False
+
+    @property
+    def model(self) -> Any:
+        """The model that is followed; None before the first."""
+        return self._model
+
+    def leave_out(self, what: str) -> None:
+        """Keep what was not watched, and why, for reports."""
+        self.timeline.leave_out(what)
+        self._append(lambda file: file.unwatched(what))
 
     def begin_epoch(self, epoch: int) -> None:
         self.timeline.epoch = epoch
@@ -92,20 +125,24 @@ class Follower:
         """Run one call of the train function, watched if that can be."""
         size = int(self._model.steps_per_execution)
         functions = self._prepared() if self.is_on else None
-        first = self.timeline.num_steps + 1
-        due = any(
-            self._is_due(n, self._begins_epoch and n == first) for n in range(first, first + size)
-        )
-        self._begins_epoch = False
-        self._wants_sample = self._wants_sample or due
-        again = replayed(iterator, size)
-        found = None
-        if functions is not None:
-            tapped = self._wants_sample and will_update(self._model)
-            found = self._attempted(functions, again, tapped)
+        self._wants_sample |= self._is_sampling_due(size)
+        tapped = functions is not None and self._wants_sample and will_update(self._model)
+        # Batches are taken where the step may have to be repeated.
+        held = None
+        if tapped or not is_of_tensorflow(iterator):
+            held = list(itertools.islice(iterator, size)) or None
+        again = (lambda: iter(held)) if held else (lambda: iterator)
+        found, failure = None, None
+        if functions is not None and tapped and held and all(map(has_samples, held)):
+            spec = getattr(iterator, "element_spec", None) if is_of_tensorflow(iterator) else None
+            found, failure = _repeatable(functions, held, spec)
+        if functions is not None and found is None:
+            found = self._plain(functions, again)
         if functions is None or found is None:
             self.timeline.num_steps += size
             return own(again())
+        if tapped:
+            self._note_failure(failure)
         was_due, self._is_due = self._is_due, _never
         with self._guarded("reading a step, so no further ones are sampled"):
             self._take(functions, found)
@@ -113,6 +150,18 @@ class Follower:
         with self._guarded("looking for symptoms"):
             self._look(self._next_look)
         return found["logs"]
+
+    def _is_sampling_due(self, size: int) -> bool:
+        """Whether one of the next steps is to be sampled."""
+        begins, self._begins_epoch = self._begins_epoch, False
+        first = self.timeline.num_steps + 1
+        is_due, self._is_due = self._is_due, _never
+        with self._guarded("asking log_freq, so no further steps are sampled"):
+            due = [is_due(n, begins and n == first) for n in range(first, first + size)]
+            self._is_due = is_due
+            return any(due)
+        self.leave_out(f"layers from step {first:,} on: log_freq failed")
+        return False
 
     def end_epoch(self, epoch: int, validation: float | None) -> None:
         self._read()
@@ -152,12 +201,17 @@ class Follower:
     # How it is done
 
     def _prepared(self) -> Functions | None:
-        """The functions for this model; None where it gets its weights in its first step only."""
+        """The functions for this model; None where layers may get weights in the next step."""
         if self._functions is not None:
             return self._functions
         with self._guarded("watching this model", fatal=True):
-            layers = [s.layer for s in sites(self._model) if s.kind in ("leaf", "recurrent")]
-            if not all(layer.built for layer in layers if isinstance(layer, keras.Layer)):
+            unbuilt = [s.path for s in sites(self._model) if _is_unbuilt(s.layer)]
+            if unbuilt and not self._has_waited:
+                self._has_waited = True
+                names = ", ".join(unbuilt[:3]) + (", ..." if len(unbuilt) > 3 else "")
+                self.leave_out(
+                    f"step {self.timeline.num_steps + 1:,}: before it {names} had no weights"
+                )
                 return None
             self._functions = Functions(self._model, full_loss_name(self._model))
             self.subject = self.subject or subject_of(self._model)
@@ -165,33 +219,40 @@ class Follower:
         if wanted and self.subject is not None:
             with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
                 self._file = RunFile(self._path or "", self.subject)
+                for what in self.timeline.unwatched:
+                    self._file.unwatched(what)
         return self._functions
 
-    def _attempted(
-        self, functions: Functions, again: Callable[[], Any], tapped: bool
-    ) -> dict[str, Any] | None:
-        """A watched call of the train function; None, and nothing done, where it cannot be traced.
+    def _plain(self, functions: Functions, again: Callable[[], Any]) -> dict[str, Any] | None:
+        """A call that notes numbers only; None, and nothing done, where it cannot be traced.
 
         A fault while tracing has run nothing. Later ones are the user's own and are raised.
         """
         traces = functions.num_traces
         try:
-            return functions.run(again(), tapped)
+            return functions.run(again())
         except Exception as error:
-            if functions.num_traces > traces or tapped in self._has_run:
+            if functions.num_traces > traces or self._has_run:
                 raise
             failure = error
         finally:
-            if functions.num_traces > traces:
-                self._has_run.add(tapped)
-        if tapped:
-            self._is_due, self._wants_sample = _never, False
-            with self._guarded("measuring layers, which are left out from now on"):
-                raise failure
-            return self._attempted(functions, again, False)
+            self._has_run |= functions.num_traces > traces
         with self._guarded("watching this model", fatal=True):
             raise failure
         return None
+
+    def _note_failure(self, failure: Exception | None) -> None:
+        """Tell of a sampled step that failed where the same step without taps did not."""
+        self._num_faults = self._num_faults + 1 if failure else 0
+        if failure is None:
+            return
+        step = self.timeline.num_steps + 1
+        self.leave_out(f"layers in step {step:,}: {one_line(failure)}")
+        if self._num_faults >= _MAX_FAULTS:
+            self._is_due, self._wants_sample = _never, False
+            self.leave_out(f"layers from step {step:,} on: sampled steps kept failing")
+        with self._guarded("measuring layers in a step, which was taken without"):
+            raise failure
 
     def _take(self, functions: Functions, found: dict[str, Any]) -> None:
         """Take over what a call handed out."""
@@ -282,6 +343,24 @@ class Follower:
             with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
                 write(file)
                 self._file = file
+
+
+def _is_unbuilt(layer: Any) -> bool:
+    """Whether a layer will get weights; one whose `build` is Keras's default makes none."""
+    is_whole = isinstance(layer, keras.Layer) and not isinstance(layer, keras.Model)
+    return is_whole and not layer.built and not private.is_default(layer.build)
+
+
+def _repeatable(
+    functions: Functions, batches: list[Any], spec: Any
+) -> tuple[dict[str, Any] | None, Exception | None]:
+    """A tapped call; where it fails, None, the model as it was before, and the error."""
+    restore = functions.restorer()
+    try:
+        return functions.run_tapped(batches, spec), None
+    except Exception as error:
+        restore()
+        return None, error
 
 
 def _never(step: int, begins_epoch: bool) -> bool:

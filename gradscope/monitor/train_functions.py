@@ -8,16 +8,15 @@ model's own, from the model's own `train_step`; loss and gradients are those tha
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope.backend.isolation import patched, value_of
+from gradscope.backend.isolation import patched, value_of, variable_restorer, variables_of
 from gradscope.backend.keras_private import raw
 from gradscope.backend.patches import gradients_noted
 from gradscope.backend.sites import sites
@@ -51,7 +50,7 @@ class Functions:
         self.trainable = {id(raw(v)) for v in model.trainable_weights}
         self.plans: dict[Any, tuple[int, graph_recorder.Plan, list[bool]]] = {}
         self._captured: Captured | None = None
-        self._fault: Exception | None = None
+        self._held = variables_of(model)
         self.num_traces = 0
         warm_up(model, self.sites)
         # Of a call that takes several steps only the last one's outputs come out of the function.
@@ -66,20 +65,31 @@ class Functions:
         self._tapped = TrainFunction(model, self._tapped_step)
         self._patches = patches(self.sites, _Current(), recurrent_patches)  # type: ignore[arg-type]
 
-    def run(self, iterator: Any, tapped: bool) -> dict[str, Any]:
-        """One call of the train function; what it handed out is for `numbers_of` and `snap_of`."""
+    def run(self, iterator: Any) -> dict[str, Any]:
+        """One call of the train function; what it handed out is for `numbers_of`."""
+        return dict(self._plain(iterator))
+
+    def run_tapped(self, batches: Sequence[Any], spec: Any = None) -> dict[str, Any]:
+        """One call on batches that were taken before; see `snap_of`, too.
+
+        Args:
+            spec: the `element_spec` of the iterator that they come from, where it has one.
+        """
         self._captured = None
-        function = self._tapped if tapped else self._plain
-        if function.knows(iterator):
-            return dict(function(iterator))
-        with patched(self._patches if tapped else []):
-            return dict(function(iterator))
+        with patched(self._patches):
+            return dict(self._tapped.take(batches, spec))
+
+    def restorer(self) -> Callable[[], None]:
+        """What puts all that a step writes back to what it is now."""
+        own = [*self._luck.variables, *(self._ring or ())]
+        later = [*self.model.metrics_variables]  # made in the first step
+        for optimizer in optimizers(self.model):
+            later += optimizer.variables
+        unique = {id(raw(v)): v for v in (*self._held, *later, *own)}
+        return variable_restorer(unique.values())
 
     def numbers_of(self, found: dict[str, Any]) -> list[Any]:
         """The numbers of each step of a call, as tensors that are read later."""
-        fault, self._fault = self._fault, None
-        if fault is not None:
-            raise fault
         if self._ring is None:
             return [found["numbers"]]
         ring, count = self._ring
@@ -126,27 +136,19 @@ class Functions:
         return {"logs": logs, "numbers": numbers, "watched": watched}
 
     def _eager_step(self, data: Any) -> dict[str, Any]:
-        """A step that is run as it is read: a fault of ours must not lose it."""
+        """A step that is run as it is read."""
         rows = Rows()
         rows.begin_pass(_num_samples(data))
         before = [tf.identity(value_of(v)) for v in self.weights]
         rate, scale = self._settings()
-        try:
-            logs, calls = self._stepped(data, rows)
-        except Exception as error:
-            logs, calls = self._stepped(data)
-            self._fault = error
+        logs, calls = self._stepped(data, rows)
+        losses, gradients = self._read(calls)
+        reached = self._note_weights(rows, before, gradients)
+        self._captured = Captured(rows, (), [r or None for r in reached], float(scale))
+        luck = self._luck(self._labels(data))
+        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
-        try:
-            losses, gradients = self._read(calls)
-            reached = self._note_weights(rows, before, gradients)
-            self._captured = Captured(rows, (), [r or None for r in reached], float(scale))
-            luck = self._luck(self._labels(data))
-            numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
-            return {"logs": logs, "numbers": numbers, "watched": {}}
-        except Exception as error:
-            self._fault = error
-            return {"logs": logs}
+        return {"logs": logs, "numbers": numbers, "watched": {}}
 
     def _note_weights(self, rows: Rows, before: list[Any], gradients: dict[int, Any]) -> list[bool]:
         """Note values before the step, gradients and changes; which weights have a gradient."""
@@ -170,8 +172,7 @@ class Functions:
         number = self.plans[rows.graph][0] if rows.graph in self.plans else len(self.plans)
         self.plans[rows.graph] = number, plan, reached
         if not single:
-            context = tf.distribute.get_replica_context()
-            found = {name: context.all_gather(x[None], axis=0) for name, x in found.items()}
+            found = {name: _gathered(x) for name, x in found.items()}
         return {**found, "plan": tf.constant(number)}
 
     def _stepped(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
@@ -247,6 +248,13 @@ def _num_replicas() -> int:
     return 1 if context is None else int(context.num_replicas_in_sync)
 
 
+def _gathered(tensor: Any) -> Any:
+    """The tensors of all replicas, along a new first axis."""
+    if tensor.shape.num_elements() == 0:  # TensorFlow crashes where it gathers nothing
+        return tf.zeros([_num_replicas(), *tensor.shape], tensor.dtype)
+    return tf.distribute.get_replica_context().all_gather(tensor[None], axis=0)
+
+
 def _summed(tensors: list[Any]) -> list[Any]:
     """The sums over all replicas."""
     dense = [tf.convert_to_tensor(t) for t in tensors]
@@ -269,9 +277,18 @@ def _summable(gradient: Any) -> Any:
     return tf.cast(gradient, tf.float32)
 
 
-def replayed(iterator: Any, num_steps: int) -> Callable[[], Any]:
-    """Makes equal iterators over the next batches, where the given one can be read only once."""
-    if isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator)):
-        return lambda: iterator
-    held = list(itertools.islice(iterator, num_steps))
-    return lambda: iter(held)
+def is_of_tensorflow(iterator: Any) -> bool:
+    """Whether batches are read where steps are run, so that a step not run has taken none."""
+    return isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator))
+
+
+def has_samples(batch: Any) -> bool:
+    """Whether every replica has a sample in a batch."""
+    leaves = keras.tree.flatten(batch)
+    parts = [p for x in leaves for p in (x.values if _is_distributed(x) else (x,))]
+    shapes = [x.shape for x in parts if hasattr(x, "shape") and len(x.shape)]
+    return all(shape[0] != 0 for shape in shapes)
+
+
+def _is_distributed(value: Any) -> bool:
+    return isinstance(value, tf.distribute.DistributedValues)

@@ -91,6 +91,7 @@ class History:
             labels seen (`gradscope.monitor.baselines`); None where that is not known.
         batch_constant: what that prediction gets on each batch (`monitor.batch_constant`); empty
             where that is not known.
+        unwatched: what was not watched, and why, a line each.
     """
 
     num_steps: Count
@@ -105,3 +106,4 @@ class History:
     events: tuple[Event, ...] = ()
     constant_loss: float | None = None
     batch_constant: Curve = Curve()
+    unwatched: tuple[str, ...] = ()

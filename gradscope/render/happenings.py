@@ -44,6 +44,7 @@ def history_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     lines += [(f"step {number(e.get('step'))}", _event(e)) for e in events[:_MAX_EVENTS]]
     if len(events) > _MAX_EVENTS:
         lines.append(("", f"and {number(len(events) - _MAX_EVENTS)} events more"))
+    lines += [("not watched", str(what)) for what in items(history, "unwatched")]
     return lines
 
 

@@ -165,6 +165,9 @@ class RunFile:
     def constant_loss(self, value: float) -> None:
         self._line({"constant_loss": value})
 
+    def unwatched(self, what: str) -> None:
+        self._line({"unwatched": what})
+
     def close(self) -> None:
         self._file.close()
 
@@ -245,6 +248,11 @@ class _Level:
     constant_loss: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Unwatched:
+    unwatched: str
+
+
 def _replay(timeline: Timeline, line: dict[str, Any]) -> None:
     """Add to the run what one line of its file says."""
     if "steps" in line:
@@ -270,3 +278,5 @@ def _replay(timeline: Timeline, line: dict[str, Any]) -> None:
         timeline.add_event(from_plain(Event, line["event"]), finding)
     elif "constant_loss" in line:
         timeline.constant_loss = from_plain(_Level, line).constant_loss
+    elif "unwatched" in line:
+        timeline.leave_out(from_plain(_Unwatched, line).unwatched)

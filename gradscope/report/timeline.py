@@ -25,6 +25,7 @@ _FIRST_SNAPSHOTS = 4  # kept whatever comes: how it was at the start
 _RECENT = 512  # the last steps each have a bin of their own
 _OLDER = 512
 _FIRST_BINS = 32  # so have the first
+_MAX_UNWATCHED = 32
 _MAX_MARKS = 512  # epoch ends, validations and events
 
 # last step, sum and number of finite values, least, largest, number of others
@@ -178,6 +179,7 @@ class Timeline:
     deaths: Deaths = field(default_factory=Deaths)
     known_deaths: tuple[Death, ...] | None = None
     constant_loss: float | None = None
+    unwatched: list[str] = field(default_factory=list)
     announced: dict[str, Announced] = field(default_factory=dict)  # by symptom
 
     def add_snapshot(self, sampled: Sampled) -> None:
@@ -186,6 +188,11 @@ class Timeline:
         if len(self.snapshots) > MAX_SNAPSHOTS:
             first, rest = self.snapshots[:_FIRST_SNAPSHOTS], self.snapshots[_FIRST_SNAPSHOTS:]
             self.snapshots = first + rest[1::2] if len(rest) % 2 == 0 else first + rest[::2]
+
+    def leave_out(self, what: str) -> None:
+        """Keep a line on what was not watched; of very many the first ones."""
+        if len(self.unwatched) < _MAX_UNWATCHED:
+            self.unwatched.append(what)
 
     def end_epoch(self, epoch: int, validation: float | None) -> None:
         _mark(self.epoch_ends, self.num_steps)
@@ -213,6 +220,7 @@ class Timeline:
             deaths=self.deaths.found() if self.known_deaths is None else self.known_deaths,
             events=tuple(self.events),
             constant_loss=self.constant_loss,
+            unwatched=tuple(self.unwatched),
         )
 
 

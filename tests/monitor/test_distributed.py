@@ -36,8 +36,12 @@ def finished(process: subprocess.Popen) -> str:
 
 
 @pytest.mark.slow
-def test_two_devices_give_the_statistics_of_one_on_the_whole_batch():
-    finished(start("mirrored.py"))
+@pytest.mark.parametrize(
+    ("model", "devices"),
+    [("mlp", "2"), ("mlp", "3"), ("cnn", "2"), ("transformer", "2"), ("lstm", "2")],
+)
+def test_devices_give_the_statistics_of_one_on_the_whole_batch(model, devices):
+    finished(start("mirrored.py", model, devices))
 
 
 def free_ports(number: int) -> list[str]:

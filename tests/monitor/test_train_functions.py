@@ -45,7 +45,7 @@ def tapped_layers(case: Case) -> tuple[LayerProfile, ...]:
         model.optimizer.build(model.trainable_variables)
     functions = Functions(model)
     parts = [p for p in batch if p is not None]
-    found = functions.run(iter([tuple(parts)]), tapped=True)
+    found = functions.run_tapped([tuple(parts)])
     snap = functions.snap_of(found)
     assert snap is not None
     snap.scale = numbers_in(functions.numbers_of(found)[0].numpy()).scale
@@ -187,7 +187,8 @@ def test_each_function_is_traced_once(optimizer, seeded):
     model.compile(optimizer, "mse")
     functions = Functions(model)
     for tapped in (True, False, True, False):
-        functions.run(iter([(normal(8, 5), normal(8, 2, seed=1))]), tapped=tapped)
+        batches = [(normal(8, 5), normal(8, 2, seed=1))]
+        _ = functions.run_tapped(batches) if tapped else functions.run(iter(batches))
 
     assert functions.num_traces == 2
 

@@ -26,6 +26,7 @@ def history(report: dict[str, Any]) -> dict[str, Any] | None:
             f"{number(d.get('step'))}"
             for d in deaths[:_MAX_DEATHS]
         ],
+        "unwatched": [str(what) for what in items(watched, "unwatched")],
         "more_deaths": max(0, len(deaths) - _MAX_DEATHS),
         "pictures": timelines(report),
     }
