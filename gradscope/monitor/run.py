@@ -76,7 +76,7 @@ class Follower:
             )
         if model is not self._model or model.train_function is not self.own:
             self._model, self.own = model, model.train_function
-            self._functions, self._has_run = None, set()
+            self._functions, self._has_run, self._has_waited = None, set(), False
         self.is_on = True
         timeline = self.timeline
         if num_planned_steps is not None:
@@ -157,7 +157,9 @@ class Follower:
             return self._functions
         with self._guarded("watching this model", fatal=True):
             layers = [s.layer for s in sites(self._model) if s.kind in ("leaf", "recurrent")]
-            if not all(layer.built for layer in layers if isinstance(layer, keras.Layer)):
+            is_built = all(layer.built for layer in layers if isinstance(layer, keras.Layer))
+            if not is_built and not self._has_waited:
+                self._has_waited = True  # what one step leaves unbuilt is never called
                 return None
             self._functions = Functions(self._model, full_loss_name(self._model))
             self.subject = self.subject or subject_of(self._model)
