@@ -1,11 +1,13 @@
 """How often `gradscope.analyze` names the known illness of a model, and how often a healthy one's.
 
     python -m benchmarks.diagnosis [--cases NAME ...] [--seeds N] [--json FILE]
-                                   [--half calibration|held-out|fresh]
+                                   [--half calibration|held-out|fresh] [--health sick|healthy]
+                                   [--rehearse]
 
 Run it from the repository's root. The cases are those of `tests/clinic`: untrained models of which
 training has shown whether they are sick. A kind or a name selects cases; all by default. Findings
-count from severity "warning" on.
+count from severity "warning" on. With `--rehearse` it is `gradscope.rehearse` that examines, and
+it is told for how many epochs the case is trained.
 
 A case has one group of names for each of its illnesses, equally right ones. Prints
 - by symptom: TP, named and in one of the case's groups; FN, groups that were missed, counted to
@@ -15,6 +17,7 @@ A case has one group of names for each of its illnesses, equally right ones. Pri
   illness named by an accepted name; at least one so named), false alarms (share of healthy models
   with a finding of severity error; of warning or above) and, where the case knows it, whether the
   first culprit named is one, and whether exactly the culprits were named;
+- the seconds that an examination takes: their mean, their median and the longest;
 - which were missed, and which healthy models were alarmed about;
 - one line of JSON with all of it, also written to the file of `--json`.
 
@@ -26,8 +29,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import statistics
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -39,9 +45,11 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 
 from tests import clinic
 from tests.clinic import FRESH, HALVES, Case
+from tests.clinic.data import Data
 
 COUNTS = ("TP", "FN", "FP", "TN", "extra")
 BATCH_SIZE, NUM_BATCHES = 32, 4
+SUMMARIES = {"mean": statistics.fmean, "median": statistics.median, "longest": max}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +69,7 @@ class Outcome:
     seed: int
     named: tuple[Named, ...]
     refused: str | None = None
+    seconds: float = 0.0
 
     @property
     def symptoms(self) -> set[str]:
@@ -77,24 +86,33 @@ class Outcome:
         return [n for n in self.named if n.symptom in right]
 
 
-def examine(case: Case, seed: int) -> Outcome:
+def examine(case: Case, seed: int, rehearse: bool = False) -> Outcome:
     import gradscope
 
     model, data = case.build(seed), case.data()
+    rules = {"batch_size": BATCH_SIZE, "num_batches": NUM_BATCHES, "seed": seed}
+    began, named, refused = time.perf_counter(), (), None
     try:
-        report = gradscope.analyze(
-            model, data.x, data.y, batch_size=BATCH_SIZE, num_batches=NUM_BATCHES, seed=seed
-        )
+        if rehearse:
+            rules |= {"batch_size": case.batch_size, "epochs": plan_epochs(case, data)}
+            report = gradscope.rehearse(model, data.x, data.y, **rules)
+        else:
+            report = gradscope.analyze(model, data.x, data.y, **rules)
     except Exception as error:  # whatever ends the examination is its result
-        return Outcome(
-            case, seed, (), f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+        refused = f"{type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    else:
+        named = tuple(
+            Named(f.symptom, f.severity, tuple(c.rsplit(":", 1)[0] for c in f.culprits))
+            for f in report.findings
+            if f.severity != "info"
         )
-    named = tuple(
-        Named(f.symptom, f.severity, tuple(c.rsplit(":", 1)[0] for c in f.culprits))
-        for f in report.findings
-        if f.severity != "info"
-    )
-    return Outcome(case, seed, named)
+    return Outcome(case, seed, named, refused, time.perf_counter() - began)
+
+
+def plan_epochs(case: Case, data: Data) -> int:
+    """The epochs that make up the steps of the case."""
+    num_samples = len(data.x if not isinstance(data.x, dict) else next(iter(data.x.values())))
+    return max(1, math.ceil(case.steps * case.batch_size / num_samples))
 
 
 def by_symptom(outcomes: Sequence[Outcome]) -> dict[str, dict[str, int]]:
@@ -132,6 +150,10 @@ def rates(outcomes: Sequence[Outcome]) -> dict[str, Any]:
         "culprit_first": share(first_is_right(o) for o in placed),
         "culprits_exact": share(exactly_right(o) for o in placed),
         "refused": sum(o.refused is not None for o in outcomes),
+        "seconds": {
+            name: round(measure([o.seconds for o in outcomes]), 2)
+            for name, measure in SUMMARIES.items()
+        },
     }
 
 
@@ -196,6 +218,8 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=[], metavar="NAME")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--half", choices=(*HALVES, FRESH))
+    parser.add_argument("--health", choices=("sick", "healthy"))
+    parser.add_argument("--rehearse", action="store_true")
     parser.add_argument("--json", type=Path, metavar="FILE")
     options = parser.parse_args()
     outcomes = []
@@ -203,12 +227,13 @@ def main() -> None:
     selected = [
         c
         for c in clinic.chosen(options.cases)
-        if options.half is None or halves[c.name] == options.half
+        if options.half in (None, halves[c.name])
+        and options.health in (None, "sick" if c.sick else "healthy")
     ]
     for number, case in enumerate(selected, 1):
         if sys.stderr.isatty():
             print(f"\r{number}/{len(selected)} {case.name:60}", end="", file=sys.stderr)
-        outcomes += [examine(case, seed) for seed in range(options.seeds)]
+        outcomes += [examine(case, seed, options.rehearse) for seed in range(options.seeds)]
     told = result(outcomes)
     for part, content in told.items():
         print(f"\n{part}: " + json.dumps(content["rates"]))

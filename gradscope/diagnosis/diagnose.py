@@ -213,23 +213,29 @@ def join_rehearsal(
     training: Sequence[Finding],
     *,
     has_learned: bool,
+    is_learning: bool,
     steps: int,
 ) -> tuple[Finding, ...]:
     """The findings of the start and of a rehearsal as one list.
 
     Where the copy learned about what the data allow, what was found at the start did no harm: it
-    becomes a note. Where it did not, what its layers came to in the training is added.
+    becomes a note. Where it did not, what its layers came to in the training is added. While it
+    learns, that goes for errors only; a warning has been given time, and was none.
 
     Args:
         start: findings of `analyze`.
         layers: findings about the layers at the end of the rehearsal.
         training: findings of the symptoms that need a training run.
+        is_learning: whether it has come half of the way and goes on.
         steps: taken in the rehearsal.
     """
     kept = [*training]
-    is_well = has_learned and not any(f.severity == "error" for f in training)
+    is_lost = any(f.severity == "error" for f in training)
+    harmless: tuple[str, ...] = ()
+    if not is_lost:
+        harmless = ("error", "warning") if has_learned else ("warning",) * is_learning
     for finding in start:
-        if is_well and finding.symptom not in _STANDS and finding.severity != "info":
+        if finding.severity in harmless and finding.symptom not in _STANDS:
             message = f"{finding.message} In a rehearsal of {steps:,} steps it did no harm."
             finding = dataclasses.replace(
                 finding, persistence="start", severity="info", message=message
@@ -241,7 +247,7 @@ def join_rehearsal(
     for finding in layers:
         if has_diverged and finding.symptom != FIRST:
             continue
-        if finding.symptom not in seen and finding.severity != "info" and not is_well:
+        if finding.symptom not in seen and finding.severity not in ("info", *harmless):
             message = f"{finding.message} (Seen in a rehearsal of {steps:,} steps.)"
             kept.append(dataclasses.replace(finding, message=message))
     return tuple(sort_findings(kept))

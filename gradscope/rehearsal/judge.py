@@ -75,9 +75,15 @@ class Judge:
         self._steps, self._batch_size, self._seed = steps, batch_size, seed
         self._trained: tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick | None = None
 
-    def judge(self, copy: keras.Model) -> Beside:
-        """Score a copy as it is now."""
+    def judge(self, copy: keras.Model, steps: int | None = None) -> Beside:
+        """Score a copy as it is now.
+
+        Args:
+            steps: that the copy has taken, where its time was up before all of them. A yardstick
+                that is not trained yet is not trained for more.
+        """
         if self._trained is None:
+            self._steps = min(self._steps, steps or self._steps)
             self._trained = self._train()
         if isinstance(self._trained, NoYardstick):
             return Beside(reason=self._trained.reason)

@@ -33,7 +33,7 @@ from gradscope.records import (
 from gradscope.rehearsal.judge import Beside, Judge
 from gradscope.report.report import Report
 from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
-from gradscope.signals.rehearsals import has_learned
+from gradscope.signals.rehearsals import has_learned, is_learning
 from gradscope.surgery.graph import copied
 from gradscope.trials import splits
 from gradscope.trials.range_test import as_evidence, range_test
@@ -243,6 +243,7 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
     judge = Judge(model, data, first, plan.batch_size, plan.seed)
     stopper = _Stopper(first, most, plan.seconds, judge)
     copy.steps_per_execution = 1
+    copy.jit_compile = False  # so few steps never make up for what XLA's compiler takes
     drop_metrics(copy)  # nothing looks at them
     with seeded(plan.seed):
         try:
@@ -258,7 +259,8 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
             if not stopper.num_steps:
                 return Skipped("rehearsal", f"its training fails: {one_line(error)}")
             stopper.stopped = "failed"
-        beside = stopper.beside or judge.judge(copy)
+        was_cut = stopper.stopped == "seconds"
+        beside = stopper.beside or judge.judge(copy, stopper.num_steps if was_cut else None)
     try:
         watched = monitor.report()
     except UsageError as error:
@@ -387,6 +389,7 @@ def _judge(
         history=run.watched.history,
         rehearsal=run.rehearsal,
     )
+    watched = run.watched.history
     limits = diagnose.overrides(rules["thresholds"])
     chosen = diagnose.chosen(rules["select"], rules["ignore"])
     ids = [s.id for s in chosen if _is_of_training(s)]
@@ -396,6 +399,7 @@ def _judge(
         tuple(f for f in run.watched.findings if f.symptom not in ids),
         of_training[0],
         has_learned=has_learned(run.rehearsal),
+        is_learning=is_learning(run.rehearsal, watched.loss) if watched else False,
         steps=run.rehearsal.steps,
     )
     ended = {check.symptom: check for check in (*start.checks, *of_training[1])}

@@ -64,7 +64,7 @@ def score_predictions(
     """
     labels = flatten_named(y)
     found = flatten_named(predictions)
-    if len(output_names) == len(found):
+    if len(output_names) == len(found) and not isinstance(predictions, dict):
         found = [(name, array) for name, (_, array) in zip(output_names, found, strict=True)]
     by_name = {name: array for name, array in found if name is not None}
     scores = []

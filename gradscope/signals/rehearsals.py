@@ -7,12 +7,17 @@ from collections.abc import Sequence
 
 from gradscope.records import (
     ConstantPrediction,
+    Curve,
     Profile,
     Rehearsal,
     YardstickRun,
 )
+from gradscope.signals.curves import track
 from gradscope.signals.example_runs import example_run
+from gradscope.signals.trend import fit_trend
 
+FALLS = -3.0  # of the slope of a loss over its standard error
+LEARNING = 0.5  # of the yardstick's share
 LEARNS = 0.8  # of the yardstick's share, or of all there is
 MIN_YARDSTICK_SHARE = 0.5  # below that the data are too hard for a plain network to judge by
 
@@ -32,6 +37,16 @@ def has_learned(rehearsal: Rehearsal) -> bool:
     if other is not None and other >= MIN_YARDSTICK_SHARE:
         return mine >= LEARNS * other
     return mine >= LEARNS
+
+
+def is_learning(rehearsal: Rehearsal, losses: Curve) -> bool:
+    """Whether the copy has come half as far as the data allow, and its loss still falls."""
+    mine = rehearsal.share
+    other = rehearsal.yardstick.share if rehearsal.yardstick else None
+    if mine is None or other is None or other < MIN_YARDSTICK_SHARE:
+        return False
+    trend = fit_trend(track(losses))
+    return mine >= LEARNING * other and trend is not None and trend.t <= FALLS
 
 
 def example_rehearsal(

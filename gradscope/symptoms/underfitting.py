@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from gradscope.records import Evidence, Finding, Profile, Rehearsal, Severity, Skipped
+from gradscope.signals.common import num
 from gradscope.signals.curves import history_of, track
 from gradscope.signals.example_runs import example_noise
-from gradscope.signals.rehearsals import example_rehearsal, rehearsal_of
+from gradscope.signals.rehearsals import FALLS, example_rehearsal, rehearsal_of
 from gradscope.signals.trend import fit_trend
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "underfitting"
-_FALLS, _FLAT = -3.0, -1.0  # of the slope over its standard error
+_FLAT = -1.0  # of the slope over its standard error
 _HARMFUL = -0.25  # a share: well below the constant prediction
 
 
@@ -115,6 +116,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         return Skipped(_ID, "the yardstick's score is not known")
     other = beside.share
     if other < limits["yardstick_share"]:
+        if rehearsal.stopped == "seconds":
+            return Skipped(_ID, f"its time was up after {num(rehearsal.steps, 'step')}")
         return []
     if mine is not None:
         if mine >= limits["warning_share"] * other:
@@ -151,7 +154,7 @@ def _judge(
     history = history_of(profile)
     planned = history.num_planned_steps or history.num_steps
     trend = fit_trend(track(history.loss))
-    falls = trend is not None and trend.t <= _FALLS and not trend.is_negative
+    falls = trend is not None and trend.t <= FALLS and not trend.is_negative
     left = max(0, planned - history.num_steps)
     if trend and falls and left * trend.fall_per_step >= limits["foreseen_fall"]:
         return "info", f"Its loss still falls, and {left:,} of {planned:,} steps are ahead."

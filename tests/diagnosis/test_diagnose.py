@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import gradscope
-from gradscope.diagnosis.diagnose import FLOW, chosen, diagnose, overrides
+from gradscope.diagnosis.diagnose import FLOW, chosen, diagnose, join_rehearsal, overrides
 from gradscope.errors import UsageError
-from gradscope.records import BackwardFactors
+from gradscope.records import BackwardFactors, Evidence, Finding
 from gradscope.signals.common import example_chain
 from gradscope.symptoms import registry
 from tests.support.by_hand import normal
@@ -138,3 +138,35 @@ def test_what_starts_elsewhere_does_not_follow():
 
     found = severities(dataclasses.replace(profile, layers=tuple(rows)))
     assert found == {"dead-relu": "error", "vanishing-gradient": "error"}
+
+
+def finding(symptom: str, severity: str) -> Finding:
+    return Finding(symptom, severity, "high", (), (), (Evidence("ratio", 2.0, 1.0),), "It is bad.")
+
+
+@pytest.mark.parametrize(
+    ("severity", "how", "left"),
+    [
+        ("error", {"has_learned": True, "is_learning": True}, "info"),
+        ("error", {"has_learned": False, "is_learning": True}, "error"),
+        ("warning", {"has_learned": False, "is_learning": True}, "info"),
+        ("warning", {"has_learned": False, "is_learning": False}, "warning"),
+    ],
+)
+def test_what_a_rehearsal_shows_to_be_harmless_becomes_a_note(severity, how, left):
+    found = finding("dead-relu", severity)
+
+    at_start = join_rehearsal([found], [], [], steps=200, **how)
+    at_end = join_rehearsal([], [found], [], steps=200, **how)
+
+    assert [f.severity for f in at_start] == [left]
+    assert [f.severity for f in at_end] == [left] * (left != "info")
+
+
+def test_what_was_lost_in_training_clears_nothing():
+    found = finding("dead-relu", "warning")
+    lost = finding("loss-divergence", "error")
+
+    joined = join_rehearsal([found], [], [lost], has_learned=True, is_learning=True, steps=200)
+
+    assert {f.severity for f in joined} == {"error", "warning"}

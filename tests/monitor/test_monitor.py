@@ -348,6 +348,26 @@ def test_a_log_freq_that_cannot_be(log_freq):
         gradscope.Monitor(log_freq)
 
 
+class WithASpare(Subclassed):
+    """Holds a layer that it never calls, which stays unbuilt."""
+
+    def __init__(self):
+        super().__init__()
+        self.spare = layers.Dense(3)
+
+
+def test_a_layer_that_is_never_called_keeps_nothing_from_being_watched():
+    model = WithASpare()
+    model.compile("adam", "sparse_categorical_crossentropy")
+    monitor = gradscope.Monitor(1)
+
+    model.fit(X, Y, epochs=1, verbose=0, callbacks=[monitor])
+
+    report = monitor.report()
+    assert report.history.num_steps == len(report.history.loss.mean) + 1  # the first builds it
+    assert report.layers
+
+
 def test_a_loop_of_train_on_batch():
     def train(model):
         for start in range(0, 128, 32):

@@ -133,10 +133,22 @@ def test_data_sets_keep_their_batch_size(seeded, data):
 def test_steps_seconds_and_plan_end_a_rehearsal(seeded):
     ended = [
         gradscope.rehearse(classifier(), X, CLASSES, **limit).rehearsal
-        for limit in ({"steps": 12, "seconds": 600}, {"seconds": 1e-6}, {"epochs": 1, "seconds": 600})
+        for limit in (
+            {"steps": 12, "seconds": 600},
+            {"seconds": 1e-6},
+            {"epochs": 1, "seconds": 600},
+        )
     ]
 
     assert [(r.stopped, r.steps) for r in ended] == [("steps", 12), ("seconds", 1), ("steps", 8)]
+
+
+def test_a_yardstick_gets_no_more_steps_than_a_copy_whose_time_was_up(seeded):
+    report = gradscope.rehearse(classifier(), X, CLASSES, seconds=1e-6)
+    [reason] = [c.reason for c in report.checks if c.symptom == "underfitting"]
+
+    assert report.rehearsal.yardstick.steps == report.rehearsal.steps == 1
+    assert reason == "its time was up after 1 step"
 
 
 def test_several_outputs_are_judged_by_the_one_that_is_behind(seeded):

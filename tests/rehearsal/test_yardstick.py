@@ -118,3 +118,15 @@ def test_predictions_that_are_not_finite_are_worth_nothing():
     (score,) = score_predictions(yardstick.targets, y[300:], np.full((100, 1), np.nan))
 
     assert score.share == -np.inf
+
+
+def test_outputs_in_a_dict_are_found_by_name_in_whatever_order():
+    x = _vector()
+    y = {"b": x[:, :1], "a": (x[:, 1] > 45).astype("int32") + (x[:, 1] > 55)}
+    yardstick = build_yardstick(x[:300], {name: array[:300] for name, array in y.items()})
+    held = {name: array[300:] for name, array in y.items()}
+    predictions = {"b": held["b"], "a": np.eye(3)[held["a"]]}
+
+    scores = score_predictions(yardstick.targets, held, predictions, ["b", "a"])
+
+    assert [score.share for score in scores] == [1.0, 1.0]

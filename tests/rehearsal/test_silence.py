@@ -1,0 +1,30 @@
+"""rehearse says nothing of healthy models, however sick they look."""
+
+from __future__ import annotations
+
+import pytest
+
+import gradscope
+from tests.support.learners import LEARNERS, gan
+
+QUICK = ("converged", "house_prices", "linear", "small_data", "two_units", "weak_signal")
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in LEARNERS]
+)
+def test_a_model_that_learns_is_told_nothing(seeded, name):
+    learner = LEARNERS[name]()
+
+    report = gradscope.rehearse(learner.model, learner.x, learner.y, **learner.told)
+
+    assert report.rehearsal is not None
+    assert [f.message for f in report.findings if f.severity != "info"] == []
+
+
+def test_what_cannot_be_copied_is_told_nothing(seeded):
+    learner = gan()
+
+    report = gradscope.rehearse(learner.model, learner.x, learner.y, **learner.told)
+
+    assert [f.message for f in report.findings if f.severity != "info"] == []

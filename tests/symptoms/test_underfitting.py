@@ -1,0 +1,31 @@
+"""underfitting: fair to a model that had less time than it was meant to have."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from gradscope.diagnosis.diagnose import diagnose
+from gradscope.signals.rehearsals import example_rehearsal
+
+
+def examine(yardstick: float, stopped: str) -> str:
+    profile = example_rehearsal([1.0] * 40, 0.02, yardstick)
+    rehearsal = dataclasses.replace(profile.rehearsal, stopped=stopped)
+    profile = dataclasses.replace(profile, rehearsal=rehearsal)
+    [check] = diagnose(profile, ["underfitting"])[1]
+    return check.status
+
+
+@pytest.mark.parametrize(
+    ("yardstick", "stopped", "status"),
+    [
+        (0.9, "steps", "found"),
+        (0.9, "seconds", "found"),
+        (0.1, "steps", "clean"),
+        (0.1, "seconds", "not examined"),
+    ],
+)
+def test_a_yardstick_that_had_no_time_to_learn_says_nothing(yardstick, stopped, status):
+    assert examine(yardstick, stopped) == status
