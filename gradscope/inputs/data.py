@@ -278,7 +278,7 @@ def _check_classes(name: str, labels: np.ndarray, units: int | None, ignored: in
     remedy = "Correct the labels."
     if high < _MANY_CLASSES:
         remedy = f"Give the output {high + 1} units, or correct the labels."
-    if low == 0 and units > 1 and len(np.unique(values)) == 2:
+    if low == 0 and units > 1 and high < _MANY_CLASSES and len(np.unique(values)) == 2:
         remedy = f"They hold two values: divide them by {high}."
     if low < 0:
         remedy = "Encode the classes as 0, 1, 2, ..."

@@ -114,9 +114,18 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
 
 
 def _origin(profile: Profile) -> NonFiniteOrigin | None:
-    """The operation at fault; none is where a weight was not finite to begin with."""
+    """The operation at fault; none is where a weight was not finite to begin with.
+
+    One that was handed an infinity is not the first, where a layer is seen to make it.
+    """
+    origin = profile.non_finite
     weights = (weight for layer in profile.layers for weight in layer.weights)
-    return None if any(is_bad(weight.value) for weight in weights) else profile.non_finite
+    if origin is None or any(is_bad(weight.value) for weight in weights):
+        return None
+    if origin.cause == "infinite-operand":
+        seen = (*_forward_sites(profile), *_backward_sites(profile))
+        return None if any(culprit for _, culprit, _ in seen) else origin
+    return origin
 
 
 def _operand(origin: NonFiniteOrigin | None) -> Iterator[Evidence]:
