@@ -116,13 +116,14 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding]:
 def _origin(profile: Profile) -> NonFiniteOrigin | None:
     """The operation at fault; none is where a weight was not finite to begin with.
 
-    One that was handed an infinity is not the first, where a layer is seen to make it.
+    One that was handed an infinity, or is in no layer, is not the first where a layer is seen to
+    make it.
     """
     origin = profile.non_finite
     weights = (weight for layer in profile.layers for weight in layer.weights)
     if origin is None or any(is_bad(weight.value) for weight in weights):
         return None
-    if origin.cause == "infinite-operand":
+    if origin.layer is None or origin.cause in ("infinite-operand", "zero-times-infinity"):
         seen = (*_forward_sites(profile), *_backward_sites(profile))
         return None if any(culprit for _, culprit, _ in seen) else origin
     return origin
