@@ -222,8 +222,12 @@ def _with_its_graph(case: Case) -> Case:
     if isinstance(graph, Declined):
         return case
     more = analyze(graph, *case.data.training[:2], batch_size=case.batch_size).prescriptions
-    known = {p.treatment for p in case.report.prescriptions}
-    offered = (*case.report.prescriptions, *(p for p in more if p.treatment not in known))
+    known = {p.treatment for p in wanted(case.report, None)}
+    added = [p for p in more if p.treatment not in known and p.safety != "advice"]
+    # What was mere advice on the code can be carried out on its graph.
+    can_now = {p.treatment for p in added}
+    kept = [p for p in case.report.prescriptions if p.treatment not in can_now]
+    offered = (*added, *kept)
     ids = {p.treatment for p in offered}
     declined = tuple(d for d in case.report.declined if d.what not in ids)
     report = dataclasses.replace(case.report, prescriptions=offered, declined=declined)
