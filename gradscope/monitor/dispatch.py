@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -51,12 +51,15 @@ class TrainFunction:
             self._iterator = weakref.ref(iterator)
         return found
 
-    def take(self, batches: Sequence[Any], spec: Any) -> Any:
+    def take(self, batches: Any, spec: Any) -> Any:
         """The same steps on batches that were taken before, so that they can be taken again.
 
         Args:
+            batches: a list, or the iterator of a distributed model.
             spec: the `element_spec` of the iterator that they come from; None where it has none.
         """
+        if isinstance(batches, tf.distribute.DistributedIterator):
+            return self._general(batches)
         eagerly = tf.config.functions_run_eagerly()
         if self._on_batch is None or spec is None or eagerly or len(batches) != 1:
             return self._general(iter(batches))

@@ -99,6 +99,60 @@ class TracedRows(Rows):
             self.counts.append((row, counts))
 
 
+_SUMS, _PRODUCTS = ("BiasAdd", "AddV2"), ("MatMul", "BatchMatMulV2", "Conv2D")
+_FUSED = ("Tanh", "Sigmoid", "Elu", "LeakyRelu", "Erf", "Erfc")
+
+
+class _Apart:
+    """Computes once more, to be looked at, what an activation is computed together with.
+
+    TensorFlow makes one operation of a product, its bias and the activation where nothing else
+    needs what is in between, and rounds tanh and sigmoid differently there.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, Any] = {}
+
+    def __call__(self, value: Any) -> Any:
+        while value.op.type == "Identity":
+            value = value.op.inputs[0]
+        total = value.op
+        if id(total) not in self._made:
+            self._made[id(total)] = self._again(total) if _is_fused(value) else None
+        again = self._made[id(total)]
+        return value if again is None else again
+
+    def _again(self, total: Any) -> Any:
+        product = total.inputs[0].op if total.type in _SUMS else total
+        if product.type not in _PRODUCTS:
+            return None
+        first, second = product.inputs
+        # Were the inputs the same, TensorFlow would find that it has computed this before.
+        again = _repeated(product, [tf.raw_ops.EnsureShape(input=first, shape=first.shape), second])
+        return again if product is total else _repeated(total, [again, total.inputs[1]])
+
+
+def _is_fused(value: Any) -> bool:
+    """Whether an activation that TensorFlow may compute with this takes it."""
+    users = value.consumers()
+    return any(
+        user.type in _FUSED or (user.type == "Identity" and _is_fused(user.outputs[0]))
+        for user in users
+    )
+
+
+def _repeated(operation: Any, inputs: list[Any]) -> Any:
+    """An operation of a graph on other inputs."""
+    definition = operation.op_def
+    names = [argument.name for argument in definition.input_arg]
+    types = {argument.type_attr for argument in definition.input_arg}
+    attributes = {
+        a.name: operation.get_attr(a.name) for a in definition.attr if a.name not in types
+    }
+    function = getattr(tf.raw_ops, operation.type)
+    return function(**dict(zip(names, inputs, strict=True)), **attributes)
+
+
 def _inside(z: Any, intervals: tuple[activations.Interval, ...]) -> Any:
     inside = tf.zeros_like(z, tf.bool)
     for low, high in intervals:
@@ -133,13 +187,15 @@ def outputs(
     Args:
         pooled: sums tensors over the replicas of a distributed model.
     """
-    keyed = [(key, part) for key, parts in rows.gathered.items() for part in parts]
+    apart = _Apart()
+    keyed = [(key, apart(part)) for key, parts in rows.gathered.items() for part in parts]
+    preactivations = [(row, apart(z)) for row, z in rows.preactivations]
     found = graph_stats.reduced([tensor for _, tensor in keyed])
-    rectified = [(r, z) for r, z in rows.preactivations if _can_die(r.derivative, z)]
-    arriving = [(r, x) for r, x in rows.arriving if x.shape[feature_axis(r)] is not None]
-    found["low"] = _stacked([_low(row.derivative, z) for row, z in rows.preactivations])
+    rectified = [(r, z) for r, z in preactivations if _can_die(r.derivative, z)]
+    arriving = [(r, apart(x)) for r, x in rows.arriving if x.shape[feature_axis(r)] is not None]
+    found["low"] = _stacked([_low(row.derivative, z) for row, z in preactivations])
     found["dead"] = _joined([_dead(row, z) for row, z in rectified])
-    found["variation"] = _variations([value for _, value in rows.outputs], pooled)
+    found["variation"] = _variations([apart(value) for _, value in rows.outputs], pooled)
     found["features"] = _joined([_features(x, feature_axis(row)) for row, x in arriving])
     found["states"] = _joined([_by_step(g) for _, _, g in rows.states])
     found["steps"] = _stacked([tf.shape(g)[1] for _, _, g in rows.states])

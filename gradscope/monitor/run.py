@@ -21,7 +21,7 @@ from gradscope.monitor.baselines import constant_loss
 from gradscope.monitor.run_cards import full_loss_name, subject_of, will_update
 from gradscope.monitor.schedule import Schedule
 from gradscope.monitor.snapshot import Numbers, Snap, numbers_in
-from gradscope.monitor.train_functions import Functions, has_samples, is_of_tensorflow
+from gradscope.monitor.train_functions import Functions
 from gradscope.records import Event
 from gradscope.report import run_file
 from gradscope.report.report import Report, is_chief
@@ -127,15 +127,17 @@ class Follower:
         functions = self._prepared() if self.is_on else None
         self._wants_sample |= self._is_sampling_due(size)
         tapped = functions is not None and self._wants_sample and will_update(self._model)
-        # Batches are taken where the step may have to be repeated.
+        # Batches are taken where the step may have to be repeated. Those of several devices stay
+        # where they are: taken out, a device's share without samples is one that Keras fails at.
+        is_spread = isinstance(iterator, tf.distribute.DistributedIterator)
         held = None
-        if tapped or not is_of_tensorflow(iterator):
+        if not is_spread and (tapped or not isinstance(iterator, tf.data.Iterator)):
             held = list(itertools.islice(iterator, size)) or None
         again = (lambda: iter(held)) if held else (lambda: iterator)
         found, failure = None, None
-        if functions is not None and tapped and held and all(map(has_samples, held)):
-            spec = getattr(iterator, "element_spec", None) if is_of_tensorflow(iterator) else None
-            found, failure = _repeatable(functions, held, spec)
+        if functions is not None and tapped and (is_spread or _have_samples(held)):
+            spec = getattr(iterator, "element_spec", None)
+            found, failure = _repeatable(functions, held or iterator, spec)
         if functions is not None and found is None:
             found = self._plain(functions, again)
         if functions is None or found is None:
@@ -351,8 +353,15 @@ def _is_unbuilt(layer: Any) -> bool:
     return is_whole and not layer.built and not private.is_default(layer.build)
 
 
+def _have_samples(batches: list[Any] | None) -> bool:
+    """Whether there is something to measure in each batch, and a batch."""
+    leaves = [x for batch in batches or () for x in keras.tree.flatten(batch)]
+    shapes = [x.shape for x in leaves if hasattr(x, "shape") and len(x.shape)]
+    return bool(batches) and all(shape[0] != 0 for shape in shapes)
+
+
 def _repeatable(
-    functions: Functions, batches: list[Any], spec: Any
+    functions: Functions, batches: Any, spec: Any
 ) -> tuple[dict[str, Any] | None, Exception | None]:
     """A tapped call; where it fails, None, the model as it was before, and the error."""
     restore = functions.restorer()

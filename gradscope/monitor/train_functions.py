@@ -9,7 +9,7 @@ model's own, from the model's own `train_step`; loss and gradients are those tha
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -69,10 +69,11 @@ class Functions:
         """One call of the train function; what it handed out is for `numbers_of`."""
         return dict(self._plain(iterator))
 
-    def run_tapped(self, batches: Sequence[Any], spec: Any = None) -> dict[str, Any]:
+    def run_tapped(self, batches: Any, spec: Any = None) -> dict[str, Any]:
         """One call on batches that were taken before; see `snap_of`, too.
 
         Args:
+            batches: a list, or the iterator of a distributed model.
             spec: the `element_spec` of the iterator that they come from, where it has one.
         """
         self._captured = None
@@ -275,20 +276,3 @@ def _summable(gradient: Any) -> Any:
     if isinstance(gradient, tf.IndexedSlices):
         gradient = tf.convert_to_tensor(gradient)
     return tf.cast(gradient, tf.float32)
-
-
-def is_of_tensorflow(iterator: Any) -> bool:
-    """Whether batches are read where steps are run, so that a step not run has taken none."""
-    return isinstance(iterator, (tf.data.Iterator, tf.distribute.DistributedIterator))
-
-
-def has_samples(batch: Any) -> bool:
-    """Whether every replica has a sample in a batch."""
-    leaves = keras.tree.flatten(batch)
-    parts = [p for x in leaves for p in (x.values if _is_distributed(x) else (x,))]
-    shapes = [x.shape for x in parts if hasattr(x, "shape") and len(x.shape)]
-    return all(shape[0] != 0 for shape in shapes)
-
-
-def _is_distributed(value: Any) -> bool:
-    return isinstance(value, tf.distribute.DistributedValues)

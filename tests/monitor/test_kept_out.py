@@ -161,6 +161,35 @@ def test_a_users_own_fault_while_a_step_runs_is_raised_alone():
     assert told(caught) == []
 
 
+# Rounding
+
+
+def towers(activation: str) -> keras.Model:
+    """A layer called four times, and an activation of its own behind a layer without one."""
+    x = keras.Input((6,))
+    shared, other = layers.Dense(8, activation), layers.Dense(4)
+    parts = [layers.Activation(activation)(other(shared(x * scale))) for scale in (0.5, 1, 2, 3)]
+    return keras.Model(x, layers.Dense(2)(layers.Concatenate()(parts)))
+
+
+def convolutions(activation: str) -> keras.Model:
+    body = [layers.Reshape((6, 1)), layers.Conv1D(5, 3, activation=activation), layers.Flatten()]
+    return keras.Sequential([keras.Input((6,)), *body, layers.Dense(2)])
+
+
+@pytest.mark.parametrize("make", [towers, convolutions])
+@pytest.mark.parametrize("activation", ["tanh", "sigmoid", "elu"])
+def test_weights_are_bit_for_bit_those_without(make, activation):
+    """TensorFlow rounds differently where taps keep it from fusing an activation."""
+    made = []
+    for given in ([gradscope.Monitor(1)], []):
+        keras.utils.set_random_seed(0)
+        model = make(activation)
+        model.compile("adam", "mse")
+        made.append(fitted(model=model, callbacks=given))
+    assert_same(*made)
+
+
 # What is not watched is told
 
 
