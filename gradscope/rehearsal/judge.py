@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import keras
 import numpy as np
 
+from gradscope.backend import keras_private as private
 from gradscope.backend.signature import loss_name, output_losses, output_specs
 from gradscope.backend.sites import sites
 from gradscope.messages import one_line
@@ -88,6 +89,10 @@ class Judge:
         if isinstance(self._trained, NoYardstick):
             return Beside(reason=self._trained.reason)
         yardstick, run, theirs = self._trained
+        if any(target.num_positions > 1 for target in yardstick.targets) and _masks(self._model):
+            return Beside(
+                reason="its output is masked, and what its labels hold there is not meant"
+            )
         scored = self._scored
         try:
             predictions = copy.predict(scored.x, batch_size=256, verbose=0)
@@ -190,6 +195,11 @@ def _hints(model: keras.Model) -> list[OutputHint]:
         OutputHint(name, loss_name(losses.get(name)), tuple(tensor.shape[1:]))
         for name, tensor in output_specs(model).items()
     ]
+
+
+def _masks(model: keras.Model) -> bool:
+    """Whether an output carries a mask, by which its loss leaves positions out."""
+    return any(private.mask_of(tensor) is not None for tensor in output_specs(model).values())
 
 
 def _find_tokens(model: keras.Model) -> list[bool | None]:

@@ -32,8 +32,11 @@ def has_learned(rehearsal: Rehearsal) -> bool:
     """Whether the copy did about as well as the data allow, as far as that is known."""
     mine = rehearsal.share
     other = rehearsal.yardstick.share if rehearsal.yardstick else None
-    if mine is None or rehearsal.stopped == "not finite":
+    if rehearsal.stopped == "not finite":
         return False
+    if mine is None:  # then its loss tells
+        loss, level = rehearsal.loss, rehearsal.constant.loss
+        return loss is not None and level is not None and 0 <= loss <= (1 - LEARNS) * level
     if other is not None and other >= MIN_YARDSTICK_SHARE:
         return mine >= LEARNS * other
     return mine >= LEARNS

@@ -254,3 +254,20 @@ def test_the_key_is_absent_where_none_was_made(seeded):
 def test_numbers_that_cannot_be_are_refused_in_one_line(name, value):
     with pytest.raises(gradscope.UsageError, match=f"^{name} must be"):
         gradscope.rehearse(classifier(), X, CLASSES, **{name: value})
+
+
+def test_labels_behind_a_mask_are_not_scored(seeded):
+    words = np.random.default_rng(0).integers(0, 20, (160, 6))
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Embedding(20, 8, mask_zero=True),
+            layers.TimeDistributed(layers.Dense(3, "softmax")),
+        ]
+    )
+    model.compile("adam", "sparse_categorical_crossentropy")
+
+    report = gradscope.rehearse(model, words, words % 3, steps=20)
+
+    assert report.rehearsal.share is None
+    assert "masked" in report.rehearsal.reason

@@ -569,15 +569,95 @@ def augmented() -> Learner:
     return Learner(compiled(stack, (16, 16, 1), SPARSE), x, y, {"epochs": 20})
 
 
+def tagging() -> Learner:
+    """A label for every word; padding has a weight of zero by its mask."""
+    x, _ = sentences()
+    y = (x % 3).astype("int32")
+    stack = [
+        layers.Embedding(200, 16, mask_zero=True),
+        layers.Bidirectional(layers.GRU(12, return_sequences=True)),
+        layers.TimeDistributed(layers.Dense(3, "softmax")),
+    ]
+    model = compiled(stack, (20,), SPARSE, keras.optimizers.Adam(0.01))
+    return Learner(model, x, y, {"epochs": 20})
+
+
+def quantiles() -> Learner:
+    """Three quantiles of one target, under a loss of one's own."""
+
+    def pinball(y, predicted):
+        levels = ops.convert_to_tensor([0.1, 0.5, 0.9])
+        error = y - predicted
+        return ops.mean(ops.maximum(levels * error, (levels - 1) * error), -1)
+
+    x = table()
+    stack = [layers.Dense(32, "relu"), layers.Dense(3)]
+    return Learner(compiled(stack, (8,), pinball), x, smooth(x), {"epochs": 30})
+
+
+def mostly_zero() -> Learner:
+    """Rain: nothing on four days of five."""
+    x = table(1000)
+    y = column(np.maximum(0, 3 * (x[:, 0] + 0.3 * x[:, 1] - 0.8)))
+    stack = [layers.Dense(32, "relu"), layers.Dense(1, "softplus")]
+    return Learner(compiled(stack, (8,), "mse"), x, y, {"epochs": 20})
+
+
+def many_classes() -> Learner:
+    centres = rng().normal(size=(50, 16))
+    y = rng().integers(0, 50, 1500)
+    x = (centres[y] + 0.4 * rng().normal(size=(1500, 16))).astype("float32")
+    stack = [layers.Dense(64, "relu"), layers.Dense(50, "softmax")]
+    return Learner(compiled(stack, (16,), SPARSE, keras.optimizers.Adam(5e-3)), x, y)
+
+
+def batch_statistics_of_a_short_run() -> Learner:
+    """Forty steps leave moving averages two thirds of the way behind."""
+    x = table(320)
+    stack = []
+    for _ in range(2):
+        stack += [layers.Dense(32), layers.BatchNormalization(), layers.ReLU()]
+    model = compiled([*stack, layers.Dense(1, "sigmoid")], (8,), BINARY)
+    return Learner(model, x, column(x[:, 0] > 0), {"epochs": 5})
+
+
+def sorted_by_class() -> Learner:
+    x = table()
+    y = three_classes(x)
+    order = np.argsort(y, kind="stable")
+    stack = [layers.Dense(32, "relu"), layers.Dense(3, "softmax")]
+    return Learner(compiled(stack, (8,), SPARSE), x[order], y[order], {"epochs": 20})
+
+
+def flat_targets() -> Learner:
+    """Targets without the axis that the output has."""
+    x = table()
+    stack = [layers.Dense(32, "relu"), layers.Dense(1)]
+    return Learner(compiled(stack, (8,), "mae"), x, smooth(x)[:, 0], {"epochs": 30})
+
+
+def several_magnitudes() -> Learner:
+    """Two targets whose scales are decades apart, the smaller one with a weight."""
+    x = table()
+    inputs = keras.Input((8,))
+    hidden = layers.Dense(64, "relu")(inputs)
+    outputs = [layers.Dense(1, name="large")(hidden), layers.Dense(1, name="small")(hidden)]
+    model = keras.Model(inputs, outputs)
+    model.compile(keras.optimizers.Adam(0.01), ["mse", "mse"], loss_weights=[0.01, 1.0])
+    return Learner(model, x, [10 * smooth(x), smooth(x[:, ::-1])], {"epochs": 30})
+
+
 LEARNERS = {
     make.__name__: make
     for make in (
-        augmented, autoencoder, class_weights, cnn_with_batch_statistics, coarse_inputs, converged,
+        augmented, autoencoder, batch_statistics_of_a_short_run, class_weights,
+        cnn_with_batch_statistics, coarse_inputs, converged,
         converged_regression, counts, deep_tanh, forecast, frozen_backbone, hinge, house_prices,
         huber, imbalanced, imbalanced_and_hard, in_batches, linear, masked_sentences,
         mixture_density, momentum, noisy_labels, restarts, rezero, segmentation, selu,
         several_outputs, short_plan, skewed_targets, slow_gradient_descent, small_data,
         smoothed_labels, sparse_relu, transformer, two_units, untouched_rows, vae, warm_up,
-        weak_signal, weight_decay,
+        weak_signal, weight_decay, tagging, quantiles, mostly_zero, many_classes, sorted_by_class,
+        flat_targets, several_magnitudes,
     )
 }  # fmt: skip
