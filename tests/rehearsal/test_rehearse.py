@@ -74,7 +74,7 @@ def test_what_only_training_shows_is_found(seeded, model, y, named):
 
 
 def test_symptoms_of_training_are_all_examined(seeded):
-    report = gradscope.rehearse(classifier(), X, CLASSES, epochs=20)
+    report = gradscope.rehearse(classifier(), X, CLASSES, epochs=20, seconds=600.0)
     skipped = {c.symptom for c in report.checks if c.status == "not examined"}
     of_training = {s.id for s in registry().values() if {"history", "rehearsal"} & {*s.needs}}
 
