@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -117,7 +117,9 @@ def rehearse(
     given = splits.split(x, y, sample_weight, validation_data=validation_data)
     data = given if is_finite(given) else leave_out_non_finite(given)
     size = fixed_batch_size(model) or given.batch_size or batch_size
-    pair = (x, y) if splits.is_arrays(x) else tuple(given.training[:2])
+    # What can be read once only has been read.
+    is_spent = isinstance(x, Iterator)
+    pair = tuple(splits.join(given.training, given.held_out)[:2]) if is_spent else (x, y)
     rules: dict[str, Any] = {"select": select, "ignore": ignore, "thresholds": thresholds}
     tell("examining the model")
     start = analyze(
