@@ -179,4 +179,7 @@ def test_a_model_restored_in_part_is_told_on_stderr(gradscope, tmp_path):
 
 def test_the_same_seed_gives_the_same_report(gradscope, files):
     arguments = ("inspect", files / "sick.keras", "--data", files / "data.npz", "--format", "json")
-    assert gradscope(*arguments) == gradscope(*arguments)
+    reports = [json.loads(gradscope(*arguments).stdout) for _ in range(2)]
+    for report in reports:  # how long it took is no part of what was found
+        report["rehearsal"]["seconds"] = report["rehearsal"]["yardstick"]["seconds"] = 0.0
+    assert reports[0] == reports[1]
