@@ -83,7 +83,7 @@ def script(path: Path, text: str) -> None:
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """A stand-in for the repository: the Makefile reads these two files."""
-    for name in ("setup.cfg", "pyproject.toml"):
+    for name in ("setup.py", "setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     return tmp_path
 
