@@ -160,7 +160,6 @@ HEALTHY = {
     "converged": converged,
     "deep resnet": deep_resnet,
     "frozen backbone": frozen_backbone,
-    "large targets": large_targets,
     "logistic regression": logistic_regression,
     "long gru": lambda: long_sequence(layers.GRU),
     "long lstm": lambda: long_sequence(layers.LSTM),

@@ -65,7 +65,8 @@ def without_models(monkeypatch):
 
 def found(scores, *batches, prescribed=(), allowed=True):
     ward = Scored(scores)
-    report = SimpleNamespace(prescriptions=tuple(p for c in prescribed for p in c.prescriptions))
+    offered = tuple(p for c in prescribed for p in c.prescriptions)
+    report = SimpleNamespace(prescriptions=offered, findings=())
     return searched(ward, None, report, [list(b) for b in batches], lambda p: allowed), ward
 
 

@@ -106,7 +106,7 @@ def test_both_sides_are_examined(outcome):
 
 
 def test_progress_tells_what_is_done(told, outcome):
-    assert told[:2] == ["examining the model", "training the patient"]
+    assert told[:2] == ["rehearsing the training", "training the patient"]
     assert told[-1] == f"training {outcome.prescriptions[0].treatment}"
 
 
