@@ -6,6 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.analysis import analyze
+from gradscope.backend.isolation import restorers
 from gradscope.backend.keras_private import drop_metrics
 from gradscope.backend.seeding import seeded
 from gradscope.backend.train_step import has_own_step
@@ -154,6 +156,15 @@ def rehearse_copy(
     Returns:
         The report, and None beside it where no training could be examined; the report says why.
     """
+    with ExitStack() as stack:
+        for restore in restorers():  # names, seeds: what this makes is no business of the user's
+            stack.callback(restore)
+        return _rehearse_copy(model, start, data, plan, rules)
+
+
+def _rehearse_copy(
+    model: keras.Model, start: Report, data: Split, plan: Plan, rules: Mapping[str, Any]
+) -> tuple[Report, Judge | None]:
     run = _train(model, data, plan, rules)
     if isinstance(run, Skipped):
         return _without_training(start, run.reason), None
