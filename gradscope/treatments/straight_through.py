@@ -72,7 +72,11 @@ def _cuts(
     profile: Profile, findings: Sequence[Finding], takers: Takers
 ) -> Iterator[tuple[str, str, str]]:
     """(first operation, last operation, kind) of each place where the gradient ends."""
-    waiting = [layer for layer in affected(profile, findings) if layer.weights]
+    named = affected(profile, findings)
+    rows = {layer.id: layer for layer in profile.layers}
+    # A finding may name the operation itself, which stands behind what it takes.
+    given = [rows[id] for row in named if not row.weights for id in row.inputs if id in rows]
+    waiting = [*(layer for layer in named if layer.weights), *given]
     seen = {layer.id for layer in waiting}
     while waiting:
         row = waiting.pop()
