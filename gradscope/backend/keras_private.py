@@ -153,7 +153,6 @@ GLOBAL_STATE = Capability(
     needs=(
         f"{_GLOBALS}.get_global_attribute",
         f"{_GLOBALS}.set_global_attribute",
-        f"{_GLOBALS}.GLOBAL_STATE_TRACKER",
         f"{_SEEDS}.python_random",
     ),
     since=_SINCE,
@@ -162,7 +161,6 @@ GLOBAL_STATE = Capability(
 )
 _get_global = GLOBAL_STATE[f"{_GLOBALS}.get_global_attribute"]
 _put_global = GLOBAL_STATE[f"{_GLOBALS}.set_global_attribute"]
-_tracker = GLOBAL_STATE[f"{_GLOBALS}.GLOBAL_STATE_TRACKER"]
 
 NAME_COUNTERS = "object_name_uids"  # behind "dense_1"
 CALL_CONTEXT = "current_call_ctx"
@@ -176,12 +174,11 @@ def global_attribute(name: str) -> Any:
 
 
 def set_global_attribute(name: str, value: Any) -> None:
-    """Set it; None takes it away."""
-    if GLOBAL_STATE.missing:
-        return
-    if value is None:
-        vars(_tracker).pop(name, None)
-    else:
+    """Set it; None takes it away.
+
+    Through Keras's own function: `clear_session` puts another tracker in the old one's place.
+    """
+    if not GLOBAL_STATE.missing:
         _put_global(name, value)
 
 

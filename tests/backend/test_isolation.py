@@ -11,7 +11,9 @@ import tensorflow as tf
 from keras import layers
 
 import gradscope
+from gradscope.backend import keras_private
 from gradscope.backend.isolation import isolated, patched
+from gradscope.backend.seeding import seeded
 from gradscope.measure import taps
 from gradscope.measure.recorder import Rows
 from tests.support.by_hand import normal
@@ -270,3 +272,12 @@ def test_patched_restores_what_was_patched_twice():
         pass
 
     assert vars(target) == {"own": 1}
+
+
+def test_what_was_not_there_is_taken_away_also_after_a_cleared_session():
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(0)
+    with seeded(3):
+        keras.random.normal((1,))
+
+    assert keras_private.global_attribute(keras_private.SEED_GENERATOR) is None
