@@ -30,6 +30,7 @@ from gradscope.rehearsal.arrays import Array, find_usable_rows, flatten_named
 from gradscope.rehearsal.inputs import InputPlan, Reading, choose_reading, plan_input, shape_input
 from gradscope.rehearsal.labels import NoYardstick, OutputHint, Target, code_labels, read_target
 from gradscope.rehearsal.network import build_network
+from gradscope.trials import splits
 
 MAX_BATCH_SIZE = 256
 MAX_PREPARED = 8192  # samples from which statistics are taken
@@ -212,7 +213,7 @@ def train_yardstick(
     began = time.perf_counter()
     usable = np.flatnonzero(find_usable_rows(x, y))
     size = min(batch_size, MAX_BATCH_SIZE)
-    order = usable[_draw_order(len(usable), steps, size, yardstick.seed)]
+    order = usable[splits.order(len(usable), steps, size, yardstick.seed)]
     # Only what the order asks for is prepared: of a large data set that is a small part.
     drawn, places = np.unique(order, return_inverse=True)
     places = places.reshape(order.shape)
@@ -226,13 +227,6 @@ def train_yardstick(
         if time.perf_counter() - began > seconds:
             break
     return TrainedRun(len(losses), tuple(losses), time.perf_counter() - began)
-
-
-def _draw_order(num_samples: int, steps: int, batch_size: int, seed: int) -> Array:
-    rng = np.random.default_rng(seed)
-    needed = steps * batch_size
-    epochs = [rng.permutation(num_samples) for _ in range(-(-needed // num_samples))]
-    return np.concatenate(epochs)[:needed].reshape(steps, batch_size)
 
 
 def _trace(model: keras.Model) -> Callable[..., tf.Tensor]:

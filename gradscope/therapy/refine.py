@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -29,15 +29,18 @@ def refined(
     more: Sequence[Sequence[Prescription]],
     report: Report,
     result: Found,
+    is_allowed: Callable[[Prescription], bool],
 ) -> None:
     """Add to the winner what it lacks, and leave out of it what it does as well without.
 
     Args:
         more: what may be added, the likeliest first; a few are tried.
+        is_allowed: whether a prescription may be added that the treated copy asks for.
     """
     _enlarge(ward, model, more, report, result)
-    while ward.plan.goal is not None and (asked := _follow(ward, model, report, result)):
-        if not _enlarge(ward, model, asked, report, result):
+    while ward.plan.goal is not None and (asked := _follow(ward, model, result)):
+        allowed = [some for some in asked if all(map(is_allowed, some))]
+        if not _enlarge(ward, model, allowed, report, result):
             break
     _reduce(ward, model, report, result)
 
@@ -68,9 +71,7 @@ def _enlarge(
     return result.winner is not winner
 
 
-def _follow(
-    ward: Ward, model: keras.Model, report: Report, result: Found
-) -> list[tuple[Prescription, ...]]:
+def _follow(ward: Ward, model: keras.Model, result: Found) -> list[tuple[Prescription, ...]]:
     """What the training of the treated copy asks for, where it does not do what the data allow."""
     winner, trial = result.winner, result.trial
     assert winner is not None

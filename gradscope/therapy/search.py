@@ -54,7 +54,7 @@ def searched(
                 offered = [*wanted(candidate.report, None), *wanted(report, None)]
                 more = [other.prescriptions for other in others]
                 more += [(p,) for p in offered if is_allowed(p)]
-                refined(ward, model, more, report, result)
+                refined(ward, model, more, report, result, is_allowed)
                 return _told_untried(result, known, report)
         untouched = [c for c in candidates if ward.untouched(c)]
         waiting = [*_next(ward, model, finalists, is_allowed), *untouched, *waiting]
@@ -62,7 +62,7 @@ def searched(
     if whole is not None and ward.untouched(whole) and all(map(is_allowed, whole.prescriptions)):
         known.append(whole)
         if proven(ward, whole, report, result):
-            refined(ward, model, [], report, result)
+            refined(ward, model, [], report, result, is_allowed)
     return _told_untried(result, known, report)
 
 
