@@ -26,7 +26,8 @@ def duplicate(layer: Any, made: dict[int, Any], inner: Callable[[Any], Any]) -> 
 
     Args:
         made: id of a layer -> its copy; grows.
-        inner: the copy of a layer inside, or None where its attributes are to be copied as well.
+        inner: the copy of a layer or optimizer inside, or None for a layer whose attributes are to
+            be copied as well.
 
     Raises:
         ValueError: the copy would share variables with the original.
@@ -57,7 +58,7 @@ class _Copies:
             copy = self._inner(value)
             return self.of_object(value) if copy is None else copy
         if isinstance(value, keras.optimizers.Optimizer):
-            raise ValueError("it holds an optimizer of its own")
+            return self._note(value, self._inner(value))
         if isinstance(value, (*_COPIED, private.Saveable, private.Tracker)):
             return self.of_object(value)
         if isinstance(value, tf.Variable):

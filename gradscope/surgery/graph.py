@@ -75,7 +75,7 @@ def copied(model: keras.Model) -> keras.Model | Declined:
         with isolated(model), own_objects(model), deep_recursion():
             copy = remade(model, work)
             moved = _move(model, work, fresh=set())
-            compile_like(model, copy, moved, with_state=True)
+            compile_like(model, copy, moved, work.optimizers, with_state=True)
     except Refused as refusal:
         return Declined(refusal.what, refusal.reason)
     except Unavailable as lack:
@@ -122,7 +122,7 @@ def rebuilt(
             copy = remade(model, work)
             _require_all_done(work, replace or {}, layers)
             moved = _move(model, work, anew)
-            compile_like(model, copy, moved, with_state=False)
+            compile_like(model, copy, moved, work.optimizers, with_state=False)
     except Refused as refusal:
         return Declined(refusal.what, refusal.reason)
     except Unavailable as lack:

@@ -23,7 +23,14 @@ from gradscope.surgery.calls import (
     rename_clashes,
 )
 from gradscope.surgery.deepcopy import duplicate
-from gradscope.surgery.transfer import Refused, first_line, operation_twin, twin
+from gradscope.surgery.transfer import (
+    Refused,
+    first_line,
+    has_own_compile,
+    operation_twin,
+    optimizer_twin,
+    twin,
+)
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,7 @@ class Work:
         bridges: (id of first, id of last, bridge).
         made: layer, model or graph operation -> its copy.
         pairs: (original, copy) of each layer and model.
+        optimizers: (original, copy) of each that is an attribute of a model.
         chains: replaced layer -> (it, what stands in its place now).
         starts: number of a bridge -> the tensor that it forks off.
         replaced: layers and inputs that have been dealt with.
@@ -63,6 +71,7 @@ class Work:
     bridges: list[tuple[int, int, Bridge]] = field(default_factory=list)
     made: dict[int, Any] = field(default_factory=dict)
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
+    optimizers: list[tuple[Any, Any]] = field(default_factory=list)
     chains: dict[int, tuple[Any, list[Any]]] = field(default_factory=dict)
     starts: dict[int, Any] = field(default_factory=dict)
     replaced: set[int] = field(default_factory=set)
@@ -92,18 +101,28 @@ def remade(old: Any, work: Work) -> Any:
 def _own_code(layer: Any, work: Work) -> Any:
     """From the config, or attribute by attribute where that does not tell."""
     try:
+        if has_own_compile(layer) and layer.compiled:
+            raise Refused(layer.name, "no config holds what its own compile() set")
         return twin(layer)
     except Refused as refusal:
         try:
-            return duplicate(layer, work.made, lambda inner: _made_by_graph(inner, work))
+            return _by_attributes(layer, work)
         except Exception as error:
             reason = f"{refusal.reason}; nor from its attributes: {first_line(error)}"
             raise Refused(layer.name, reason) from error
 
 
-def _made_by_graph(layer: Any, work: Work) -> Any:
-    """The copy of a layer whose attributes are no use: graphs of calls, and tables."""
-    return remade(layer, work) if is_graph(layer) or hasattr(layer, "load_assets") else None
+def _by_attributes(layer: Any, work: Work) -> Any:
+    return duplicate(layer, work.made, lambda inner: _made_otherwise(inner, work))
+
+
+def _made_otherwise(part: Any, work: Work) -> Any:
+    """The copy of what attributes do not make: graphs of calls, tables and optimizers."""
+    if isinstance(part, keras.optimizers.Optimizer):
+        new = optimizer_twin(part)
+        work.optimizers.append((part, new))
+        return new
+    return remade(part, work) if is_graph(part) or hasattr(part, "load_assets") else None
 
 
 def is_graph(layer: Any) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FunctionType
 from typing import Any
@@ -177,28 +177,44 @@ def _move_assets(old: Any, new: Any) -> None:
 
 
 def compile_like(
-    patient: keras.Model, model: keras.Model, moved: dict[int, Any], *, with_state: bool
+    patient: keras.Model,
+    model: keras.Model,
+    moved: dict[int, Any],
+    optimizers: Sequence[Pair] = (),
+    *,
+    with_state: bool,
 ) -> None:
     """Compile `model` as `patient` is, sharing nothing that training changes.
 
     Args:
-        with_state: copy what a built optimizer has gathered, too.
+        optimizers: those that the patient holds beside the one it is compiled with, each with its
+            twin in `model`.
+        with_state: copy what built optimizers have gathered, too.
     """
     config = private.compile_settings(patient)
     if config is None:
         return
-    if type(patient).compile is not keras.Model.compile:
-        raise Refused(patient.name, "its compile() is its own, so it cannot be compiled again")
+    set_by_own_code = private.without_compilation(vars(patient)).keys() - vars(model).keys()
+    if has_own_compile(patient) and set_by_own_code:
+        missing = ", ".join(sorted(set_by_own_code))
+        raise Refused(patient.name, f"its own compile() set {missing}, which its copy lacks")
     settings = {
         name: value if name == "optimizer" else keras.tree.map_structure(_unshared, value)
         for name, value in config.items()
     }
     if patient.optimizer is not None:
-        settings["optimizer"] = _optimizer_twin(patient.optimizer, moved)
+        settings["optimizer"] = optimizer_twin(patient.optimizer)
+        optimizers = ((patient.optimizer, settings["optimizer"]), *optimizers)
     settings["auto_scale_loss"] = False  # where the patient's loss is scaled, its optimizer does it
-    model.compile(**settings)
-    if with_state and getattr(patient.optimizer, "built", False):
-        _move_optimizer_state(patient.optimizer, model.optimizer, moved)
+    keras.Model.compile(model, **settings)  # what an own compile() sets besides has been copied
+    for old, new in optimizers:
+        private.copy_decay_rules(inner(old), inner(new), moved)
+        if with_state and getattr(old, "built", False):
+            _move_optimizer_state(old, new, moved)
+
+
+def has_own_compile(model: Any) -> bool:
+    return isinstance(model, keras.Model) and type(model).compile is not keras.Model.compile
 
 
 def _unshared(item: Any) -> Any:
@@ -216,15 +232,14 @@ def _unshared(item: Any) -> Any:
     return new
 
 
-def _optimizer_twin(optimizer: Any, moved: dict[int, Any]) -> Any:
+def optimizer_twin(optimizer: Any) -> Any:
+    """A new optimizer of the same class and configuration."""
     try:
-        new = type(optimizer).from_config(optimizer.get_config())
+        return type(optimizer).from_config(optimizer.get_config())
     except Exception as error:
         raise Refused(
             optimizer.name, f"its optimizer cannot be made again: {first_line(error)}"
         ) from error
-    private.copy_decay_rules(inner(optimizer), inner(new), moved)
-    return new
 
 
 def _move_optimizer_state(old: Any, new: Any, moved: dict[int, Any]) -> None:

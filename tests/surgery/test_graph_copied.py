@@ -315,8 +315,12 @@ class Opaque(layers.Layer):
         return x
 
 
-def test_a_layer_without_a_config_that_holds_an_optimizer_is_declined_by_name():
-    model = keras.Sequential([keras.Input((3,)), Opaque(keras.optimizers.SGD()), layers.Dense(1)])
+class Trouble(Exception):
+    """Its attributes alone do not make one."""
+
+
+def test_a_layer_without_a_config_that_holds_what_cannot_be_copied_is_declined_by_name():
+    model = keras.Sequential([keras.Input((3,)), Opaque(Trouble()), layers.Dense(1)])
 
     declined = copied(model)
 
@@ -328,14 +332,69 @@ def test_a_layer_without_a_config_that_holds_an_optimizer_is_declined_by_name():
 class OwnCompile(keras.Model):
     def compile(self, optimizer):
         super().compile(optimizer, "mse")
+        self.also = keras.optimizers.Adam(0.5)
 
 
-def test_a_compile_of_its_own_is_declined():
+def test_what_the_own_compile_of_a_graph_set_is_missing():
     x = keras.Input((3,))
     model = OwnCompile(x, layers.Dense(1)(x))
     model.compile("sgd")
 
-    assert "compile() is its own" in copied(model).reason
+    assert "its own compile() set also" in copied(model).reason
+
+
+class TwoOptimizers(keras.Model):
+    """Keras's guide to GANs in small: optimizers and loss come through its own compile()."""
+
+    def __init__(self, inside):
+        super().__init__()
+        self.inside = inside
+        self.outside = layers.Dense(1, name="outside")
+
+    def compile(self, inner_optimizer, outer_optimizer, error):
+        super().compile()
+        self.inner_optimizer, self.outer_optimizer = inner_optimizer, outer_optimizer
+        self.error = error
+
+    def call(self, x):
+        return self.outside(self.inside(x))
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape(persistent=True) as tape:
+            loss = self.error(y, self(x))
+        for layer, optimizer in (
+            (self.inside, self.inner_optimizer),
+            (self.outside, self.outer_optimizer),
+        ):
+            weights = layer.trainable_weights
+            optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize("num_epochs", [0, 2])
+def test_the_copy_of_a_model_with_several_optimizers_trains_as_the_model_does(seeded, num_epochs):
+    inside = keras.Sequential([keras.Input((3,)), layers.Dense(4, "tanh", name="inner")])
+    model = TwoOptimizers(inside)
+    model.compile(
+        keras.optimizers.Adam(0.1),
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.MeanSquaredError(),
+    )
+    x = np.random.default_rng(0).normal(size=(32, 3)).astype("float32")
+    y = x[:, :1] ** 2
+    model(x)
+    if num_epochs:
+        model.fit(x, y, epochs=num_epochs, verbose=0)
+
+    copy = copied(model)
+
+    theirs = {id(o) for o in (model.inner_optimizer, model.outer_optimizer, model.optimizer)}
+    assert not theirs & {id(o) for o in (copy.inner_optimizer, copy.outer_optimizer)}
+    for each in (model, copy):
+        each.fit(x, y, epochs=3, shuffle=False, verbose=0)
+    for mine, theirs in zip(copy.weights, model.weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(5))
