@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import pytest
 
 import gradscope
@@ -43,3 +44,33 @@ def test_what_is_ignored_does_not_fail():
 def test_an_unknown_symptom_is_refused():
     with pytest.raises(gradscope.UsageError, match="no-such-thing"):
         gradscope.assert_healthy(plain(2, "relu"), ignore=["no-such-thing"])
+
+
+def _too_slow(rate):
+    """Healthy at its start; only training shows the rate."""
+    model = plain(2, "relu", "he_normal")
+    model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy")
+    x = normal(256, 8)
+    return model, x, (x[:, :3]).argmax(1)
+
+
+def test_rehearsed_it_fails_for_what_only_training_shows(seeded):
+    model, x, y = _too_slow(1e-7)
+    gradscope.assert_healthy(model, x, y)
+
+    with pytest.raises(AssertionError, match=r"learning-rate-too-low|underfitting"):
+        gradscope.assert_healthy(model, x, y, rehearse=True)
+
+
+def test_rehearsed_a_model_that_trains_passes(seeded):
+    model, x, y = _too_slow(0.1)
+
+    gradscope.assert_healthy(model, x, y, rehearse=True)
+
+
+def test_a_training_that_cannot_be_examined_fails():
+    model = plain(2, "relu", "he_normal")
+    model.compiled = False
+
+    with pytest.raises(AssertionError, match="its training could not be examined"):
+        gradscope.assert_healthy(model, normal(128, 8), classes(128, 3), rehearse=True)
