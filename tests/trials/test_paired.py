@@ -272,8 +272,8 @@ def test_an_interrupt_ends_all_workers(tmp_path):
     pipe = os.open(tmp_path / "pids", os.O_RDWR)
     script = textwrap.dedent(f"""
         import os, signal, time
-        from gradscope.trials import compare
-        from tests.training_models import blobs, learner
+        from gradscope.trials.paired import compare
+        from tests.support.training_models import blobs, learner
         signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a background job
         parent = os.getpid()
         def endless(seed):
@@ -284,17 +284,20 @@ def test_an_interrupt_ends_all_workers(tmp_path):
             return learner(seed)
         compare(endless, endless, blobs(), steps=4, seeds=(0,), jobs=2)
     """)
-    process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=subprocess.PIPE)
+    with (tmp_path / "stderr").open("wb") as stderr:
+        process = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stderr=stderr)
+    # A file descriptor of a process is readable once that has ended.
+    parent = os.pidfd_open(process.pid)
     told = b""
-    while told.count(b"\n") < 2 and select.select([pipe], [], [], 120)[0]:
+    while told.count(b"\n") < 2 and pipe in select.select([pipe, parent], [], [], 120)[0]:
         told += os.read(pipe, 100)
     workers = [os.pidfd_open(int(pid)) for pid in told.split()]
     process.send_signal(signal.SIGINT)
-    _, error = process.communicate(timeout=60)
+    process.wait(timeout=60)
+    error = (tmp_path / "stderr").read_text()
 
-    assert len(workers) == 2
-    assert b"KeyboardInterrupt" in error
-    # A file descriptor of a process is readable once that has ended.
+    assert len(workers) == 2, error
+    assert "KeyboardInterrupt" in error
     assert all(select.select([worker], [], [], 60)[0] for worker in workers)
 
 

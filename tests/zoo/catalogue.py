@@ -24,11 +24,19 @@ LARGER = {"keras.applications, larger": LARGE}
 
 # Why a model cannot be examined, in the words of the refusal.
 REFUSED = {"float8 Dense": "computes in float8"}
-# Findings at error on fresh models, and why they are raised.
+# Findings at error on fresh models, by group, and why they are raised.
 KNOWN_ERRORS = {
-    # True: the weight that stands for masked tokens has no use where none is masked; keys and
-    # queries of so narrow a model are too small to matter at the start.
-    "XLNet": ("disconnected-layer", "learning-speed-imbalance"),
-    # True: its output is that of tanh, and a third of the made-up labels lie beyond 1.
-    "LSTM states handed on": ("mismatched-loss",),
+    "keras_hub backbones": {
+        # True: the weight that stands for masked tokens has no use where none is masked; keys and
+        # queries of so narrow a model are too small to matter at the start.
+        "XLNet": ("disconnected-layer", "learning-speed-imbalance"),
+        # True: they end in silu and hard_silu, which stay above -0.28 and -0.38, and more than a
+        # third of the made-up labels lie below.
+        "EfficientNet": ("mismatched-loss",),
+        "MobileNet": ("mismatched-loss",),
+    },
+    "unusual layers": {
+        # True: its output is that of tanh, and a third of the made-up labels lie beyond 1.
+        "LSTM states handed on": ("mismatched-loss",),
+    },
 }
