@@ -77,10 +77,11 @@ def watched(recording: Recording, bin_size: int = 1, constant: bool = True) -> l
 
 
 def outcomes(cases: Sequence[Case], bin_size: int, constant: bool) -> list[Outcome]:
+    recorded = recordings.list_recorded()
     return [
         Outcome(case, seed, run.num_steps, tuple(watched(run, bin_size, constant)))
         for case in cases
-        if recordings.path(case.name).exists()
+        if case.name in recorded
         for seed, run in enumerate(recordings.load(case.name))
     ]
 

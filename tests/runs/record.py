@@ -2,7 +2,8 @@
 
     python -m tests.runs.record [NAME ...] [--seeds 3] [--dry]
 
-Without names: every case that is not recorded. One file a case in `recorded`; takes one core.
+Without names: every case that is not recorded. Takes one core. Run one at a time: it writes
+`recorded.zip` anew after every case.
 """
 
 from __future__ import annotations
@@ -110,9 +111,9 @@ def main() -> None:
     parser.add_argument("--half", choices=runs.HALVES)
     parser.add_argument("--dry", action="store_true")
     options = parser.parse_args()
-    halves = runs.halves(runs.cases())
+    halves, recorded = runs.halves(runs.cases()), recordings.list_recorded()
     for case in runs.cases():
-        missing = not options.names and not recordings.path(case.name).exists()
+        missing = not options.names and case.name not in recorded
         chosen = missing or case.name in options.names
         if chosen and options.half in (None, halves[case.name]):
             kept, seconds = measure(case, options.seeds)

@@ -1,15 +1,15 @@
-"""The recordings on disk: one small file a case, and the profiles a watcher would have seen."""
+"""The archive of recordings, a member a case, and the profiles a watcher would have seen."""
 
 from __future__ import annotations
 
 import dataclasses
 import io
 import json
-import lzma
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_LZMA, ZipFile, ZipInfo
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from gradscope.records import (
 )
 from gradscope.records.codec import from_plain, to_plain
 
-FOLDER = Path(__file__).with_name("recorded")
+ARCHIVE = Path(__file__).with_name("recorded.zip")
 # What the symptoms read of a layer, beside its name; numbers to three digits.
 KEPT = ("class_", "call", "activation", "trainable", "depth", "inputs", "update_ratio",
         "sample_variation", "dead_fraction", "gate_saturated_fraction")  # fmt: skip
@@ -101,8 +101,10 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def path(name: str) -> Path:
-    return FOLDER / f"{name}.xz"
+def list_recorded() -> list[str]:
+    """The names of the recorded cases."""
+    with ZipFile(ARCHIVE) as archive:
+        return [member.removesuffix(".npz") for member in archive.namelist()]
 
 
 def keep(name: str, runs: Sequence[dict[str, Any]]) -> None:
@@ -123,8 +125,21 @@ def keep(name: str, runs: Sequence[dict[str, Any]]) -> None:
     arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
-    FOLDER.mkdir(exist_ok=True)
-    path(name).write_bytes(lzma.compress(buffer.getvalue(), preset=9))
+    _write({**_read(), name: buffer.getvalue()})
+
+
+def _read() -> dict[str, bytes]:
+    with ZipFile(ARCHIVE) as archive:
+        return {name: archive.read(f"{name}.npz") for name in list_recorded()}
+
+
+def _write(cases: dict[str, bytes]) -> None:
+    buffer = io.BytesIO()
+    with ZipFile(buffer, "w") as archive:
+        for name, arrays in sorted(cases.items()):
+            # A ZipInfo has a fixed date: the same cases make the same archive.
+            archive.writestr(ZipInfo(f"{name}.npz"), arrays, ZIP_LZMA)
+    ARCHIVE.write_bytes(buffer.getvalue())
 
 
 def rounded(values: Sequence[float], bits: int) -> np.ndarray:
@@ -153,7 +168,8 @@ def _short(value: float) -> float:
 
 def load(name: str) -> tuple[Recording, ...]:
     """The recorded runs of a case, one a seed."""
-    arrays = np.load(io.BytesIO(lzma.decompress(path(name).read_bytes())))
+    with ZipFile(ARCHIVE) as archive:
+        arrays = np.load(io.BytesIO(archive.read(f"{name}.npz")))
     header = json.loads(arrays["header"].tobytes())
     return tuple(
         Recording(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -11,7 +14,8 @@ from tests import runs
 from tests.runs import Case, numpy_models, recordings
 from tests.runs.numpy_models import CROSSENTROPY, MSE, Network, crossentropy, squared
 
-RECORDED = [case for case in runs.cases() if recordings.path(case.name).exists()]
+NAMES = recordings.list_recorded()
+RECORDED = [case for case in runs.cases() if case.name in NAMES]
 DOOMED = [case for case in RECORDED if case.doomed]
 HEALTHY = [case for case in RECORDED if not case.doomed]
 
@@ -80,6 +84,22 @@ def test_a_recorded_run_can_be_made_again():
 
     np.testing.assert_allclose(kept.loss[:120], again["loss"], rtol=5e-4)
     np.testing.assert_allclose(kept.gradient_norm[:120], again["gradient_norm"], rtol=4e-3)
+
+
+def test_a_case_recorded_again_replaces_only_itself(tmp_path, monkeypatch):
+    case = next(c for c in RECORDED if c.name == "byhand-adam")
+    others = {name: recordings.load(name)[0].loss for name in ("adding-lstm", "byhand-restarts")}
+    archive = shutil.copy(recordings.ARCHIVE, tmp_path)
+    monkeypatch.setattr(recordings, "ARCHIVE", Path(archive))
+    before = recordings.list_recorded()
+    run = numpy_models.train(case.data(), seed=1, steps=5, batch_size=case.batch_size,
+                             rate=case.rate, **(case.byhand or {}))  # fmt: skip
+    recordings.keep(case.name, [run])
+
+    assert recordings.list_recorded() == before
+    assert [len(kept.loss) for kept in recordings.load(case.name)] == [5]
+    for name, loss in others.items():
+        np.testing.assert_array_equal(recordings.load(name)[0].loss, loss)
 
 
 def test_bins_hold_what_their_steps_hold():
