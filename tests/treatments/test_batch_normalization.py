@@ -10,8 +10,8 @@ from keras import layers
 from gradscope.records import Declined
 from gradscope.treatments.support.normalizing import normalizer
 from tests.support.by_hand import normal
+from tests.support.sick import subclassed
 from tests.support.treated import operated, planned, treated
-from tests.treatments.conftest import subclassed
 
 ID = "batch-normalization"
 DATA = normal(64, 16), normal(64, 3, seed=1)

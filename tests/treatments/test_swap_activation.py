@@ -9,8 +9,8 @@ from keras import layers
 
 from gradscope.records import Declined
 from tests.support.by_hand import normal
+from tests.support.sick import Subclassed
 from tests.support.treated import operated, outputs, planned, through_file, treated
-from tests.treatments.conftest import Subclassed
 
 ID = "swap-activation"
 DATA = normal(64, 16), normal(64, 3, seed=1)

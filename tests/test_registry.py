@@ -1,4 +1,4 @@
-"""The registries, in processes that imported one of their files first."""
+"""Registries, in processes that imported one of their files first."""
 
 from __future__ import annotations
 

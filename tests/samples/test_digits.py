@@ -19,7 +19,7 @@ pytest.importorskip("sklearn", reason="needs scikit-learn for its digits")
 from gradscope.cli import main
 from gradscope.samples import digits
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
