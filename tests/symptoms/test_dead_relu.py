@@ -6,15 +6,11 @@ import dataclasses
 
 import pytest
 
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, History, Profile, Snapshot
+from gradscope.records import History, Profile, Snapshot
 from gradscope.signals.common import example_chain, example_stats
+from tests.support.profiles import find
 
 ID = "dead-relu"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def relu_net(*num_dead: int, num_samples: int = 128, **values: float) -> Profile:
@@ -29,32 +25,32 @@ def relu_net(*num_dead: int, num_samples: int = 128, **values: float) -> Profile
 
 @pytest.mark.parametrize(("num_dead", "severity"), [(33, "warning"), (58, "error")])
 def test_severity_by_fraction(num_dead, severity):
-    assert [f.severity for f in found(relu_net(num_dead))] == [severity]
+    assert [f.severity for f in find(ID, relu_net(num_dead))] == [severity]
 
 
 def test_half_of_the_units_are_tolerated():
-    assert found(relu_net(32)) == []
+    assert find(ID, relu_net(32)) == []
 
 
 def test_sparse_units_are_not_dead_ones():
-    assert found(relu_net(0, saturated_fraction=0.8)) == []
+    assert find(ID, relu_net(0, saturated_fraction=0.8)) == []
 
 
 def test_few_samples_make_a_warning_of_low_confidence():
-    (finding,) = found(relu_net(64, num_samples=16))
+    (finding,) = find(ID, relu_net(64, num_samples=16))
 
     assert (finding.severity, finding.confidence) == ("warning", "low")
 
 
 def test_below_a_layer_that_is_dead_throughout_the_first_is_to_blame():
-    (finding,) = found(relu_net(10, 64, 64))
+    (finding,) = find(ID, relu_net(10, 64, 64))
 
     assert finding.culprits == ("dense_1:0",)
     assert finding.layers == ("dense_1:0", "dense_2:0")
 
 
 def test_counts_are_named():
-    (finding,) = found(relu_net(60))
+    (finding,) = find(ID, relu_net(60))
 
     assert "60 of 64 units of dense_0 are off for all 128 samples seen" in finding.message
 
@@ -73,12 +69,12 @@ def watched(batch_size: int, *num_dead: int) -> Profile:
 
 
 def test_a_batch_of_a_training_run_is_enough_where_it_holds_many_samples():
-    (finding,) = found(watched(32, 0, 60))
+    (finding,) = find(ID, watched(32, 0, 60))
 
     assert "60 of 64 units of dense_0 are off for all samples seen" in finding.message
 
 
 def test_small_batches_of_a_training_run_are_taken_together():
-    assert found(watched(2, *[60] * 15)) == []  # 30 samples
-    assert found(watched(2, *[60] * 16)) != []
-    assert found(watched(2, *[60] * 10, 20, *[60] * 5)) == []
+    assert find(ID, watched(2, *[60] * 15)) == []  # 30 samples
+    assert find(ID, watched(2, *[60] * 16)) != []
+    assert find(ID, watched(2, *[60] * 10, 20, *[60] * 5)) == []

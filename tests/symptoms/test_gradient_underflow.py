@@ -6,16 +6,12 @@ import dataclasses
 
 import pytest
 
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_chain
 from tests.measure.test_underflow import analyzed, model_of
+from tests.support.profiles import find
 
 ID = "gradient-underflow"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def losing(*fractions: float | None) -> Profile:
@@ -29,16 +25,16 @@ def losing(*fractions: float | None) -> Profile:
 
 @pytest.mark.parametrize(("fraction", "severity"), [(0.3, "warning"), (0.8, "error")])
 def test_severity_by_share_lost(fraction, severity):
-    assert [f.severity for f in found(losing(fraction, 0.0))] == [severity]
+    assert [f.severity for f in find(ID, losing(fraction, 0.0))] == [severity]
 
 
 @pytest.mark.parametrize("fraction", [None, 0.0, 0.29])
 def test_silent_where_little_is_lost(fraction):
-    assert found(losing(fraction, 0.0)) == []
+    assert find(ID, losing(fraction, 0.0)) == []
 
 
 def test_blame_goes_to_where_it_starts_on_the_way_back():
-    (finding,) = found(losing(0.9, 0.6, 0.4, 0.1))
+    (finding,) = find(ID, losing(0.9, 0.6, 0.4, 0.1))
 
     assert finding.culprits == ("dense_2:0",)
     assert finding.layers == ("dense_2:0", "dense_1:0", "dense_0:0")

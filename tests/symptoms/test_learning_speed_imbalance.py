@@ -8,18 +8,14 @@ import keras
 import pytest
 from keras import layers
 
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_chain, example_stats
 from tests.support.by_hand import classes, normal
 from tests.support.healthy import Scale, sequential
+from tests.support.profiles import change_layer, find
 from tests.support.real_models import findings, plain, residual, scaled, tokens
 
 ID = "learning-speed-imbalance"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def speeds(*levels: float | None) -> Profile:
@@ -33,15 +29,9 @@ def speeds(*levels: float | None) -> Profile:
     return dataclasses.replace(profile, layers=tuple(layers))
 
 
-def changed(profile: Profile, number: int, **values) -> Profile:
-    layers = list(profile.layers)
-    layers[number] = dataclasses.replace(layers[number], **values)
-    return dataclasses.replace(profile, layers=tuple(layers))
-
-
 @pytest.mark.parametrize(("behind", "severity"), [(2.6, "warning"), (4.1, "error")])
 def test_severity_by_decades_behind_the_median(behind, severity):
-    (finding,) = found(speeds(-2 - behind, -2, -2.1, -2, -1.9))
+    (finding,) = find(ID, speeds(-2 - behind, -2, -2.1, -2, -1.9))
 
     assert finding.severity == severity
     assert finding.evidence[0].observed == pytest.approx(behind)
@@ -49,53 +39,53 @@ def test_severity_by_decades_behind_the_median(behind, severity):
 
 
 def test_silent_below_the_bound():
-    assert found(speeds(-4.4, -2, -2, -2, -2)) == []
+    assert find(ID, speeds(-4.4, -2, -2, -2, -2)) == []
 
 
 def test_silent_where_nothing_moves_beyond_rounding():
-    assert found(speeds(-13, -9, -9, -9, -7.3)) == []
-    assert found(speeds(-13, -9, -9, -9, -7.1)) != []
+    assert find(ID, speeds(-13, -9, -9, -9, -7.3)) == []
+    assert find(ID, speeds(-13, -9, -9, -9, -7.1)) != []
 
 
 def test_the_slowest_comes_first():
-    (finding,) = found(speeds(-5, -6, -2, -2, -2, -2))
+    (finding,) = find(ID, speeds(-5, -6, -2, -2, -2, -2))
 
     assert finding.culprits == ("dense_1:0", "dense_0:0")
 
 
 def test_of_two_kernels_the_faster_one_is_the_measure():
-    assert found(speeds(-6, -2))
-    assert found(speeds(-3)) == []
+    assert find(ID, speeds(-6, -2))
+    assert find(ID, speeds(-3)) == []
 
 
 def test_a_converged_model_is_slow_all_over():
-    assert found(speeds(-9, -8.5, -8, -8.2)) == []
+    assert find(ID, speeds(-9, -8.5, -8, -8.2)) == []
 
 
 def test_fast_kernels_make_no_laggards():
     """Kernels that start near zero change by many times their size."""
-    assert found(speeds(-2, -2, 3, 4, 5)) == []
+    assert find(ID, speeds(-2, -2, 3, 4, 5)) == []
 
 
 def test_embeddings_are_left_out():
-    assert found(changed(speeds(-8, -2, -2, -2), 0, class_="Embedding")) == []
+    assert find(ID, change_layer(speeds(-8, -2, -2, -2), 0, class_="Embedding")) == []
 
 
 def test_kernels_without_a_known_step_are_left_out():
-    assert found(speeds(None, -2, -2)) == []
+    assert find(ID, speeds(None, -2, -2)) == []
 
 
 def test_behind_a_weight_that_is_still_zero_nothing_is_slow():
     zero = example_stats(0.0)
-    assert found(changed(speeds(-40, -40, -2, -2, -2), 2, kernel=zero)) == []
-    assert found(changed(speeds(-40, -40, -2, -2, -2), 0, kernel=zero))
+    assert find(ID, change_layer(speeds(-40, -40, -2, -2, -2), 2, kernel=zero)) == []
+    assert find(ID, change_layer(speeds(-40, -40, -2, -2, -2), 0, kernel=zero))
 
 
 def test_behind_a_fast_weight_that_takes_little_slow_is_slow():
     """An output kernel of its usual size may change by a fifth a step; it hides nothing."""
-    fast = changed(speeds(-8, -2, -2, -2, -0.7), 4, update_ratio=0.2)
+    fast = change_layer(speeds(-8, -2, -2, -2, -0.7), 4, update_ratio=0.2)
 
-    assert [f.culprits for f in found(fast)] == [("dense_0:0",)]
+    assert [f.culprits for f in find(ID, fast)] == [("dense_0:0",)]
 
 
 # ---- models

@@ -7,16 +7,12 @@ import math
 
 import pytest
 
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_chain, example_stats
+from tests.support.profiles import find
 
 ID = "mismatched-initialization"
 ASKED = {"relu": math.sqrt(2 / 64), "selu": math.sqrt(1 / 64), "tanh": math.sqrt(2 / 128)}
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def scaled(ratio: float, *, activation: str = "relu", depth: int = 11, drift: bool = True):
@@ -33,24 +29,24 @@ def scaled(ratio: float, *, activation: str = "relu", depth: int = 11, drift: bo
 @pytest.mark.parametrize("activation", sorted(ASKED))
 @pytest.mark.parametrize("ratio", [0.1, 10.0], ids=["small", "large"])
 def test_ten_times_off_is_found_for_each_activation(activation, ratio):
-    assert [f.severity for f in found(scaled(ratio, activation=activation))] == ["error"]
+    assert [f.severity for f in find(ID, scaled(ratio, activation=activation))] == ["error"]
 
 
 @pytest.mark.parametrize("activation", sorted(ASKED))
 def test_the_scale_asked_for_is_clean(activation):
-    assert found(scaled(1.0, activation=activation)) == []
+    assert find(ID, scaled(1.0, activation=activation)) == []
 
 
 @pytest.mark.parametrize(("decades", "severity"), [(2.1, "warning"), (4.1, "error")])
 def test_severity_by_the_product_over_depth(decades, severity):
     """Ten hidden kernels: the output's scale is not judged, nor is one that is small."""
-    assert [f.severity for f in found(scaled(10 ** (-decades / 9)))] == [severity]
-    assert [f.severity for f in found(scaled(10 ** (decades / 10)))] == [severity]
+    assert [f.severity for f in find(ID, scaled(10 ** (-decades / 9)))] == [severity]
+    assert [f.severity for f in find(ID, scaled(10 ** (decades / 10)))] == [severity]
 
 
 def test_silent_below_a_hundredfold():
-    assert found(scaled(10 ** (-1.9 / 9))) == []
-    assert found(scaled(10 ** (1.9 / 10))) == []
+    assert find(ID, scaled(10 ** (-1.9 / 9))) == []
+    assert find(ID, scaled(10 ** (1.9 / 10))) == []
 
 
 def test_silent_on_one_small_kernel_alone():
@@ -64,11 +60,11 @@ def test_silent_on_one_small_kernel_alone():
         for n, row in enumerate(layers)
     ]
 
-    assert found(dataclasses.replace(profile, layers=tuple(faded))) == []
+    assert find(ID, dataclasses.replace(profile, layers=tuple(faded))) == []
 
 
 def test_silent_where_the_signal_does_not_follow():
-    assert found(scaled(0.1, drift=False)) == []
+    assert find(ID, scaled(0.1, drift=False)) == []
 
 
 def test_silent_in_front_of_a_normalisation():
@@ -78,7 +74,7 @@ def test_silent_in_front_of_a_normalisation():
         for n, row in enumerate(profile.layers)
     ]
 
-    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+    assert find(ID, dataclasses.replace(profile, layers=tuple(layers))) == []
 
 
 def hidden(ratio: float, update_ratio: float, optimizer: str = "SGD") -> Profile:
@@ -99,7 +95,7 @@ def hidden(ratio: float, update_ratio: float, optimizer: str = "SGD") -> Profile
     [(11, "SGD", "warning"), (110, "SGD", "error"), (110, "Adam", "warning")],
 )
 def test_large_kernels_that_a_normalisation_hides_learn_slowly(ratio, optimizer, severity):
-    (finding,) = found(hidden(ratio, 1e-6, optimizer))
+    (finding,) = find(ID, hidden(ratio, 1e-6, optimizer))
 
     assert finding.severity == severity
     assert finding.evidence[0].statistic == "slowed_decades"
@@ -112,7 +108,7 @@ def test_large_kernels_that_a_normalisation_hides_learn_slowly(ratio, optimizer,
     ids=["a little large", "steps as usual", "steps rescaled", "small"],
 )
 def test_silent_where_a_normalisation_hides_it_and_no_harm_is_done(ratio, update_ratio, optimizer):
-    assert found(hidden(ratio, update_ratio, optimizer)) == []
+    assert find(ID, hidden(ratio, update_ratio, optimizer)) == []
 
 
 def test_silent_at_the_end_of_a_residual_branch():
@@ -123,9 +119,9 @@ def test_silent_at_the_end_of_a_residual_branch():
         for n, row in enumerate(profile.layers)
     ]
 
-    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+    assert find(ID, dataclasses.replace(profile, layers=tuple(layers))) == []
 
 
 def test_the_direction_is_named():
-    assert "makes the signal larger" in found(scaled(10.0))[0].message
-    assert "makes the signal smaller" in found(scaled(0.1))[0].message
+    assert "makes the signal larger" in find(ID, scaled(10.0))[0].message
+    assert "makes the signal smaller" in find(ID, scaled(0.1))[0].message

@@ -7,14 +7,11 @@ import dataclasses
 import pytest
 
 from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_chain, example_stats
+from tests.support.profiles import find
 
 ID = "saturated-activation"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def tanh_net(*fractions: float, saturates: bool = True) -> Profile:
@@ -29,31 +26,31 @@ def tanh_net(*fractions: float, saturates: bool = True) -> Profile:
 
 @pytest.mark.parametrize(("fraction", "severity"), [(0.6, "warning"), (0.9, "error")])
 def test_severity_by_fraction(fraction, severity):
-    assert [f.severity for f in found(tanh_net(fraction))] == [severity]
+    assert [f.severity for f in find(ID, tanh_net(fraction))] == [severity]
 
 
 def test_silent_below_the_warning():
-    assert found(tanh_net(0.59, 0.1)) == []
+    assert find(ID, tanh_net(0.59, 0.1)) == []
 
 
 def test_only_saturated_layers_are_named():
-    (finding,) = found(tanh_net(0.95, 0.2, 0.7))
+    (finding,) = find(ID, tanh_net(0.95, 0.2, 0.7))
 
     assert finding.layers == ("dense_0:0", "dense_2:0")
 
 
 def test_sparsity_of_relu_is_no_saturation():
-    assert found(tanh_net(0.99, saturates=False)) == []
+    assert find(ID, tanh_net(0.99, saturates=False)) == []
 
 
 def test_a_saturated_output_is_a_sure_answer():
-    assert found(tanh_net(0.0)) == []
+    assert find(ID, tanh_net(0.0)) == []
 
 
 def test_inputs_that_are_not_scaled_are_named():
     profile = tanh_net(0.95)
     first = dataclasses.replace(profile.layers[0], input=example_stats(200.0))
-    (finding,) = found(dataclasses.replace(profile, layers=(first, *profile.layers[1:])))
+    (finding,) = find(ID, dataclasses.replace(profile, layers=(first, *profile.layers[1:])))
 
     assert "The inputs have rms 200" in finding.message
 

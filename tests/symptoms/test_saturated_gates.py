@@ -10,18 +10,15 @@ import pytest
 from keras import layers
 
 from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_profile, example_stats
 from gradscope.signals.time import example
 from tests.support.by_hand import classes, normal
 from tests.support.healthy import sequential
+from tests.support.profiles import find
 from tests.support.real_models import findings, scaled
 
 ID = "saturated-gates"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def gated(*fractions: float, **values) -> Profile:
@@ -36,21 +33,21 @@ def gated(*fractions: float, **values) -> Profile:
 
 @pytest.mark.parametrize(("fraction", "severity"), [(0.7, "warning"), (0.9, "error")])
 def test_severity_by_fraction(fraction, severity):
-    assert [f.severity for f in found(gated(fraction))] == [severity]
+    assert [f.severity for f in find(ID, gated(fraction))] == [severity]
 
 
 def test_two_gates_of_three_hold_a_memory():
-    assert found(gated(2 / 3)) == []
+    assert find(ID, gated(2 / 3)) == []
 
 
 def test_only_layers_that_are_stuck_are_named():
-    (finding,) = found(gated(0.1, 0.8, 0.2))
+    (finding,) = find(ID, gated(0.1, 0.8, 0.2))
 
     assert finding.culprits == finding.layers == ("lstm_1:0",)
 
 
 def test_inputs_that_are_not_scaled_are_named():
-    (finding,) = found(gated(0.95, input=example_stats(300.0)))
+    (finding,) = find(ID, gated(0.95, input=example_stats(300.0)))
 
     assert "The inputs have rms 300" in finding.message
 

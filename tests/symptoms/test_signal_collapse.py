@@ -8,18 +8,14 @@ import keras
 import pytest
 from keras import layers
 
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_chain, example_profile, example_stats
 from tests.support.by_hand import classes, normal
 from tests.support.healthy import sequential
+from tests.support.profiles import change_layer, find
 from tests.support.real_models import findings, plain, residual, scaled, tokens
 
 ID = "signal-collapse"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def chain(*levels: float, varies: tuple[float, ...] = ()) -> Profile:
@@ -36,15 +32,9 @@ def evenly(total: float, num: int = 10) -> list[float]:
     return [-total * k / (num - 1) for k in range(num)]
 
 
-def changed(profile: Profile, number: int, **values) -> Profile:
-    layers = list(profile.layers)
-    layers[number] = dataclasses.replace(layers[number], **values)
-    return dataclasses.replace(profile, layers=tuple(layers))
-
-
 @pytest.mark.parametrize(("decades", "severity"), [(3.1, "warning"), (5.1, "error")])
 def test_severity_by_scale_lost(decades, severity):
-    (finding,) = found(chain(*evenly(decades)))
+    (finding,) = find(ID, chain(*evenly(decades)))
 
     assert finding.severity == severity
     assert finding.evidence[0].statistic == "scale_decades"
@@ -53,7 +43,7 @@ def test_severity_by_scale_lost(decades, severity):
 
 @pytest.mark.parametrize(("decades", "severity"), [(2.6, "warning"), (4.1, "error")])
 def test_severity_by_variation_lost(decades, severity):
-    (finding,) = found(chain(*[0.0] * 10, varies=tuple(evenly(decades))))
+    (finding,) = find(ID, chain(*[0.0] * 10, varies=tuple(evenly(decades))))
 
     assert finding.severity == severity
     assert finding.evidence[0].statistic == "variation_decades"
@@ -61,44 +51,44 @@ def test_severity_by_variation_lost(decades, severity):
 
 
 def test_silent_below_both_bounds():
-    assert found(chain(*evenly(2.9), varies=tuple(evenly(2.4)))) == []
+    assert find(ID, chain(*evenly(2.9), varies=tuple(evenly(2.4)))) == []
 
 
 def test_the_worse_of_both_is_told():
-    (finding,) = found(chain(*evenly(3.5), varies=tuple(evenly(6.0))))
+    (finding,) = find(ID, chain(*evenly(3.5), varies=tuple(evenly(6.0))))
 
     assert finding.evidence[0].statistic == "variation_decades"
 
 
 def test_it_starts_at_the_culprit_and_goes_on_behind_it():
-    (finding,) = found(chain(0, 0, 0, -4, -4, -4))
+    (finding,) = find(ID, chain(0, 0, 0, -4, -4, -4))
 
     assert finding.culprits == ("dense_3:0",)
     assert finding.layers == ("dense_3:0", "dense_4:0", "dense_5:0", "dense_6:0")
 
 
 def test_an_output_layer_of_its_own_scale_is_left_out():
-    assert found(changed(chain(0, 0, 0), 3, output=example_stats(1e-6))) == []
+    assert find(ID, change_layer(chain(0, 0, 0), 3, output=example_stats(1e-6))) == []
 
 
 def test_large_inputs_that_come_down_to_one_lose_nothing():
-    assert found(chain(5, 3, 1, 0, -1)) == []
+    assert find(ID, chain(5, 3, 1, 0, -1)) == []
 
 
 def test_what_a_normalisation_restores_is_no_loss():
     profile = chain(0, -2, -4, 0, 0)
-    assert found(changed(profile, 3, class_="LayerNormalization")) == []
-    assert found(changed(chain(0, -2, -4, -4, -4), 3, class_="Dense"))
+    assert find(ID, change_layer(profile, 3, class_="LayerNormalization")) == []
+    assert find(ID, change_layer(chain(0, -2, -4, -4, -4), 3, class_="Dense"))
 
 
 def test_a_start_at_zero_is_not_judged():
     kernel = example_stats(0.0)
-    assert found(changed(chain(0, -6, -6, -6), 1, kernel=kernel)) == []
+    assert find(ID, change_layer(chain(0, -6, -6, -6), 1, kernel=kernel)) == []
 
 
 def test_pooling_loses_nothing():
     pooling = {"kernel": None, "activation": None, "class_": "GlobalAveragePooling2D"}
-    assert found(changed(chain(0, -4, -4, -4), 1, **pooling)) == []
+    assert find(ID, change_layer(chain(0, -4, -4, -4), 1, **pooling)) == []
 
 
 def test_a_skip_connection_carries_the_signal_past_a_branch():
@@ -109,7 +99,7 @@ def test_a_skip_connection_carries_the_signal_past_a_branch():
     head = dataclasses.replace(out, path="head", inputs=(add.id,))
     last = dataclasses.replace(out, inputs=(head.id,), path="last")
 
-    assert found(example_profile([stem, branch, add, head, last])) == []
+    assert find(ID, example_profile([stem, branch, add, head, last])) == []
 
 
 def sequence(*levels: float) -> Profile:
@@ -126,12 +116,12 @@ def sequence(*levels: float) -> Profile:
 def test_tokens_that_become_one_behind_the_last_attention_are_pooled():
     profile = sequence(0, -1, -4)
     pooled = dataclasses.replace(profile.layers[-1], class_="Dense")
-    assert found(dataclasses.replace(profile, layers=(*profile.layers[:-1], pooled))) == []
+    assert find(ID, dataclasses.replace(profile, layers=(*profile.layers[:-1], pooled))) == []
 
 
 @pytest.mark.parametrize(("decades", "severity"), [(2.6, "warning"), (4.1, "error")])
 def test_severity_by_what_differs_between_positions(decades, severity):
-    (finding,) = found(sequence(*evenly(decades)))
+    (finding,) = find(ID, sequence(*evenly(decades)))
 
     assert finding.severity == severity
     assert finding.evidence[0].statistic == "position_decades"
@@ -140,11 +130,11 @@ def test_severity_by_what_differs_between_positions(decades, severity):
 
 
 def test_positions_that_are_alike_at_the_start_lose_nothing():
-    assert found(sequence(-5, -5, -5.1, -5)) == []
+    assert find(ID, sequence(-5, -5, -5.1, -5)) == []
 
 
 def test_positions_that_differ_again_lost_nothing():
-    assert found(sequence(0, -4, -4, -0.1)) == []
+    assert find(ID, sequence(0, -4, -4, -0.1)) == []
 
 
 def test_another_number_of_positions_is_another_sequence():
@@ -153,7 +143,7 @@ def test_another_number_of_positions_is_another_sequence():
         dataclasses.replace(row, output_shape=(None, 4, 64)) if n in (2, 3) else row
         for n, row in enumerate(profile.layers)
     ]
-    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+    assert find(ID, dataclasses.replace(profile, layers=tuple(layers))) == []
 
 
 # ---- models

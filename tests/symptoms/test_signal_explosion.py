@@ -9,18 +9,14 @@ import numpy as np
 import pytest
 from keras import layers
 
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_chain, example_stats
 from tests.support.by_hand import classes, normal
 from tests.support.healthy import sequential
+from tests.support.profiles import change_layer, find
 from tests.support.real_models import findings, plain, residual, scaled
 
 ID = "signal-explosion"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def chain(*levels: float, loss: float = 1e30, loss_name: str = "mse") -> Profile:
@@ -38,51 +34,46 @@ def evenly(total: float, num: int = 10) -> list[float]:
 
 @pytest.mark.parametrize(("decades", "severity"), [(3.1, "warning"), (5.1, "error")])
 def test_severity_by_growth(decades, severity):
-    (finding,) = found(chain(*evenly(decades)))
+    (finding,) = find(ID, chain(*evenly(decades)))
 
     assert finding.severity == severity
     assert finding.evidence[0].observed == pytest.approx(decades)
 
 
 def test_silent_below_three_decades():
-    assert found(chain(*evenly(2.9))) == []
+    assert find(ID, chain(*evenly(2.9))) == []
 
 
 def test_growth_counts_and_not_the_level():
     """Inputs of 1e5 that stay at 1e5."""
     profile = chain(5, 5, 5, 5)
     first = dataclasses.replace(profile.layers[0], input=example_stats(1e5))
-    assert found(dataclasses.replace(profile, layers=(first, *profile.layers[1:]))) == []
+    assert find(ID, dataclasses.replace(profile, layers=(first, *profile.layers[1:]))) == []
 
 
 def test_small_inputs_may_come_up_to_one():
-    assert found(chain(-6, -4, -2, 0, 1)) == []
+    assert find(ID, chain(-6, -4, -2, 0, 1)) == []
 
 
 def test_a_normalisation_takes_it_back():
-    profile = chain(0, 3, 6, 0, 0)
-    layers = list(profile.layers)
-    layers[3] = dataclasses.replace(layers[3], class_="BatchNormalization")
-    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+    assert find(ID, change_layer(chain(0, 3, 6, 0, 0), 3, class_="BatchNormalization")) == []
 
 
 def test_a_rescaling_layer_is_meant_to_scale():
-    profile = chain(0, 0, 4, 4, 4)
-    layers = list(profile.layers)
-    layers[2] = dataclasses.replace(layers[2], class_="Rescaling", kernel=None, activation=None)
-    assert found(dataclasses.replace(profile, layers=tuple(layers))) == []
+    rescaling = {"class_": "Rescaling", "kernel": None, "activation": None}
+    assert find(ID, change_layer(chain(0, 0, 4, 4, 4), 2, **rescaling)) == []
 
 
 def test_large_outputs_that_match_their_targets_are_wanted():
     """Outputs of 1e4 with errors of 1e3."""
-    assert found(chain(*evenly(4.0), loss=1e6)) == []
-    assert found(chain(*evenly(4.0), loss=1e8))
+    assert find(ID, chain(*evenly(4.0), loss=1e6)) == []
+    assert find(ID, chain(*evenly(4.0), loss=1e8))
 
 
 def test_a_first_loss_far_above_that_of_a_guess_is_told():
     profile = chain(*evenly(4.0), loss=500.0, loss_name="sparse_categorical_crossentropy")
     layers = [dataclasses.replace(layer, output_shape=(None, 10)) for layer in profile.layers]
-    (finding,) = found(dataclasses.replace(profile, layers=tuple(layers)))
+    (finding,) = find(ID, dataclasses.replace(profile, layers=tuple(layers)))
 
     (loss,) = [e for e in finding.evidence if e.statistic == "loss"]
     assert loss.threshold == pytest.approx(np.log(10))

@@ -10,19 +10,15 @@ import pytest
 from keras import layers
 
 import gradscope
-from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
+from gradscope.records import Profile
 from gradscope.signals.common import example_chain
 from tests.support.by_hand import classes, normal
 from tests.support.healthy import Scale, sequential
+from tests.support.profiles import find
 from tests.support.real_models import findings, plain, residual, tokens
 
 ID = "symmetric-initialization"
 CONSTANT = keras.initializers.Constant(0.05)
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 def with_units(*distinct: int, steps: int = 10, **weight) -> Profile:
@@ -41,26 +37,26 @@ def with_units(*distinct: int, steps: int = 10, **weight) -> Profile:
     ("distinct", "severity"), [(1, "error"), (7, "error"), (8, "warning"), (32, "warning")]
 )
 def test_severity_by_share_of_copies(distinct, severity):
-    assert [f.severity for f in found(with_units(distinct))] == [severity]
+    assert [f.severity for f in find(ID, with_units(distinct))] == [severity]
 
 
 def test_silent_where_most_units_differ():
-    assert found(with_units(33, 64)) == []
+    assert find(ID, with_units(33, 64)) == []
 
 
 def test_layers_of_copies_are_named_and_no_others():
-    (finding,) = found(with_units(64, 1, 64, 2))
+    (finding,) = find(ID, with_units(64, 1, 64, 2))
 
     assert finding.culprits == ("dense_1:0", "dense_3:0")
 
 
 def test_a_start_alone_is_not_judged():
-    assert found(with_units(1, steps=0)) == []
+    assert find(ID, with_units(1, steps=0)) == []
 
 
 @pytest.mark.parametrize("weight", [{"trainable": False}, {"reached": False}])
 def test_weights_that_do_not_learn_are_left_out(weight):
-    assert found(with_units(1, **weight)) == []
+    assert find(ID, with_units(1, **weight)) == []
 
 
 # ---- models

@@ -5,42 +5,38 @@ from __future__ import annotations
 import pytest
 
 from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import Finding, Profile
 from gradscope.signals.common import example_chain
 from gradscope.signals.time import example
+from tests.support.profiles import find
 
 ID = "vanishing-through-time"
-
-
-def found(profile: Profile) -> list[Finding]:
-    return list(diagnose(profile, select=[ID])[0])
 
 
 @pytest.mark.parametrize(
     ("decades", "severity"), [(3.1, "warning"), (5.1, "error"), (100, "error")]
 )
 def test_severity_by_decades_lost(decades, severity):
-    assert [f.severity for f in found(example(10 ** (-decades / 99)))] == [severity]
+    assert [f.severity for f in find(ID, example(10 ** (-decades / 99)))] == [severity]
 
 
 @pytest.mark.parametrize("decades", [2.9, 0.0, -5.0])
 def test_silent_below_three_decades(decades):
-    assert found(example(10 ** (-decades / 99))) == []
+    assert find(ID, example(10 ** (-decades / 99))) == []
 
 
 def test_gates_that_open_in_training_may_lose_more():
-    assert found(example(10 ** (-30 / 99), gated=True)) == []
+    assert find(ID, example(10 ** (-30 / 99), gated=True)) == []
 
 
 def test_gates_that_lose_all_are_a_warning():
-    (finding,) = found(example(10 ** (-39 / 99), gated=True))
+    (finding,) = find(ID, example(10 ** (-39 / 99), gated=True))
 
     assert finding.severity == "warning"
 
 
 def test_evidence_is_in_decades_and_steps():
     """A gain of 1/2 loses log10(2) a step and halves in one step."""
-    (finding,) = found(example(0.5, num_steps=21))
+    (finding,) = find(ID, example(0.5, num_steps=21))
     observed = {e.statistic: e.observed for e in finding.evidence}
 
     assert observed["total_decades"] == pytest.approx(20 * 0.30103, rel=1e-5)
@@ -49,7 +45,7 @@ def test_evidence_is_in_decades_and_steps():
 
 
 def test_a_gain_of_zero():
-    (finding,) = found(example(1e-300))
+    (finding,) = find(ID, example(1e-300))
 
     assert "it is zero on the way" in finding.message
 
