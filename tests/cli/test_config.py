@@ -10,6 +10,7 @@ import pytest
 
 from gradscope.cli.config import Config, find_config
 from gradscope.errors import UsageError
+from tests.support.refusals import refusal
 
 
 @pytest.fixture
@@ -25,14 +26,11 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-def refusal(folder: Path, text: str) -> str:
+def config_refusal(folder: Path, text: str) -> str:
     """What is said of a pyproject.toml with `text`: one line that begins with the file."""
     path = write(folder, text)
-    with pytest.raises(UsageError) as caught:
-        find_config(folder)
-    message = str(caught.value)
+    message = refusal(find_config, folder, error=UsageError)
     assert message.startswith(f"{path}: ")
-    assert "\n" not in message
     return message.removeprefix(f"{path}: ")
 
 
@@ -122,7 +120,7 @@ def test_a_whole_number_becomes_a_float(folder):
 
 
 def test_a_threshold_in_two_forms_is_refused(folder):
-    message = refusal(
+    message = config_refusal(
         folder,
         "[tool.gradscope.thresholds]\n'dead-relu.warning_fraction' = 0.75\n"
         "dead-relu.warning_fraction = 0.8\n",
@@ -151,7 +149,7 @@ def test_a_threshold_in_two_forms_is_refused(folder):
     ],
 )
 def test_a_key_or_value_that_cannot_be_is_refused(folder, line, expected):
-    assert expected in refusal(folder, f"[tool.gradscope]\n{line}\n")
+    assert expected in config_refusal(folder, f"[tool.gradscope]\n{line}\n")
 
 
 @pytest.mark.parametrize(
@@ -165,13 +163,13 @@ def test_a_key_or_value_that_cannot_be_is_refused(folder, line, expected):
     ],
 )
 def test_a_threshold_that_cannot_be_is_refused(folder, line, expected):
-    message = refusal(folder, f"[tool.gradscope.thresholds]\n{line}\n")
+    message = config_refusal(folder, f"[tool.gradscope.thresholds]\n{line}\n")
     assert message.startswith("tool.gradscope.thresholds: ")
     assert expected in message
 
 
 def test_something_else_than_a_table_is_refused(folder):
-    message = refusal(folder, "[tool]\ngradscope = 3\n")
+    message = config_refusal(folder, "[tool]\ngradscope = 3\n")
     assert message.startswith("tool.gradscope: Expected a table with fail-on, ignore, select")
 
 
@@ -179,7 +177,7 @@ def test_something_else_than_a_table_is_refused(folder):
     "text", ["[tool.gradscope", "a = 1\na = 2", f"a = {'[' * 100_000}"], ids=len
 )
 def test_a_file_that_is_not_toml_is_refused(folder, text):
-    assert refusal(folder, text).startswith("expected a TOML file in UTF-8. ")
+    assert config_refusal(folder, text).startswith("expected a TOML file in UTF-8. ")
 
 
 def test_a_file_in_another_encoding_is_refused(folder):

@@ -15,17 +15,11 @@ from gradscope.signals.common import example_chain
 from gradscope.symptoms import registry
 from tests.support.by_hand import normal
 from tests.support.models import mlp
+from tests.support.refusals import refusal
 
 THRESHOLDS = [t for symptom in registry().values() for t in symptom.thresholds]
 FRACTION = "dead-relu.warning_fraction"
 DECADES = "vanishing-gradient.error_decades"
-
-
-def refusal(thresholds) -> str:
-    with pytest.raises(UsageError) as caught:
-        overrides(thresholds)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_nothing_left_to_examine_is_refused():
@@ -50,13 +44,15 @@ def test_every_kind_of_number_becomes_a_float(value):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, 0, -1, True, "3", None, []])
 def test_a_bound_that_cannot_be_is_refused(value):
-    message = refusal({DECADES: value})
+    message = refusal(overrides, {DECADES: value}, error=UsageError)
     assert f"{DECADES!r} must be a finite number above 0 (it is 5 by default)" in message
 
 
 @pytest.mark.parametrize("value", [float("nan"), -0.1, 1.1, 50, False])
 def test_a_fraction_that_cannot_be_is_refused(value):
-    assert f"{FRACTION!r} must be a number from 0 to 1" in refusal({FRACTION: value})
+    assert f"{FRACTION!r} must be a number from 0 to 1" in refusal(
+        overrides, {FRACTION: value}, error=UsageError
+    )
 
 
 @pytest.mark.parametrize("value", [0, 1])
@@ -65,11 +61,13 @@ def test_a_fraction_may_be_nothing_or_all(value):
 
 
 def test_an_unknown_threshold_names_the_nearest():
-    assert f"Did you mean: {FRACTION}" in refusal({"dead-relu.warning_fractions": 0.5})
+    assert f"Did you mean: {FRACTION}" in refusal(
+        overrides, {"dead-relu.warning_fractions": 0.5}, error=UsageError
+    )
 
 
 def test_something_else_than_a_mapping_is_refused():
-    assert "must map ids to numbers" in refusal([FRACTION])
+    assert "must map ids to numbers" in refusal(overrides, [FRACTION], error=UsageError)
 
 
 def test_a_threshold_decides_what_is_found():

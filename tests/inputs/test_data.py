@@ -10,7 +10,8 @@ import pytest
 import tensorflow as tf
 
 from gradscope.inputs.data import Data, check_data, load_data
-from tests.support.data_files import X, Y, refusal
+from tests.support.data_files import X, Y
+from tests.support.refusals import refusal
 
 FACTORY = """
 import numpy as np, tensorflow as tf

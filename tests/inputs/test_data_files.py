@@ -12,7 +12,8 @@ import pytest
 
 from gradscope.errors import UsageError
 from gradscope.inputs.data import Data, check_data, load_data
-from tests.support.data_files import X, Y, refusal
+from tests.support.data_files import X, Y
+from tests.support.refusals import refusal
 
 # .npz and .npy
 

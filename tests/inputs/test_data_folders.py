@@ -11,7 +11,8 @@ import tensorflow as tf
 
 from gradscope.inputs.data import check_data, load_data
 from gradscope.inputs.data_folders import batched
-from tests.support.data_files import X, Y, refusal
+from tests.support.data_files import X, Y
+from tests.support.refusals import refusal
 
 
 @pytest.mark.parametrize("batch", [None, 2])

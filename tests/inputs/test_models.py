@@ -11,13 +11,14 @@ import pytest
 
 from gradscope.backend.keras_private import MODEL_BYTES
 from gradscope.backend.signature import loss_name
-from gradscope.errors import UnreadableError, UsageError
+from gradscope.errors import UsageError
 from gradscope.inputs.models import (
     deep_recursion,
     load_model,
     register_custom_objects,
     require_tensorflow_backend,
 )
+from tests.support.refusals import model_refusal
 
 
 def small_model(**compile_args) -> keras.Model:
@@ -27,16 +28,6 @@ def small_model(**compile_args) -> keras.Model:
     if compile_args:
         model.compile(**compile_args)
     return model
-
-
-def refusal(spec, **options) -> str:
-    """The one line with which loading `spec` is refused."""
-    with pytest.raises(UnreadableError) as caught:
-        load_model(str(spec), **options)
-    line = str(caught.value)
-    assert "\n" not in line
-    assert len(line) < 700
-    return line
 
 
 @pytest.fixture
@@ -164,7 +155,7 @@ def custom_file(module, custom_objects):
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_unknown_layers_are_named(custom_file, suffix):
-    line = refusal(custom_file.with_suffix(suffix))
+    line = model_refusal(custom_file.with_suffix(suffix))
     assert "'Doubling', 'Tripling', 'squashed'" in line
     assert "--custom-objects" in line
 
@@ -227,7 +218,7 @@ def test_a_missing_custom_metric_keeps_loss_and_optimizer(tmp_path, suffix):
 def test_a_bad_custom_objects_file_is_refused(module, source, expected):
     path = module("objects", source) if source else Path("missing.py")
     small_model().save("model.keras")
-    assert expected in refusal("model.keras", custom_objects=path)
+    assert expected in model_refusal("model.keras", custom_objects=path)
 
 
 # Factories
@@ -277,7 +268,7 @@ def test_a_bad_factory_is_told_in_one_line(module, spec, expected):
     module("making", FACTORY)
     module("broken", "raise ImportError('half installed')")
     module("lacking", "import absent_dependency")
-    assert expected in refusal(spec)
+    assert expected in model_refusal(spec)
 
 
 # The backend

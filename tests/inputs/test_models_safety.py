@@ -10,15 +10,8 @@ import h5py
 import keras
 import pytest
 
-from gradscope.errors import UnreadableError
 from gradscope.inputs.models import load_model
-
-
-def refusal(spec: str) -> str:
-    """The one line with which loading `spec` is refused."""
-    with pytest.raises(UnreadableError) as caught:
-        load_model(spec)
-    return str(caught.value)
+from tests.support.refusals import model_refusal
 
 
 @pytest.fixture
@@ -40,7 +33,7 @@ def trap(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_code_in_a_model_file_is_refused_and_not_run(trap, suffix):
-    assert "--unsafe" in refusal(f"model{suffix}")
+    assert "--unsafe" in model_refusal(f"model{suffix}")
     assert not trap.exists()
 
 
@@ -58,7 +51,7 @@ def test_code_in_a_keras_2_file_is_refused_and_not_run(trap):
         layer["config"]["function"] = [code["code"], code["defaults"], code["closure"]]
         layer["config"]["function_type"] = "lambda"
         file.attrs["model_config"] = json.dumps(config)
-    assert "--unsafe" in refusal("model.h5")
+    assert "--unsafe" in model_refusal("model.h5")
     assert not trap.exists()
 
 

@@ -8,11 +8,12 @@ import stat
 
 import pytest
 
-from gradscope.errors import UnreadableError, UsageError
+from gradscope.errors import UsageError
 from gradscope.records import SCHEMA, Check, DataCard, LossCard, ModelCard
 from gradscope.records.codec import from_plain
 from gradscope.report.report import Report, load_report, write_atomically
 from tests.support.factories import recurrent_report, sick_sigmoid_report
+from tests.support.refusals import refusal
 
 
 def small() -> Report:
@@ -62,21 +63,18 @@ def test_keys_that_others_rely_on():
     }  # fmt: skip
 
 
-def refusal(path) -> str:
-    with pytest.raises(UnreadableError) as caught:
-        load_report(path)
-    message = str(caught.value)
-    assert "\n" not in message
+def report_refusal(path) -> str:
+    message = refusal(load_report, path)
     assert path.name in message
     return message
 
 
 def test_a_missing_file(tmp_path):
-    assert "No such file" in refusal(tmp_path / "absent.json")
+    assert "No such file" in report_refusal(tmp_path / "absent.json")
 
 
 def test_a_folder(tmp_path):
-    assert "directory" in refusal(tmp_path)
+    assert "directory" in report_refusal(tmp_path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[" * 100_000])
@@ -84,7 +82,7 @@ def test_a_file_that_is_not_json(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_bytes(content)
 
-    assert "is not JSON" in refusal(path)
+    assert "is not JSON" in report_refusal(path)
 
 
 @pytest.mark.parametrize("content", ["null", "[]", "{}", '{"schema": "gradscope.report/2"}'])
@@ -92,7 +90,7 @@ def test_json_of_another_schema(tmp_path, content):
     path = tmp_path / "run.json"
     path.write_text(content)
 
-    assert f"Expected {SCHEMA!r}" in refusal(path)
+    assert f"Expected {SCHEMA!r}" in report_refusal(path)
 
 
 def test_a_report_with_a_hole(tmp_path):
@@ -101,7 +99,7 @@ def test_a_report_with_a_hole(tmp_path):
     path = tmp_path / "run.json"
     path.write_text(json.dumps(plain))
 
-    assert "'num_layers' is missing" in refusal(path)
+    assert "'num_layers' is missing" in report_refusal(path)
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch):
