@@ -11,9 +11,10 @@ import tensorflow as tf
 from keras import layers
 
 import gradscope
-from tests.support.by_hand import classes, normal
+from tests.support.by_hand import classes, normal, regression_data
 from tests.support.healthy import HEALTHY, sequential, sparse_relu
 from tests.support.models import several_outputs
+from tests.support.reading import list_symptoms
 
 
 def deep_sigmoid(depth: int = 20) -> keras.Model:
@@ -24,15 +25,7 @@ def loud(report: gradscope.Report) -> list[str]:
     return [f"{f.symptom}: {f.message}" for f in report.findings if f.severity != "info"]
 
 
-def symptoms_of(report: gradscope.Report) -> set[str]:
-    return {f.symptom for f in report.findings if f.severity != "info"}
-
-
 # ---- what it takes
-
-
-def arrays() -> tuple[np.ndarray, np.ndarray]:
-    return normal(64, 8), normal(64, 1, seed=1)
 
 
 class Batches(keras.utils.PyDataset):
@@ -41,7 +34,7 @@ class Batches(keras.utils.PyDataset):
 
     def __getitem__(self, number):
         rows = slice(16 * number, 16 * (number + 1))
-        return arrays()[0][rows], arrays()[1][rows]
+        return regression_data()[0][rows], regression_data()[1][rows]
 
 
 def generator():
@@ -52,10 +45,13 @@ def generator():
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        (lambda: arrays(), "arrays"),
-        (lambda: [tf.constant(a) for a in arrays()], "arrays"),
-        (lambda: [a.astype("float64") for a in arrays()], "arrays"),
-        (lambda: (tf.data.Dataset.from_tensor_slices(arrays()).batch(16),), "tf.data.Dataset"),
+        (lambda: regression_data(), "arrays"),
+        (lambda: [tf.constant(a) for a in regression_data()], "arrays"),
+        (lambda: [a.astype("float64") for a in regression_data()], "arrays"),
+        (
+            lambda: (tf.data.Dataset.from_tensor_slices(regression_data()).batch(16),),
+            "tf.data.Dataset",
+        ),
         (lambda: (Batches(),), "PyDataset"),
         (lambda: (generator(),), "generator"),
     ],
@@ -74,7 +70,11 @@ def test_every_kind_of_data(make, kind, seeded):
 def test_data_of_one_order_give_the_same_measurements(seeded):
     """All 64 samples are read either way, so the sums agree to rounding."""
     model = sequential(layers.Dense(4, "tanh"), layers.Dense(1))
-    ways = [arrays(), (tf.data.Dataset.from_tensor_slices(arrays()).batch(16),), (Batches(),)]
+    ways = [
+        regression_data(),
+        (tf.data.Dataset.from_tensor_slices(regression_data()).batch(16),),
+        (Batches(),),
+    ]
     losses = [gradscope.analyze(model, *way, batch_size=16).loss.value for way in ways]
 
     assert losses == pytest.approx([losses[0]] * 3, rel=1e-5)
@@ -106,7 +106,7 @@ def test_fewer_samples_than_asked_for(seeded):
 def test_a_model_that_is_not_built_is_built_from_the_data(seeded):
     model = keras.Sequential([layers.Dense(4, "relu"), layers.Dense(1)])
     model.compile("sgd", "mse")
-    report = gradscope.analyze(model, *arrays())
+    report = gradscope.analyze(model, *regression_data())
 
     assert model.count_params() == 8 * 4 + 4 + 4 + 1
     assert report.model.num_params == model.count_params()
@@ -147,11 +147,11 @@ def test_a_model_that_is_not_compiled(seeded):
 def test_the_optimizers_momentum(optimizer, momentum, seeded):
     model = sequential(layers.Dense(1), optimizer=optimizer)
 
-    assert gradscope.analyze(model, *arrays()).model.momentum == momentum
+    assert gradscope.analyze(model, *regression_data()).model.momentum == momentum
 
 
 def test_another_loss_can_be_asked_for(seeded):
-    report = gradscope.analyze(sequential(layers.Dense(1)), *arrays(), loss="mae")
+    report = gradscope.analyze(sequential(layers.Dense(1)), *regression_data(), loss="mae")
 
     assert report.loss.name == "mae"
 
@@ -160,15 +160,15 @@ def test_another_loss_can_be_asked_for(seeded):
 
 
 def test_a_deep_sigmoid_net(seeded):
-    report = gradscope.analyze(deep_sigmoid(), *arrays())
+    report = gradscope.analyze(deep_sigmoid(), *regression_data())
 
-    assert "vanishing-gradient" in symptoms_of(report)
+    assert "vanishing-gradient" in list_symptoms(report)
 
 
 def test_every_symptom_ends_as_found_clean_or_not_examined(seeded):
     from gradscope.symptoms import registry
 
-    report = gradscope.analyze(deep_sigmoid(3), *arrays())
+    report = gradscope.analyze(deep_sigmoid(3), *regression_data())
 
     assert [c.symptom for c in report.checks] == sorted(registry())
     assert all((c.reason is not None) == (c.status == "not examined") for c in report.checks)
@@ -178,7 +178,7 @@ def test_a_zero_output_kernel_is_no_finding(seeded):
     """It makes every inner gradient zero at the start, and is gone after one step."""
     hidden = [layers.Dense(16, "relu", kernel_initializer="he_normal") for _ in range(3)]
     model = sequential(*hidden, layers.Dense(1, kernel_initializer="zeros"))
-    report = gradscope.analyze(model, *arrays())
+    report = gradscope.analyze(model, *regression_data())
 
     assert loud(report) == []
     assert report.steps > 0
@@ -187,7 +187,7 @@ def test_a_zero_output_kernel_is_no_finding(seeded):
 def test_what_a_zero_output_kernel_hides_is_found(seeded):
     hidden = [layers.Dense(16, "sigmoid") for _ in range(20)]
     model = sequential(*hidden, layers.Dense(1, kernel_initializer="zeros"))
-    report = gradscope.analyze(model, *arrays())
+    report = gradscope.analyze(model, *regression_data())
     (finding,) = [f for f in report.findings if f.symptom == "vanishing-gradient"]
 
     assert finding.persistence == "stays"
@@ -198,26 +198,26 @@ def test_a_tiny_start_below_relu_is_found(seeded):
     """All gradients are near 1e-11: the ratio of first to last alone would not show it."""
     tiny = keras.initializers.RandomUniform(-0.01, 0.01, seed=1)
     hidden = [layers.Dense(16, "relu", kernel_initializer=tiny) for _ in range(8)]
-    report = gradscope.analyze(sequential(*hidden, layers.Dense(1)), *arrays())
+    report = gradscope.analyze(sequential(*hidden, layers.Dense(1)), *regression_data())
 
-    assert "mismatched-initialization" in symptoms_of(report)
+    assert "mismatched-initialization" in list_symptoms(report)
 
 
 def test_nan_in_the_data_blocks_all_other_symptoms(seeded):
-    x, y = arrays()
+    x, y = regression_data()
     x[:, 2] = np.nan
     report = gradscope.analyze(deep_sigmoid(), x, y)
 
-    assert symptoms_of(report) == {"non-finite-data"}
+    assert list_symptoms(report) == {"non-finite-data"}
     assert report.loss.value is None
 
 
 def test_a_sample_with_nan_hides_no_other_symptom(seeded):
-    x, y = arrays()
+    x, y = regression_data()
     x[3, 2] = np.nan
     report = gradscope.analyze(deep_sigmoid(), x, y)
 
-    assert symptoms_of(report) >= {"non-finite-data", "vanishing-gradient"}
+    assert list_symptoms(report) >= {"non-finite-data", "vanishing-gradient"}
     assert report.loss.value is not None
 
 
@@ -227,12 +227,12 @@ def test_a_recurrent_net_without_gates(seeded):
     model = sequential(rnn, layers.Dense(1), shape=(40, 3))
     report = gradscope.analyze(model, normal(64, 40, 3), normal(64, 1))
 
-    assert "vanishing-through-time" in symptoms_of(report)
+    assert "vanishing-through-time" in list_symptoms(report)
 
 
 def test_weights_cut_off_from_the_loss(seeded):
     model = sequential(layers.Dense(4), layers.Lambda(lambda t: tf.round(t) * 1.0), layers.Dense(1))
-    report = gradscope.analyze(model, *arrays())
+    report = gradscope.analyze(model, *regression_data())
     (finding,) = [f for f in report.findings if f.symptom == "disconnected-layer"]
 
     assert finding.culprits == (f"{model.layers[0].name}:0",)
@@ -240,17 +240,17 @@ def test_weights_cut_off_from_the_loss(seeded):
 
 def test_dead_units(seeded):
     dead = layers.Dense(16, "relu", bias_initializer=keras.initializers.Constant(-50.0))
-    report = gradscope.analyze(sequential(dead, layers.Dense(1)), *arrays())
+    report = gradscope.analyze(sequential(dead, layers.Dense(1)), *regression_data())
 
-    assert "dead-relu" in symptoms_of(report)
+    assert "dead-relu" in list_symptoms(report)
 
 
 def test_saturated_units(seeded):
     model = sequential(layers.Dense(16, "tanh"), layers.Dense(16, "tanh"), layers.Dense(1))
-    x, y = arrays()
+    x, y = regression_data()
     report = gradscope.analyze(model, 1000 * x, y)
 
-    assert "saturated-activation" in symptoms_of(report)
+    assert "saturated-activation" in list_symptoms(report)
 
 
 # ---- where it stays silent
@@ -275,7 +275,7 @@ def test_the_sparse_relu_example_is_as_sparse_as_it_claims(seeded):
 
 
 def test_a_threshold_of_ones_own_decides_and_is_kept(seeded):
-    model, data = deep_sigmoid(), arrays()
+    model, data = deep_sigmoid(), regression_data()
     bounds = {"vanishing-gradient.warning_decades": 44.0, "vanishing-gradient.error_decades": 45.0}
     report = gradscope.analyze(model, *data, thresholds=bounds)
 
@@ -313,20 +313,20 @@ def test_made_up_inputs_depend_on_the_seed_only(seeded):
 
 
 def test_report_is_strict_json(seeded):
-    text = gradscope.analyze(deep_sigmoid(2), *arrays()).to_json()
+    text = gradscope.analyze(deep_sigmoid(2), *regression_data()).to_json()
 
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
 
 
 def test_select(seeded):
-    report = gradscope.analyze(deep_sigmoid(), *arrays(), select=["dead-relu"])
+    report = gradscope.analyze(deep_sigmoid(), *regression_data(), select=["dead-relu"])
 
     assert [c.symptom for c in report.checks] == ["dead-relu"]
     assert report.findings == ()
 
 
 def test_ignore(seeded):
-    report = gradscope.analyze(deep_sigmoid(), *arrays(), ignore=["vanishing-gradient"])
+    report = gradscope.analyze(deep_sigmoid(), *regression_data(), ignore=["vanishing-gradient"])
 
     assert "vanishing-gradient" not in {c.symptom for c in report.checks}
     assert "vanishing-gradient" not in {f.symptom for f in report.findings}

@@ -9,47 +9,45 @@ from keras import layers
 
 import gradscope
 from gradscope import CannotExamineError, GradscopeError, UnreadableError, UsageError
-from tests.support.by_hand import normal
+from tests.support.by_hand import normal, regression_data
 from tests.support.healthy import sequential
 from tests.support.models import mlp
+from tests.support.refusals import refusal
 
 
-def arrays() -> tuple[np.ndarray, np.ndarray]:
-    return normal(64, 8), normal(64, 1, seed=1)
-
-
-def refusal(kind: type[GradscopeError], *args, **kwargs) -> str:
-    with pytest.raises(kind) as caught:
-        gradscope.analyze(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert "\x1b" not in message
-    return message
+def analysis_refusal(kind: type[GradscopeError], *args, **kwargs) -> str:
+    return refusal(gradscope.analyze, *args, error=kind, **kwargs)
 
 
 def test_something_else_than_a_model():
-    assert "Received str" in refusal(UsageError, "model.keras")
+    assert "Received str" in analysis_refusal(UsageError, "model.keras")
 
 
 def test_a_layer_is_no_model():
-    assert "Expected a keras.Model" in refusal(UsageError, layers.Dense(1))
+    assert "Expected a keras.Model" in analysis_refusal(UsageError, layers.Dense(1))
 
 
 @pytest.mark.parametrize("name", ["batch_size", "num_batches"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, "4"])
 def test_a_size_that_cannot_be(name, value):
-    assert f"{name} must be" in refusal(UsageError, mlp().model, *arrays(), **{name: value})
+    assert f"{name} must be" in analysis_refusal(
+        UsageError, mlp().model, *regression_data(), **{name: value}
+    )
 
 
 @pytest.mark.parametrize("name", ["select", "ignore"])
 def test_an_unknown_symptom_names_the_nearest(name):
-    message = refusal(UsageError, mlp().model, *arrays(), **{name: ["vanishing-gradients"]})
+    message = analysis_refusal(
+        UsageError, mlp().model, *regression_data(), **{name: ["vanishing-gradients"]}
+    )
 
     assert "Did you mean: vanishing-gradient" in message
 
 
 def test_an_unknown_loss():
-    message = refusal(UsageError, sequential(layers.Dense(1)), *arrays(), loss="mean_sqared")
+    message = analysis_refusal(
+        UsageError, sequential(layers.Dense(1)), *regression_data(), loss="mean_sqared"
+    )
 
     assert "Unknown loss 'mean_sqared'" in message
 
@@ -57,26 +55,30 @@ def test_an_unknown_loss():
 def test_no_samples():
     model = sequential(layers.Dense(1))
 
-    assert "empty" in refusal(UnreadableError, model, np.zeros((0, 8)), np.zeros((0, 1)))
+    assert "empty" in analysis_refusal(UnreadableError, model, np.zeros((0, 8)), np.zeros((0, 1)))
 
 
 def test_an_empty_generator():
-    assert "empty" in refusal(UnreadableError, sequential(layers.Dense(1)), iter([]))
+    assert "empty" in analysis_refusal(UnreadableError, sequential(layers.Dense(1)), iter([]))
 
 
 def test_data_of_no_known_kind():
-    assert "object" in refusal(UnreadableError, sequential(layers.Dense(1)), object())
+    assert "object" in analysis_refusal(UnreadableError, sequential(layers.Dense(1)), object())
 
 
 def test_inputs_of_another_shape():
-    message = refusal(GradscopeError, sequential(layers.Dense(1)), normal(32, 5), normal(32, 1))
+    message = analysis_refusal(
+        GradscopeError, sequential(layers.Dense(1)), normal(32, 5), normal(32, 1)
+    )
 
     assert "5" in message
     assert "8" in message
 
 
 def test_labels_of_another_length():
-    message = refusal(GradscopeError, sequential(layers.Dense(1)), normal(32, 8), normal(31, 1))
+    message = analysis_refusal(
+        GradscopeError, sequential(layers.Dense(1)), normal(32, 8), normal(31, 1)
+    )
 
     assert "31" in message
 
@@ -84,7 +86,7 @@ def test_labels_of_another_length():
 def test_nothing_to_train():
     model = sequential(layers.Dense(1, trainable=False))
 
-    assert "no trainable weights" in refusal(CannotExamineError, model, *arrays())
+    assert "no trainable weights" in analysis_refusal(CannotExamineError, model, *regression_data())
 
 
 def test_a_model_that_does_not_say_what_it_takes():
@@ -92,7 +94,7 @@ def test_a_model_that_does_not_say_what_it_takes():
         def call(self, x):
             return x
 
-    assert "Pass data" in refusal(CannotExamineError, Silent())
+    assert "Pass data" in analysis_refusal(CannotExamineError, Silent())
 
 
 def test_a_model_that_fails_in_its_call():
@@ -102,32 +104,36 @@ def test_a_model_that_fails_in_its_call():
                 raise ValueError("first line\nsecond line")
             return x
 
-    message = refusal(CannotExamineError, sequential(layers.Dense(4), Broken()), *arrays())
+    message = analysis_refusal(
+        CannotExamineError, sequential(layers.Dense(4), Broken()), *regression_data()
+    )
 
     assert "could not be run on the data" in message
 
 
 @pytest.mark.parametrize("x", ["abc", 5])
 def test_something_else_than_data(x):
-    message = refusal(UnreadableError, sequential(layers.Dense(1)), x, normal(64, 1))
+    message = analysis_refusal(UnreadableError, sequential(layers.Dense(1)), x, normal(64, 1))
 
     assert "Cannot read batches from" in message
 
 
 def test_lists_whose_parts_differ_in_length():
-    message = refusal(UnreadableError, sequential(layers.Dense(1)), [[1.0, 2.0], [3.0]], [1.0, 2.0])
+    message = analysis_refusal(
+        UnreadableError, sequential(layers.Dense(1)), [[1.0, 2.0], [3.0]], [1.0, 2.0]
+    )
 
     assert "differ in length" in message
 
 
 def test_labels_without_inputs():
-    message = refusal(UnreadableError, sequential(layers.Dense(1)), None, normal(64, 1))
+    message = analysis_refusal(UnreadableError, sequential(layers.Dense(1)), None, normal(64, 1))
 
     assert "y without x" in message
 
 
 def test_lists_of_numbers_are_arrays():
-    x, y = arrays()
+    x, y = regression_data()
     model = sequential(layers.Dense(1))
     report = gradscope.analyze(model, x.tolist(), y.tolist())
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gradscope.report.report import load_report
-from tests.therapy.test_treat import samples, sick
+from tests.support.training_models import samples, sick
 
 QUICK = ("--steps", "120", "--batch-size", "16", "--only", "swap-activation")
 

@@ -11,7 +11,7 @@ HELD_OUT = 0.25
 
 
 class Data(NamedTuple):
-    """Arrays, or dicts of arrays, with samples on axis 0."""
+    """Arrays, or dicts of arrays, samples on axis 0; `y` is None where a model makes its own."""
 
     x: Any
     y: Any

@@ -5,46 +5,20 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from keras import layers
 
-import gradscope
 from tests.support.by_hand import classes, normal
-
-
-def model_of(scale: float, loss_weight: float, policy: str = "mixed_float16") -> keras.Model:
-    keras.utils.set_random_seed(0)
-    hidden = [
-        layers.Dense(16, "relu", kernel_initializer="he_normal", dtype=policy, name=f"dense_{i}")
-        for i in range(3)
-    ]
-    out = layers.Dense(4, "softmax", dtype="float32", name="out")
-    model = keras.Sequential([keras.Input((8,)), *hidden, out])
-    optimizer = keras.optimizers.SGD(0.1)
-    if scale != 1.0:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer, initial_scale=scale)
-    model.compile(
-        optimizer,
-        "sparse_categorical_crossentropy",
-        loss_weights=loss_weight,
-        auto_scale_loss=False,
-    )
-    return model
-
-
-def analyzed(model: keras.Model) -> gradscope.Report:
-    x, y = normal(64, 8), classes(64, 4)
-    return gradscope.analyze(model, x, y, batch_size=64, select=["gradient-underflow"])
+from tests.support.underflow import examine_underflow, mixed_classifier
 
 
 def lost(model: keras.Model) -> list[float | None]:
-    return [row.underflow_fraction for row in analyzed(model).layers]
+    return [row.underflow_fraction for row in examine_underflow(model).layers]
 
 
 def true_gradient(loss_weight: float) -> np.ndarray:
     """dL/d(output of the last hidden layer), not rounded: the same kernels in float32."""
     import tensorflow as tf
 
-    model = model_of(1.0, loss_weight, "float32")
+    model = mixed_classifier(1.0, loss_weight, "float32")
     x = normal(64, 8)
     for layer in model.layers[:-1]:
         x = layer(x)
@@ -60,19 +34,19 @@ def test_share_of_gradients_that_float16_makes_zero(loss_weight):
     gradient = true_gradient(loss_weight)
     expected = np.mean(gradient.astype("float16") == 0)
 
-    assert lost(model_of(1.0, loss_weight))[2] == pytest.approx(expected, abs=0.02)
+    assert lost(mixed_classifier(1.0, loss_weight))[2] == pytest.approx(expected, abs=0.02)
 
 
 def test_all_of_them_can_be_lost():
-    assert lost(model_of(1.0, 1e-10))[:3] == [1.0, 1.0, 1.0]
+    assert lost(mixed_classifier(1.0, 1e-10))[:3] == [1.0, 1.0, 1.0]
 
 
 def test_a_loss_scale_saves_them():
-    assert max(lost(model_of(2.0**15, 1e-5))[:3]) < 0.01
+    assert max(lost(mixed_classifier(2.0**15, 1e-5))[:3]) < 0.01
 
 
 def test_zeros_of_relu_are_not_lost():
-    report = analyzed(model_of(1.0, 1.0))
+    report = examine_underflow(mixed_classifier(1.0, 1.0))
 
     assert report.layers[0].preactivation_gradient.zero_fraction > 0.3
     assert [row.underflow_fraction for row in report.layers[:3]] == pytest.approx(
@@ -81,13 +55,16 @@ def test_zeros_of_relu_are_not_lost():
 
 
 def test_layers_that_compute_in_float32_have_none():
-    assert lost(model_of(1.0, 1.0))[3] is None
-    assert lost(model_of(1.0, 1.0, "float32")) == [None] * 4
+    assert lost(mixed_classifier(1.0, 1.0))[3] is None
+    assert lost(mixed_classifier(1.0, 1.0, "float32")) == [None] * 4
 
 
 def test_the_passes_at_a_large_scale_change_no_other_number():
     """Gradients and losses are those at the scale in force: a float32 twin has nearly the same."""
-    mixed, full = analyzed(model_of(2.0**10, 1.0)), analyzed(model_of(1.0, 1.0, "float32"))
+    mixed, full = (
+        examine_underflow(mixed_classifier(2.0**10, 1.0)),
+        examine_underflow(mixed_classifier(1.0, 1.0, "float32")),
+    )
 
     assert mixed.loss.value == pytest.approx(full.loss.value, rel=1e-2)
     for one, other in zip(mixed.layers, full.layers, strict=True):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from tensorflow.python.framework.config import disable_op_determinism
 
 import gradscope
 from gradscope.errors import UsageError
@@ -19,14 +18,8 @@ from gradscope.monitor import graph_recorder
 from gradscope.render.happenings import history_lines
 from tests.support.by_hand import normal
 
+pytestmark = pytest.mark.usefixtures("deterministic")
 X, Y = normal(40, 6), normal(40, 2, seed=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def deterministic():
-    tf.config.experimental.enable_op_determinism()
-    yield
-    disable_op_determinism()
 
 
 def mlp(kind: type[keras.Model] = keras.Model, **settings) -> keras.Model:

@@ -27,6 +27,7 @@ from gradscope.report import run_file
 from tests.runs.luck import batch_constants
 from tests.support.by_hand import classes, normal
 
+pytestmark = pytest.mark.usefixtures("deterministic")
 X, Y = normal(128, 8), classes(128, 5)
 
 
@@ -166,13 +167,6 @@ MODELS = {
     "clipping": lambda: (mlp(optimizer=SGD(0.1, global_clipnorm=1e-3)), X),
     "run_eagerly": lambda: (mlp(run_eagerly=True), X),
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def deterministic():
-    tf.config.experimental.enable_op_determinism()
-    yield
-    disable_op_determinism()
 
 
 def fitted(make, monitor=None, **settings) -> keras.Model:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.programs.program import Data
+from tests.clinic.data import Data
 
 
 def split(x: np.ndarray, y: np.ndarray, share: float = 0.25, seed: int = 0) -> Data:

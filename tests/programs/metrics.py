@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from tests.programs.program import Data
+from tests.clinic.data import Data
 
 
 def predict(model: keras.Model, x: Any) -> Any:

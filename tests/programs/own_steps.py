@@ -10,9 +10,10 @@ import tensorflow as tf
 from keras import layers
 from keras.optimizers import Adam
 
+from tests.clinic.data import Data
 from tests.programs import metrics
 from tests.programs.building import compiled
-from tests.programs.program import Data, Program
+from tests.programs.program import Program
 
 register = keras.saving.register_keras_serializable("programs")
 

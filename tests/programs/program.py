@@ -4,20 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 
+from tests.clinic.data import Data
+
 SEED = 8
-
-
-class Data(NamedTuple):
-    """Training and validation arrays; `y` is None where the model makes its own targets."""
-
-    x: Any
-    y: Any
-    x_val: Any
-    y_val: Any
 
 
 Build = Callable[[], keras.Model]

@@ -9,9 +9,10 @@ import numpy as np
 from keras import layers
 from keras.optimizers import SGD, Adam
 
+from tests.clinic.data import Data
 from tests.programs import arrays, metrics
 from tests.programs.building import compiled, dense, stack, standardize
-from tests.programs.program import Data, Program
+from tests.programs.program import Program
 
 
 def _make_pairs() -> Data:

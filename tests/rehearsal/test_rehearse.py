@@ -13,6 +13,7 @@ from keras import layers
 import gradscope
 from gradscope.rehearsal.rehearse import is_trainable
 from gradscope.symptoms import registry
+from tests.support.reading import list_symptoms
 from tests.support.snapshot import Snapshot
 
 RNG = np.random.default_rng(0)
@@ -37,14 +38,10 @@ def regressor(optimizer="adam", activation=None, loss="mse") -> keras.Model:
     return model
 
 
-def graves(report: gradscope.Report) -> set[str]:
-    return {f.symptom for f in report.findings if f.severity != "info"}
-
-
 def test_a_model_that_learns_is_healthy(seeded):
     report = gradscope.rehearse(classifier(keras.optimizers.Adam(0.01)), X, CLASSES)
 
-    assert graves(report) == set()
+    assert list_symptoms(report) == set()
     assert report.rehearsal.share > 0.6
     assert report.summary().startswith("HEALTHY")
 
@@ -69,8 +66,8 @@ def test_the_start_alone_is_not_called_healthy(seeded):
 def test_what_only_training_shows_is_found(seeded, model, y, named):
     report = gradscope.rehearse(model(), X, y)
 
-    assert named in graves(report)
-    assert "underfitting" in graves(report)
+    assert named in list_symptoms(report)
+    assert "underfitting" in list_symptoms(report)
 
 
 def test_symptoms_of_training_are_all_examined(seeded):
@@ -162,7 +159,7 @@ def test_several_outputs_are_judged_by_the_one_that_is_behind(seeded):
     report = gradscope.rehearse(model, X, [NUMBERS, NUMBERS - 50])
 
     assert report.rehearsal.output == "bad"
-    assert "underfitting" in graves(report)
+    assert "underfitting" in list_symptoms(report)
 
 
 class OwnStep(keras.Model):
@@ -213,7 +210,7 @@ def test_mixed_precision_is_rehearsed_as_it_is(seeded):
 
     report = gradscope.rehearse(model, X, CLASSES)
 
-    assert graves(report) == set()
+    assert list_symptoms(report) == set()
 
 
 def test_rows_that_are_not_finite_are_left_out(seeded):
@@ -222,7 +219,7 @@ def test_rows_that_are_not_finite_are_left_out(seeded):
 
     report = gradscope.rehearse(classifier(keras.optimizers.Adam(0.01)), x, CLASSES)
 
-    assert graves(report) == {"non-finite-data"}
+    assert list_symptoms(report) == {"non-finite-data"}
     assert report.rehearsal.share > 0.5
 
 

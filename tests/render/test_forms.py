@@ -25,11 +25,13 @@ from tests.support.factories import (
     recurrent_report,
     sick_sigmoid_report,
 )
-from tests.support.reports import REPORTS, history_report, many_findings_report, trial_report
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
+from tests.support.reports import (
+    REPORTS,
+    history_report,
+    many_findings_report,
+    squeeze,
+    trial_report,
+)
 
 
 def _without_tags(page: str) -> str:
@@ -76,14 +78,14 @@ _BUILDERS = (
 @pytest.mark.parametrize("form", FORMS)
 def test_every_finding_is_in_every_form(form, build):
     report = build()
-    shown = _squeezed(FORMS[form](report))
+    shown = squeeze(FORMS[form](report))
     if form == "json":
         found = json.loads(report.to_json())["findings"]
         assert [f["message"] for f in found] == [f.message for f in report.findings]
         return
     if form == "github":
-        shown = _squeezed(printable(shown))
-    wanted = {_squeezed(printable(f.message)) for f in report.findings}
+        shown = squeeze(printable(shown))
+    wanted = {squeeze(printable(f.message)) for f in report.findings}
     if form == "github":
         wanted = {re.sub(r"\\[nr]", "", m) for m in wanted}
         shown = re.sub(r"\\[nr]", "", shown)

@@ -7,7 +7,6 @@ not of its design. The payloads are first tried on a page that does nothing agai
 from __future__ import annotations
 
 import dataclasses
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,20 +95,6 @@ def hostile_pages() -> dict[str, str]:
     named = dataclasses.replace(sick, layers=layers, findings=found)
     pages["layers"] = render_html(from_plain(Report, named.to_plain()).to_plain())
     return pages
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs the playwright package")
-    found = [shutil.which(name) for name in ("chromium", "chromium-browser", "google-chrome")]
-    path = next((p for p in found if p), None)
-    if path is None:
-        pytest.skip("needs Chromium or Chrome on the PATH")
-    options = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-    with api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=options)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

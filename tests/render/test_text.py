@@ -20,12 +20,9 @@ from tests.support.factories import (
     recurrent_report,
     sick_sigmoid_report,
 )
+from tests.support.reports import squeeze
 
 _REPORTS = [sick_sigmoid_report, recurrent_report, deep_report, hostile_names_report]
-
-
-def _squeezed(text: str) -> str:
-    return "".join(text.split())
 
 
 def _printed(plain: dict, **options) -> str:
@@ -37,8 +34,8 @@ def _printed(plain: dict, **options) -> str:
 @pytest.mark.parametrize("build", _REPORTS)
 def test_every_finding_is_in_the_text(build):
     plain = build().to_plain()
-    text = _squeezed(render_text(plain))
-    messages = [_squeezed(printable(f["message"])) for f in plain["findings"]]
+    text = squeeze(render_text(plain))
+    messages = [squeeze(printable(f["message"])) for f in plain["findings"]]
     assert [message for message in messages if message not in text] == []
 
 

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import math
-
 import keras
 from keras import layers
 
 from tests.clinic import data, sequences
 from tests.runs import Case, optimizers, tables
 from tests.runs.building import classifier, compiled, convolutional, regressor, sequential
+from tests.runs.rates import cosine, restarts
 
 CE, MSE = "sparse_categorical_crossentropy", "mean_squared_error"
-
-
-def cosine(peak: float, steps: int, warmup: int = 0, floor: float = 0.0):
-    def rate(t: int) -> float:
-        if t < warmup:
-            return peak * (t + 1) / warmup
-        done = (t - warmup) / (steps - warmup)
-        return floor + (peak - floor) * 0.5 * (1 + math.cos(math.pi * done))
-
-    return rate
-
-
-def restarts(peak: float, period: int):
-    return lambda t: 1e-3 * peak + peak * 0.5 * (1 + math.cos(math.pi * (t % period) / period))
 
 
 def _pretrained(optimizer, freeze: bool):

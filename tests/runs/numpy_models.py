@@ -12,6 +12,7 @@ from gradscope.monitor.baselines import constant_loss
 from gradscope.records import DataCard, LayerProfile, LossCard, ModelCard, Profile
 from tests.clinic.data import Data
 from tests.runs.luck import batch_constants
+from tests.runs.recordings import finite_or_none
 
 MSE, CROSSENTROPY = "mean_squared_error", "sparse_categorical_crossentropy"
 SNAPSHOTS = (1 / 16, 1 / 8, 1 / 4, 3 / 8, 1 / 2, 3 / 4, 1)  # of the run, beside the first step
@@ -167,8 +168,8 @@ def _look(network: Network, passed: list[tuple], updates: list[np.ndarray], take
                 trainable=True,
                 depth=i + 1,
                 inputs=(f"dense_{i - 1}:0",) if i else (),
-                update_ratio=_known(np.linalg.norm(updates[i]) / norm if norm else np.nan),
-                sample_variation=_known(variation),
+                update_ratio=finite_or_none(np.linalg.norm(updates[i]) / norm if norm else np.nan),
+                sample_variation=finite_or_none(variation),
             )
         )
     model = ModelCard(
@@ -179,7 +180,3 @@ def _look(network: Network, passed: list[tuple], updates: list[np.ndarray], take
         momentum=0.9 if taken.adam else taken.momentum or None,
     )
     return Profile(model, DataCard("arrays", size, 1), LossCard("", None), tuple(layers))
-
-
-def _known(value: Any) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -54,7 +54,13 @@ class Recording:
         looks = [(at, profile) for at, profile in self.looks if at <= step]
         losses = self.loss[:step]
         snapshots = tuple(
-            Snapshot(at, 0, _known(self.loss[at - 1]), _known(self.gradient_norm[at - 1]), p.layers)
+            Snapshot(
+                at,
+                0,
+                finite_or_none(self.loss[at - 1]),
+                finite_or_none(self.gradient_norm[at - 1]),
+                p.layers,
+            )
             for at, p in looks
         )
         history = History(
@@ -97,7 +103,7 @@ def curve(values: np.ndarray, bin_size: int = 1) -> Curve:
     )
 
 
-def _known(value: float) -> float | None:
+def finite_or_none(value: Any) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
@@ -114,7 +120,7 @@ def keep(name: str, runs: Sequence[dict[str, Any]]) -> None:
         "model": to_plain(card.model),
         "loss": to_plain(dataclasses.replace(card.loss, value=0.0)),
         "constant_loss": runs[0]["constant_loss"],
-        "scores": [_known(run["score"]) for run in runs],
+        "scores": [finite_or_none(run["score"]) for run in runs],
         "data": to_plain(card.data),
         "looks": [
             {step: [_trimmed(layer) for layer in p.layers] for step, p in run["looks"].items()}

@@ -5,7 +5,6 @@ A run's score is how much of the constant prediction's loss it has taken away on
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from tests.clinic import data
 from tests.runs import Case, tables
 from tests.runs.names import BLOWN, FAST, SLOW, STUCK, SWINGS
 from tests.runs.numpy_models import MSE
+from tests.runs.rates import cosine, restarts
 
 DIGITS, FRIEDMAN = data.digits, data.friedman
 
@@ -31,19 +31,6 @@ def case(name: str, names: tuple[str, ...], made: Callable[[], Any], rate: Any, 
         threshold=threshold,
         byhand=network,
     )
-
-
-def cosine(peak: float, steps: int, warmup: int) -> Callable[[int], float]:
-    def rate(t: int) -> float:
-        if t < warmup:
-            return peak * (t + 1) / warmup
-        return peak * 0.5 * (1 + math.cos(math.pi * (t - warmup) / (steps - warmup)))
-
-    return rate
-
-
-def restarts(peak: float, period: int) -> Callable[[int], float]:
-    return lambda t: 1e-3 * peak + peak * 0.5 * (1 + math.cos(math.pi * (t % period) / period))
 
 
 FULL: dict[str, Any] = {"loss": MSE, "depth": 0, "batch_size": 400}  # of the linear table

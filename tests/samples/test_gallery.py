@@ -12,7 +12,7 @@ pytest.importorskip("matplotlib", reason="needs the extra `samples`")
 
 from gradscope.samples import gallery, registry
 from gradscope.samples._story import plain
-from tests.samples.test_pages import HELD, MISSED, sample, story
+from tests.support.stories import HELD, MISSED, sample, story
 
 DOCS = Path(__file__).parents[2] / "docs"
 

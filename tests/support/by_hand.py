@@ -43,6 +43,11 @@ def classes(count: int, n: int, seed: int = 1) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, n, count)
 
 
+def regression_data() -> tuple[np.ndarray, np.ndarray]:
+    """64 samples of 8 features and a target."""
+    return normal(64, 8), normal(64, 1, seed=1)
+
+
 def two_batches(x, y, weight=None) -> list[Batch]:
     """The data in two halves, as tensors."""
 

@@ -11,6 +11,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers, ops
 
+from tests.support.healthy import Scale
+
 
 class Learner(NamedTuple):
     """A compiled model, what it is trained on, and what else `rehearse` is told."""
@@ -351,17 +353,6 @@ def segmentation() -> Learner:
     model = keras.Model(inputs, layers.Conv2D(1, 3, padding="same", activation="sigmoid")(joined))
     model.compile(keras.optimizers.Adam(3e-3), BINARY)
     return Learner(model, x, y, {"epochs": 30, "batch_size": 8})
-
-
-@keras.saving.register_keras_serializable("tests")
-class Scale(layers.Layer):
-    """Multiplies by one number that starts at zero (ReZero)."""
-
-    def build(self, shape):
-        self.scale = self.add_weight(shape=(), initializer="zeros")
-
-    def call(self, x):
-        return x * self.scale
 
 
 def rezero() -> Learner:

@@ -219,3 +219,7 @@ REPORTS = (
     many_findings_report,
     long_names_report,
 )
+
+
+def squeeze(text: str) -> str:
+    return "".join(text.split())

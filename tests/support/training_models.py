@@ -93,3 +93,19 @@ class OwnStep(keras.Model):
         weights = self.trainable_variables
         self.optimizer.apply(tape.gradient(loss, weights), weights)
         return {"loss": loss}
+
+
+def sick() -> keras.Model:
+    """All hidden units are off for every sample."""
+    keras.utils.set_random_seed(0)
+    dead = layers.Dense(
+        16, "relu", bias_initializer=keras.initializers.Constant(-50), name="hidden"
+    )
+    model = keras.Sequential([keras.Input((8,)), dead, layers.Dense(3, "softmax", name="out")])
+    model.compile(keras.optimizers.Adam(0.02), "sparse_categorical_crossentropy", jit_compile=False)
+    return model
+
+
+def samples(num_samples: int = 200) -> tuple[np.ndarray, np.ndarray]:
+    parts = blobs(num_samples)
+    return tuple(np.concatenate([a, b]) for a, b in zip(parts[0][:2], parts[1][:2], strict=True))

@@ -13,10 +13,7 @@ from tests.support.by_hand import normal
 from tests.support.models import ZOO
 from tests.support.snapshot import Snapshot
 
-
-@pytest.fixture(autouse=True)
-def seeded():
-    keras.utils.set_random_seed(0)
+pytestmark = pytest.mark.usefixtures("seeded")
 
 
 def mlp():

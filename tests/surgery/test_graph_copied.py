@@ -18,6 +18,8 @@ from tests.support.healthy import HEALTHY
 from tests.support.models import ZOO, mixed_precision
 from tests.support.snapshot import Snapshot
 
+pytestmark = pytest.mark.usefixtures("seeded")
+
 
 def recurrent_states():
     x = keras.Input((5, 3))
@@ -200,11 +202,6 @@ def optimizer_of(model):
 
 def same(left, right):
     return len(left) == len(right) and all(map(np.array_equal, left, right))
-
-
-@pytest.fixture(autouse=True)
-def seeded():
-    keras.utils.set_random_seed(0)
 
 
 @every

@@ -8,8 +8,9 @@ import pytest
 
 from gradscope.records import Profile
 from gradscope.signals.common import example_chain
-from tests.measure.test_underflow import analyzed, model_of
 from tests.support.profiles import find
+from tests.support.reading import list_symptoms
+from tests.support.underflow import examine_underflow, mixed_classifier
 
 ID = "gradient-underflow"
 
@@ -40,14 +41,10 @@ def test_blame_goes_to_where_it_starts_on_the_way_back():
     assert finding.layers == ("dense_2:0", "dense_1:0", "dense_0:0")
 
 
-def symptoms_of(model) -> set[str]:
-    return {f.symptom for f in analyzed(model).findings if f.severity != "info"}
-
-
 def test_small_losses_without_loss_scaling():
-    assert ID in symptoms_of(model_of(1.0, 3e-6))
+    assert ID in list_symptoms(examine_underflow(mixed_classifier(1.0, 3e-6)))
 
 
 @pytest.mark.parametrize(("scale", "loss_weight"), [(2.0**15, 3e-6), (1.0, 1.0), (2.0**15, 1.0)])
 def test_silent_on_models_in_mixed_precision_that_lose_nothing(scale, loss_weight):
-    assert ID not in symptoms_of(model_of(scale, loss_weight))
+    assert ID not in list_symptoms(examine_underflow(mixed_classifier(scale, loss_weight)))

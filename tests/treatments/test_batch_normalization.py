@@ -10,7 +10,7 @@ from keras import layers
 from gradscope.records import Declined
 from gradscope.treatments.support.normalizing import normalizer
 from tests.support.by_hand import normal
-from tests.support.sick import subclassed
+from tests.support.sick_models import subclassed
 from tests.support.treated import operated, planned, treated
 
 ID = "batch-normalization"

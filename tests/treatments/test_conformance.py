@@ -15,7 +15,7 @@ from gradscope.records import Declined, Prescription
 from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.surgery.graph import Surgery
 from gradscope.treatments import registry
-from tests.support.sick import ZOO, Outcome, examined, outcome, predictions, requests
+from tests.support.sick_models import ZOO, Outcome, examined, outcome, predictions, requests
 from tests.support.treated import first, profile_of, through_file
 
 IDS = sorted(registry())

@@ -10,17 +10,12 @@ from keras import layers
 
 from gradscope.records import Declined
 from tests.support.by_hand import normal
-from tests.support.healthy import sequential
+from tests.support.healthy import tanh_net
 from tests.support.treated import operated, planned, same_outputs, treated
 
 ID = "gradient-clipping"
 SYMPTOM = "exploding-gradient"
 X, Y = normal(128, 8), normal(128, 2, seed=1)
-
-
-def model(optimizer="adam"):
-    keras.utils.set_random_seed(0)
-    return sequential(layers.Dense(16, "tanh"), layers.Dense(2), optimizer=optimizer)
 
 
 def gradient_norm(patient, x, y) -> float:
@@ -31,7 +26,7 @@ def gradient_norm(patient, x, y) -> float:
 
 
 def test_clips_at_the_measured_norm():
-    patient = model()
+    patient = tanh_net()
 
     prescription = planned(ID, patient, X[:32], Y[:32], symptom=SYMPTOM)
 
@@ -41,7 +36,7 @@ def test_clips_at_the_measured_norm():
 
 def test_batches_count_by_the_mean_of_their_squares():
     """Eight copies of one batch have its norm, not eight times or the root of eight times it."""
-    patient = model()
+    patient = tanh_net()
     x, y = np.repeat(X[:1], 128, axis=0), np.repeat(Y[:1], 128, axis=0)
 
     prescription = planned(ID, patient, x, y, symptom=SYMPTOM)
@@ -51,7 +46,7 @@ def test_batches_count_by_the_mean_of_their_squares():
 
 
 def test_plain_sgd_is_clipped_where_a_step_is_a_hundredth_of_the_weights():
-    patient = model(keras.optimizers.SGD(0.5))
+    patient = tanh_net(keras.optimizers.SGD(0.5))
     norm = np.sqrt(sum(np.square(w.numpy()).sum() for w in patient.trainable_weights))
 
     prescription = planned(ID, patient, X, 1e4 * Y, symptom=SYMPTOM)
@@ -61,7 +56,7 @@ def test_plain_sgd_is_clipped_where_a_step_is_a_hundredth_of_the_weights():
 
 
 def test_steps_are_that_short_and_outputs_are_as_before():
-    patient = model(keras.optimizers.SGD(1.0))
+    patient = tanh_net(keras.optimizers.SGD(1.0))
 
     surgery = treated(ID, patient, X, 1e4 * Y, symptom=SYMPTOM)
 
@@ -75,7 +70,7 @@ def test_steps_are_that_short_and_outputs_are_as_before():
 
 
 def test_what_a_built_optimizer_has_gathered_stays():
-    patient = model()
+    patient = tanh_net()
     patient.fit(X, Y, epochs=1, verbose=0)
 
     copy = treated(ID, patient, X, Y, symptom=SYMPTOM).model
@@ -86,7 +81,7 @@ def test_what_a_built_optimizer_has_gathered_stays():
 
 
 def test_a_second_time_is_declined():
-    patient = model()
+    patient = tanh_net()
     prescription = planned(ID, patient, X, Y, symptom=SYMPTOM)
     copy = operated(ID, patient, prescription).model
 
@@ -97,7 +92,7 @@ def test_a_second_time_is_declined():
 
 
 def test_clipping_of_each_gradient_gives_way():
-    copy = treated(ID, model(keras.optimizers.Adam(clipnorm=5.0)), X, Y, symptom=SYMPTOM).model
+    copy = treated(ID, tanh_net(keras.optimizers.Adam(clipnorm=5.0)), X, Y, symptom=SYMPTOM).model
 
     assert copy.optimizer.clipnorm is None
     assert copy.optimizer.global_clipnorm > 0
@@ -105,7 +100,7 @@ def test_clipping_of_each_gradient_gives_way():
 
 def test_reaches_the_optimizer_inside_of_loss_scaling():
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-3))
-    copy = treated(ID, model(scaled), X, Y, symptom=SYMPTOM).model
+    copy = treated(ID, tanh_net(scaled), X, Y, symptom=SYMPTOM).model
 
     assert copy.optimizer.inner_optimizer.global_clipnorm > 0
 
@@ -114,7 +109,7 @@ def test_a_gradient_with_nan_is_declined():
     y = Y.copy()
     y[:] = np.nan
 
-    declined = planned(ID, model(), X, y, symptom="non-finite-values")
+    declined = planned(ID, tanh_net(), X, y, symptom="non-finite-values")
 
     assert isinstance(declined, Declined)
     assert "NaN" in declined.reason

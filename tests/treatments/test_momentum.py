@@ -11,7 +11,7 @@ from keras import layers
 
 from gradscope.records import Declined
 from tests.support.by_hand import normal
-from tests.support.healthy import sequential
+from tests.support.healthy import sequential, tanh_net
 from tests.support.treated import operated, planned, same_outputs, treated
 
 ID = "momentum"
@@ -20,18 +20,13 @@ X, Y = normal(128, 8), normal(128, 2, seed=1)
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 
 
-def model(optimizer):
-    keras.utils.set_random_seed(0)
-    return sequential(layers.Dense(16, "tanh"), layers.Dense(2), optimizer=optimizer)
-
-
 @pytest.mark.parametrize(
     ("make", "attribute"),
     [(lambda: SGD(0.01, momentum=0.999), "momentum"), (lambda: Adam(beta_1=0.99), "beta_1")],
     ids=["sgd", "adam"],
 )
 def test_it_comes_down_to_the_usual_and_all_else_stays(make, attribute):
-    patient = model(make())
+    patient = tanh_net(make())
     patient.fit(X, Y, epochs=1, verbose=0)
     copy = treated(ID, patient, X, Y, symptom=SYMPTOM).model
     before, after = (m.optimizer.get_config() for m in (patient, copy))
@@ -48,7 +43,7 @@ def test_it_comes_down_to_the_usual_and_all_else_stays(make, attribute):
 @pytest.mark.parametrize("make", [lambda: SGD(0.01, momentum=0.999), lambda: Adam(beta_1=0.99)])
 def test_the_snippet_does_the_same(make, scaled):
     optimizer = keras.optimizers.LossScaleOptimizer(make()) if scaled else make()
-    patient = model(optimizer)
+    patient = tanh_net(optimizer)
     prescription = planned(ID, patient, X, Y, symptom=SYMPTOM)
     copy = operated(ID, patient, prescription).model
     exec(prescription.snippet, {"model": patient, "keras": keras})
@@ -59,7 +54,7 @@ def test_the_snippet_does_the_same(make, scaled):
 
 def test_half_lives_are_told():
     """0.999 ** (1386 / 2) = 0.5."""
-    prescription = planned(ID, model(SGD(0.01, momentum=0.999)), X, Y, symptom=SYMPTOM)
+    prescription = planned(ID, tanh_net(SGD(0.01, momentum=0.999)), X, Y, symptom=SYMPTOM)
 
     assert math.isclose(0.999 ** (1386 / 2), 0.5, rel_tol=1e-3)
     assert "a swing halves in 1,386 steps; with 0.9 in 13" in prescription.rationale
@@ -67,7 +62,7 @@ def test_half_lives_are_told():
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.01), lambda: SGD(0.01, momentum=0.9), Adam])
 def test_usual_momentum_is_left_alone(make):
-    assert isinstance(planned(ID, model(make()), X, Y, symptom=SYMPTOM), Declined)
+    assert isinstance(planned(ID, tanh_net(make()), X, Y, symptom=SYMPTOM), Declined)
 
 
 def test_a_regression_that_swings_settles():

@@ -9,7 +9,7 @@ from keras import layers
 
 from gradscope.records import Declined
 from tests.support.by_hand import normal
-from tests.support.sick import Subclassed
+from tests.support.sick_models import Subclassed
 from tests.support.treated import operated, outputs, planned, through_file, treated
 
 ID = "swap-activation"

@@ -9,9 +9,10 @@ import numpy as np
 from keras import layers, ops
 from keras.optimizers import Adam
 
+from tests.clinic.data import Data
 from tests.programs import arrays, metrics
 from tests.programs.building import compiled, stack, standardize
-from tests.programs.program import Data, Program
+from tests.programs.program import Program
 
 register = keras.saving.register_keras_serializable("programs")
 

@@ -8,9 +8,10 @@ import keras
 from keras import layers
 from keras.optimizers import SGD, Adam
 
+from tests.clinic.data import Data
 from tests.programs import arrays, metrics
 from tests.programs.building import compiled, stack
-from tests.programs.program import Data, Program
+from tests.programs.program import Program
 
 LOSS = "sparse_categorical_crossentropy"
 

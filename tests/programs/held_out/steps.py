@@ -10,9 +10,10 @@ import tensorflow as tf
 from keras import layers
 from keras.optimizers import SGD, Adam
 
+from tests.clinic.data import Data
 from tests.programs import arrays, metrics
 from tests.programs.building import compiled, stack
-from tests.programs.program import Data, Program
+from tests.programs.program import Program
 
 register = keras.saving.register_keras_serializable("programs")
 
