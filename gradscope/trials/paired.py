@@ -71,8 +71,8 @@ def compare(
     makes = dict(zip(SIDES, (patient_make, treated_make), strict=True))
     measures = _common_measures(makes, seeds[0], data)
     plan = Plan(data, steps, batch_size, measures)
-    found = trained(makes, plan, seeds, jobs=jobs, progress=progress)
-    return judged(found["before"], found["after"], plan, treatments)
+    found = train(makes, plan, seeds, jobs=jobs, progress=progress)
+    return judge(found["before"], found["after"], plan, treatments)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Plan:
     chance: float | None = None
 
 
-def trained(
+def train(
     makes: dict[str, Make],
     plan: Plan,
     seeds: Sequence[int],
@@ -105,27 +105,27 @@ def trained(
     loops: Loops | None = None,
     progress: Progress | None = None,
 ) -> dict[str, tuple[Run, ...]]:
-    """Runs of each model from each seed, by the name of the model.
+    """Train each model from each seed; the runs by the name of the model.
 
     Args:
         loops: traced loops to use and add to, in this process; of the same data and batch size.
         progress: called with a name, the steps done and all steps under that name.
     """
-    told = _Told(progress, plan.steps * len(seeds))
+    count = _Count(progress, plan.steps * len(seeds))
     if jobs > 1:
-        return _in_workers(makes, tuple(seeds), plan, jobs, told)
+        return _in_workers(makes, tuple(seeds), plan, jobs, count)
     return {
-        name: _train(
-            make, plan, seeds, loops=loops, name=name if loops else None, progress=told.on(name)
+        name: _train_seeds(
+            make, plan, seeds, loops=loops, name=name if loops else None, progress=count.on(name)
         )
         for name, make in makes.items()
     }
 
 
-def judged(
+def judge(
     before: Sequence[Run], after: Sequence[Run], plan: Plan, treatments: Sequence[str] = ()
 ) -> Trial:
-    """The verdict on runs of the same seeds before and after."""
+    """Say what runs of the same seeds before and after come to."""
     arms = [Arm(tuple(_binned(run) for run in runs)) for runs in (before, after)]
     measure = plan.measures[0] if plan.measures else None
     scores = verdicts.scores(arms[0], arms[1], measure, plan.data.held_out.num_samples)
@@ -147,7 +147,7 @@ def judged(
     )
 
 
-def _train(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[Run, ...]:
+def _train_seeds(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[Run, ...]:
     return training.runs(
         make,
         plan.data,
@@ -201,7 +201,7 @@ def _binned(run: Run) -> Run:
     return dataclasses.replace(run, losses=tuple(scoring.finite(mean) for mean in means))
 
 
-class _Told:
+class _Count:
     """Adds up the steps done under each name and passes them on."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
@@ -231,7 +231,7 @@ def _in_workers(
     seeds: tuple[int, ...],
     plan: Plan,
     jobs: int,
-    told: _Told,
+    count: _Count,
 ) -> dict[str, tuple[Run, ...]]:
     payloads = {side: packed(make) for side, make in makes.items()}
     num_parts = min(len(seeds), -(-jobs // len(makes)))
@@ -247,7 +247,7 @@ def _in_workers(
         try:
             for task, result in zip(pending, _results(calls, jobs), strict=True):
                 finished[task] = result
-                told.on(task.side)(plan.steps * len(task.seeds))
+                count.on(task.side)(plan.steps * len(task.seeds))
         except Exception as error:
             if not _is_death(error):
                 raise
@@ -280,7 +280,7 @@ def _work(
     if os.getpid() != parent:
         _share_machine(threads)
     with _ONE_AT_A_TIME:
-        return _train(unpacked(payload), plan, seeds)
+        return _train_seeds(unpacked(payload), plan, seeds)
 
 
 def _share_machine(threads: int) -> None:
