@@ -102,11 +102,11 @@ def _rows(data: Data, rows: np.ndarray) -> Data:
 def _scores(case: Case, make: Any, data: Data, seeds: range) -> list[float | None]:
     """The clinic's metric on its held-out data after the case's steps, from each seed."""
     from gradscope.trials.splits import Examples, Split
-    from gradscope.trials.training import runs
+    from gradscope.trials.training import train_seeds
 
     whole = Split(Examples(data.x, data.y), Examples(data.x_val, data.y_val))
     measures = (case.metric,) * len(keras.tree.flatten(data.y))
-    done = runs(
+    done = train_seeds(
         make,
         whole,
         seeds=seeds,

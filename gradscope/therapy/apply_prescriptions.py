@@ -11,13 +11,11 @@ import numpy as np
 
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
-from gradscope.errors import UsageError
-from gradscope.messages import unknown
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.graph import Surgery, copied
 from gradscope.surgery.rebuild import is_graph
-from gradscope.treatments import registry
+from gradscope.treatments import check_ids, registry
 
 _PROBE = 32  # samples that the drift of the output is measured on
 
@@ -69,7 +67,7 @@ def apply(model: keras.Model, prescriptions: Sequence[Prescription], x: Any = No
 
 def carry_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any) -> Treated:
     """`apply` without a look at the outputs: `drift` is None."""
-    known = registry()
+    check_ids(p.treatment for p in prescriptions)
     done: list[Prescription] = []
     declined: list[Declined] = []
     kept: tuple[str, ...] = ()
@@ -77,10 +75,6 @@ def carry_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any)
     added: dict[str, None] = {}
     current = _build(model, x) if prescriptions else model
     for prescription in prescriptions:
-        if prescription.treatment not in known:
-            raise UsageError(
-                unknown("treatment", prescription.treatment, known, "See 'gradscope treatments'.")
-            )
         outcome, prescription = _operate(current, prescription, x)
         if isinstance(outcome, Declined):
             declined.append(Declined(prescription.treatment, outcome.reason))

@@ -18,7 +18,7 @@ from gradscope.therapy.decisions import (
 from gradscope.therapy.run_cache import RunCache, Standing
 from gradscope.trials import verdicts
 from gradscope.trials.paired import judge
-from gradscope.trials.trial import with_examinations
+from gradscope.trials.trial import add_examinations
 
 # A gain of this share of what the patient lacks leaves little to look for.
 ENOUGH = 2 / 3
@@ -58,7 +58,7 @@ def make_trial(search: Search, candidate: Candidate, steps: int) -> Trial | None
     if after is None:
         return None
     trial = judge(before, after, runs.plan_for(steps), candidate.ids)
-    return with_examinations(trial, search.report, candidate.report)
+    return add_examinations(trial, search.report, candidate.report)
 
 
 def is_hopeless(search: Search, candidate: Candidate) -> bool:

@@ -15,7 +15,6 @@ from gradscope.analysis import analyze
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import sort_findings
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.messages import unknown
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
@@ -34,10 +33,10 @@ from gradscope.therapy.candidates import (
 from gradscope.therapy.decisions import Search
 from gradscope.therapy.run_cache import RunCache
 from gradscope.therapy.search import run_search
-from gradscope.treatments import registry
+from gradscope.treatments import check_ids
 from gradscope.trials import scoring, splits
 from gradscope.trials.paired import Plan, check
-from gradscope.trials.splits import Split
+from gradscope.trials.splits import Examples, Split
 
 EPOCHS = 10
 FEWEST_STEPS, MOST_STEPS = 200, 300
@@ -197,7 +196,12 @@ def admit(
             "The data hold no labels, and the loss needs them. Pass y, or a file that holds "
             "x and y."
         )
-    data, rows = _usable(given, x, y)
+    data, lost = splits.leave_out_non_finite(given)
+    rows = None
+    if lost:
+        note = f"{lost:,} samples with NaN or Inf left out"
+        data = data._replace(note=f"{given.note}; {note}" if given.note else note)
+        rows = splits.find_finite(Examples(x, y)) if splits.is_arrays(x) else None
     if validation_data is None:
         data = _ensure_held_out(data)
     pair = (x, y) if splits.is_arrays(x) else given.training[:2]
@@ -272,23 +276,7 @@ def _check(model: Any, only: Collection[str] | None, seeds: Any) -> None:
         raise UsageError(f"treat trains copies: it needs a compiled keras.Model. Received: {kind}.")
     if not isinstance(seeds, int) or seeds < 2:
         raise UsageError(f"seeds must be a whole number of at least 2. Received: {seeds!r}.")
-    known = registry()
-    for id in only or ():
-        if id not in known:
-            raise UsageError(unknown("treatment", id, known, "See 'gradscope treatments'."))
-
-
-def _usable(given: Split, x: Any, y: Any) -> tuple[Split, np.ndarray | None]:
-    """The data without samples that hold NaN or Inf, and which of x they are."""
-    parts = [splits.finite(part) for part in (given.training, given.held_out)]
-    lost = sum(int((~mask).sum()) for mask in parts)
-    if not lost:
-        return given, None
-    kept = [p.take(mask) for p, mask in zip(given[:2], parts, strict=True)]
-    note = f"{lost:,} samples with NaN or Inf left out"
-    note = f"{given.note}; {note}" if given.note else note
-    data = given._replace(training=kept[0], held_out=kept[1], note=note)
-    return data, splits.finite(splits.Examples(x, y)) if splits.is_arrays(x) else None
+    check_ids(only or ())
 
 
 def plan_runs(case: Case) -> Plan:
@@ -314,8 +302,8 @@ def _choose_measures(case: Case) -> tuple[scoring.Measure, ...]:
             continue
         done = make_copy(case.model, (prescription,), case.data.training.x, seed=0)
         if isinstance(done, Treated):
-            return scoring.measures(done.model, case.data.held_out)
-    return scoring.measures(case.model, case.data.held_out)
+            return scoring.choose_measures(done.model, case.data.held_out)
+    return scoring.choose_measures(case.model, case.data.held_out)
 
 
 def _end(case: Case, report: Report, status: Status) -> Outcome:

@@ -13,9 +13,9 @@ from gradscope.surgery.functional import graph_of
 from gradscope.surgery.rebuild import is_graph
 from gradscope.therapy.apply_prescriptions import carry_out
 from gradscope.trials.splits import split
-from gradscope.trials.training import run
 from tests.support.by_hand import normal
 from tests.support.snapshot import Snapshot
+from tests.support.training_models import run
 
 X, Y = normal(96, 6).astype("float32"), normal(96, 1, seed=1).astype("float32")
 

@@ -59,7 +59,7 @@ def without_models(monkeypatch):
     def examine(model, some, data):
         return candidate(*(p.treatment for p in some))
 
-    monkeypatch.setattr(proof, "with_examinations", lambda trial, before, after: trial)
+    monkeypatch.setattr(proof, "add_examinations", lambda trial, before, after: trial)
     monkeypatch.setattr(candidates, "examine", examine)
     monkeypatch.setattr(refine, "examine", examine)
 
