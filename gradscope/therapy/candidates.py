@@ -28,6 +28,7 @@ from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
 from gradscope.surgery.graph import copied
 from gradscope.symptoms import registry as symptoms
+from gradscope.symptoms.underfitting import make_finding
 from gradscope.therapy.apply_prescriptions import Treated, carry_out
 from gradscope.treatments import registry
 from gradscope.trials.paired import Plan
@@ -188,31 +189,22 @@ def ask_for_more(report: Report) -> Report:
     treated it is a reason to.
     """
     rehearsal = report.rehearsal
-    if rehearsal is None or rehearsal.yardstick is None or rehearsal.yardstick.share is None:
+    yardstick = rehearsal.yardstick if rehearsal is not None else None
+    if rehearsal is None or yardstick is None or yardstick.share is None or yardstick.score is None:
         return report
-    allowed, mine = rehearsal.yardstick.share, rehearsal.share
+    allowed, mine = yardstick.share, rehearsal.share
     if allowed < MIN_YARDSTICK_SHARE or (mine is not None and mine >= GOAL * allowed):
         return report
     present = [f for f in report.findings if f.symptom == _SLOW]
     if any(f.severity != "info" for f in present):
         return report
-    symptom = symptoms()[_SLOW]
-    found = (
-        present[0]
-        if present
-        else Finding(
-            _SLOW,
-            "warning",
-            "medium",
-            (),
-            (),
-            (Evidence("share", mine or 0.0, GOAL * allowed, "fraction"),),
-            f"The model reaches {mine or 0.0:.2f} of what there is to be learned, the yardstick "
-            f"{allowed:.2f}.",
-            symptom.treatments,
-        )
+    limits = {"yardstick_share": MIN_YARDSTICK_SHARE, "warning_share": GOAL}
+    why = f"That is below {GOAL:.0%} of what the plain network learns."
+    found = dataclasses.replace(
+        present[0] if present else make_finding(rehearsal, "warning", why, limits),
+        severity="warning",
+        treatments=symptoms()[_SLOW].treatments,
     )
-    found = dataclasses.replace(found, severity="warning")
     findings = [*(f for f in report.findings if f.symptom != _SLOW), found]
     findings = sort_findings(findings)
     prescriptions, declined = prescribe(report.profile(), findings)
