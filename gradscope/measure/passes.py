@@ -23,7 +23,7 @@ from gradscope.inputs.batches import Batch
 from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import described
 from gradscope.measure.recorder import Rows, as_array
-from gradscope.measure.taps import patches
+from gradscope.measure.taps import Patches, patches
 from gradscope.messages import one_line
 from gradscope.records import NonFiniteOrigin
 
@@ -93,7 +93,7 @@ def capture(
         shares = True
         while True:
             rows = Rows(shares)
-            with patched(patches(sites, rows)):
+            with patched(_taps(sites, rows)):
                 captured = _passes(model, batches, objective, rows, scale)
             if rows.diverged:
                 shares = False
@@ -144,7 +144,7 @@ def _watched(
     scale: float,
 ) -> NonFiniteOrigin | None:
     rows = Rows()
-    changes = [*patches(sites, rows), *_loss_patches(model, objective)]
+    changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
     with functions_eager(True), patched(changes), without_recomputation():
         for batch in batches:
             rows.begin_pass(_num_samples(batch))
@@ -245,6 +245,10 @@ def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: flo
             f"The model could not be run on the data: {one_line(error)} "
             "Pass x and y as you would pass them to model.fit."
         ) from error
+
+
+def _taps(sites: tuple[Site, ...], rows: Rows) -> Patches:
+    return patches(sites, lambda: rows)
 
 
 def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, str, Any]]:
