@@ -19,7 +19,7 @@ from gradscope.backend.patches import functions_eager, without_recomputation
 from gradscope.backend.sites import Site
 from gradscope.backend.train_step import Step, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
-from gradscope.inputs.batches import Batch
+from gradscope.inputs.batches import Batch, count_samples
 from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import described
 from gradscope.measure.recorder import Rows, as_array
@@ -147,7 +147,7 @@ def _watched(
     changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
     with functions_eager(True), patched(changes), without_recomputation():
         for batch in batches:
-            rows.begin_pass(_num_samples(batch))
+            rows.begin_pass(count_samples(batch.x))
             watch = Watch(sites, keras.tree.flatten((batch[:3], batch.item)), __name__)
             with watch.on():
                 step = _backward(model, batch, objective, scale)
@@ -188,7 +188,7 @@ def _passes(
     changes = _loss_patches(model, objective)
     with functions_eager(True), patched(changes), _no_collection(), without_recomputation():
         for batch in batches:
-            rows.begin_pass(_num_samples(batch))
+            rows.begin_pass(count_samples(batch.x))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
             step = _backward(model, batch, objective, scale)
             outputs = described(step.outputs, rows) if outputs is None else outputs
@@ -205,11 +205,6 @@ def _term_losses(loss: Any) -> Iterator[tuple[str, float]]:
     """What Keras keeps of the loss on each of several outputs."""
     for mean in loss.metrics:
         yield mean.name.removesuffix("_loss"), float(mean.result())
-
-
-def _num_samples(batch: Batch) -> int:
-    shapes = [tensor.shape for tensor in keras.tree.flatten(batch.x)]
-    return int(shapes[0][0]) if shapes and len(shapes[0]) else 0
 
 
 @contextmanager

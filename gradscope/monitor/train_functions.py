@@ -21,6 +21,7 @@ from gradscope.backend.keras_private import raw
 from gradscope.backend.patches import gradients_noted
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import optimizers
+from gradscope.inputs.batches import count_samples
 from gradscope.measure.passes import Captured
 from gradscope.measure.recorder import Rows
 from gradscope.measure.taps import patches
@@ -138,7 +139,7 @@ class Functions:
     def _eager_step(self, data: Any) -> dict[str, Any]:
         """A step that is run as it is read."""
         rows = Rows()
-        rows.begin_pass(_num_samples(data))
+        rows.begin_pass(count_samples(data))
         before = [tf.identity(value_of(v)) for v in self.weights]
         rate, scale = self._settings()
         logs, calls = self._stepped(data, rows)
@@ -215,11 +216,6 @@ class Functions:
 def _current() -> Rows | None:
     """The rows of the thread that is tracing, where its step is tapped."""
     return getattr(_local, "rows", None)
-
-
-def _num_samples(data: Any) -> int:
-    shapes = [x.shape for x in keras.tree.flatten(data) if x is not None and len(x.shape)]
-    return int(shapes[0][0]) if shapes else 0
 
 
 def _num_replicas() -> int:
