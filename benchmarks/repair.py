@@ -91,7 +91,7 @@ def _steps(data: Data) -> int:
     from gradscope.therapy import treat_model
     from gradscope.trials import splits
 
-    return treat_model.default_steps(splits.split(data.x, data.y), 32)
+    return treat_model.choose_steps(splits.split(data.x, data.y), 32)
 
 
 def _rows(data: Data, rows: np.ndarray) -> Data:
@@ -102,11 +102,11 @@ def _rows(data: Data, rows: np.ndarray) -> Data:
 def _scores(case: Case, make: Any, data: Data, seeds: range) -> list[float | None]:
     """The clinic's metric on its held-out data after the case's steps, from each seed."""
     from gradscope.trials.splits import Examples, Split
-    from gradscope.trials.training import runs
+    from gradscope.trials.training import train_seeds
 
     whole = Split(Examples(data.x, data.y), Examples(data.x_val, data.y_val))
     measures = (case.metric,) * len(keras.tree.flatten(data.y))
-    done = runs(
+    done = train_seeds(
         make,
         whole,
         seeds=seeds,
@@ -121,10 +121,10 @@ def _scores(case: Case, make: Any, data: Data, seeds: range) -> list[float | Non
 def _after(case: Case, outcome: Any, data: Data, seeds: range) -> list[float | None]:
     """The scores of the models of all seeds, each treated as `outcome` says and trained."""
     from gradscope.errors import GradscopeError
-    from gradscope.therapy.candidates import treated
+    from gradscope.therapy.candidates import make_copy
 
     def make(seed: int) -> Any:
-        done = treated(case.build(seed), outcome.prescriptions, data.x, seed)
+        done = make_copy(case.build(seed), outcome.prescriptions, data.x, seed)
         return getattr(done, "model", done)
 
     try:
@@ -156,9 +156,11 @@ def _treated_by_chance(model: keras.Model, x: Any, y: Any) -> Any:
     """`treat` with treatments drawn at random in the place of its candidates."""
     from gradscope.records import Declined
     from gradscope.therapy import candidates, search, treat_model
+    from gradscope.therapy.decisions import Search
+    from gradscope.therapy.run_cache import RunCache
 
     rng = np.random.default_rng(0)
-    case = treat_model.admitted(model, x, y, None, 32, None)
+    case = treat_model.admit(model, x, y, None, 32, None)
     offered = _offered(case.report)
     found: dict[str, Any] = {}
     for _ in range(20):
@@ -166,10 +168,12 @@ def _treated_by_chance(model: keras.Model, x: Any, y: Any) -> Any:
             break
         count = min(int(rng.integers(1, MOST_TREATMENTS + 1)), len(offered))
         drawn = [offered[i] for i in rng.permutation(len(offered))[:count]]
-        candidate = candidates.examined(model, drawn, *case.data.training[:2])
+        candidate = candidates.examine(model, drawn, case.data.training)
         if not isinstance(candidate, Declined):
             found.setdefault(candidate.name, candidate)
-    return treat_model.concluded(case, [list(found.values())], seeds=NUM_SEEDS)
+    runs = RunCache(model, treat_model.plan_runs(case), range(NUM_SEEDS))
+    alone = Search(model, case.report, runs, is_allowed=lambda prescription: False)
+    return treat_model.conclude(case, alone, [list(found.values())])
 
 
 def _offered(report: Any) -> list[Any]:

@@ -31,12 +31,19 @@ def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> st
 
 
 def one_line(error: BaseException) -> str:
-    """The gist of an exception in one line: Keras's first sentences, TensorFlow's last."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    """The kind of an exception and its gist; see `gist`."""
+    name, text = type(error).__name__, gist(error)
+    return name if text == name else f"{name}: {text}"
+
+
+def gist(error: BaseException) -> str:
+    """What an exception says, in one line: Keras's first sentences, TensorFlow's last."""
+    whole = str(error).split("Full object config:")[0]  # some hold megabytes of it
+    lines = [line.strip() for line in whole.splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith("Exception encountered")), "")
     if text == "Graph execution error:":  # what failed is told after where
         after = next((n for n, line in enumerate(lines) if "[[{{node" in line), 1)
         text = lines[after - 1]
     text = text.removeprefix("\x1b[1m").replace("\x1b[0m", "")
-    text = text if len(text) <= 300 else text[:297] + "..."
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    text = text or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

@@ -96,7 +96,7 @@ def _told(sample: Any, page: Path, debug: bool) -> bool:
     written = _page.save(told, story.reports, page)
     print_text(_page.render_text(told, written))
     held, total = _page.held(told)
-    return held == total
+    return bool(held == total)
 
 
 COMMANDS = (demo,)

@@ -50,14 +50,14 @@ def treatment_ids(
     context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 ) -> list[str] | None:
     """Treatment ids from comma-separated values, None where the option is not given."""
-    from gradscope.messages import unknown
-    from gradscope.treatments import registry
+    from gradscope.errors import UsageError
+    from gradscope.treatments import check_ids
 
     ids = [part.strip() for value in values for part in value.split(",") if part.strip()]
-    for id in ids:
-        if id not in registry():
-            message = unknown("treatment", id, registry(), "See 'gradscope treatments'.")
-            raise click.BadParameter(message)
+    try:
+        check_ids(ids)
+    except UsageError as error:
+        raise click.BadParameter(str(error)) from error
     return ids or None
 
 

@@ -152,9 +152,11 @@ def diagnose(
             origin = profile.non_finite
             from_data = not outcome[0].culprits and (origin is None or origin.cause == "data")
             if any(f.symptom == DATA for f in findings) and from_data:
-                outcome = Skipped(FIRST, "the data hold NaN or Inf; remove them first")
+                outcome = Skipped(
+                    FIRST, "the data hold NaN or Inf; remove them first", lacks_data=True
+                )
         if isinstance(outcome, Skipped):
-            checks.append(Check(symptom.id, "not examined", outcome.reason))
+            checks.append(Check(symptom.id, "not examined", outcome.reason, outcome.lacks_data))
             continue
         findings += [
             dataclasses.replace(f, treatments=f.treatments or symptom.treatments) for f in outcome
@@ -276,7 +278,7 @@ def _examined(
     if blocked and "history" not in symptom.needs and symptom.id != PAIRING:
         return Skipped(symptom.id, "there are non-finite values; remove them first")
     if "data" in symptom.needs and profile.data.kind == "synthetic":
-        return Skipped(symptom.id, "needs real data; the inputs were made up")
+        return Skipped(symptom.id, "needs real data; the inputs were made up", lacks_data=True)
     if "recurrent" in symptom.needs and not any(layer.timesteps for layer in profile.layers):
         return Skipped(symptom.id, "no recurrent layer whose steps could be measured")
     if "rehearsal" in symptom.needs and profile.rehearsal is None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
-from gradscope.errors import UsageError
-from gradscope.messages import unknown
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import registry
 
@@ -13,30 +11,21 @@ _ORDER = {"error": 0, "warning": 1}
 
 
 def prescribe(
-    profile: Profile, findings: Sequence[Finding], only: Collection[str] | None = None
+    profile: Profile, findings: Sequence[Finding]
 ) -> tuple[tuple[Prescription, ...], tuple[Declined, ...]]:
     """What answers the findings, the first choice first, and what does not apply and why.
 
     A treatment that several findings ask for is prescribed once, for all of them. Findings of
     severity "info" ask for none.
-
-    Args:
-        only: ids of the treatments to consider; all by default.
-
-    Raises:
-        UsageError: an id that no treatment has; near ones are named.
     """
     known = registry()
-    for id in only or ():
-        if id not in known:
-            raise UsageError(unknown("treatment", id, known, "See 'gradscope treatments'."))
     asking: dict[str, list[Finding]] = {}
     places: dict[str, tuple[int, int, int]] = {}
     for number, finding in enumerate(findings):
         if finding.severity not in _ORDER:
             continue
         for place, id in enumerate(finding.treatments):
-            if id in known and (not only or id in only):
+            if id in known:
                 asking.setdefault(id, []).append(finding)
                 here = (_ORDER[finding.severity], place, number)  # causes come first
                 places[id] = min(here, places.get(id, here))

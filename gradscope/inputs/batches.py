@@ -64,9 +64,9 @@ def batches(
         kind, note = "arrays", None
     else:
         found, kind, note = _read(x, y, num_batches), _kind_name(x), None
-    if not found or _num_samples(found[0].x) == 0:
+    if not found or count_samples(found[0].x) == 0:
         raise UnreadableError("The data is empty. Expected at least one sample.")
-    return found, DataCard(kind, sum(_num_samples(b.x) for b in found), len(found), note)
+    return found, DataCard(kind, sum(count_samples(b.x) for b in found), len(found), note)
 
 
 def _is_arrays(x: Any) -> bool:
@@ -83,9 +83,10 @@ def _kind_name(x: Any) -> str:
     return "PyDataset" if isinstance(x, keras.utils.PyDataset) else "generator"
 
 
-def _num_samples(x: Any) -> int:
-    leaf = next(leaf for leaf in keras.tree.flatten(x) if leaf is not None)
-    return int(leaf.shape[0] or 0) if len(leaf.shape) else 0
+def count_samples(data: Any) -> int:
+    """The length of the first of some arrays or tensors; 0 where it is not known."""
+    shapes = (leaf.shape for leaf in keras.tree.flatten(data) if leaf is not None)
+    return next((int(shape[0] or 0) for shape in shapes if len(shape)), 0)
 
 
 def _sampled(
@@ -94,7 +95,7 @@ def _sampled(
     x, y = (as_arrays(value) for value in (x, y))
     if any(not np.ndim(a) for a in keras.tree.flatten(x) if a is not None):
         raise _unreadable(x)
-    total = _num_samples(x)
+    total = count_samples(x)
     lengths = {np.shape(a)[:1] for a in keras.tree.flatten((x, y)) if a is not None}
     if len(lengths) > 1:
         found = " and ".join(str(*length) for length in sorted(lengths))

@@ -20,6 +20,7 @@ from gradscope.errors import UnreadableError, UsageError
 from gradscope.inputs.legacy_optimizers import modernize
 from gradscope.inputs.model_files import SavedModel, read_saved_model, require_path
 from gradscope.inputs.saved_objects import Unknown, code_in, unknown_objects
+from gradscope.messages import gist
 
 if TYPE_CHECKING:
     import keras
@@ -290,7 +291,7 @@ def _compile_anew(
         model.compile(keras.optimizers.get(optimizer), loss)
     except Exception as error:
         unknown = unknown_objects(training, packages)
-        what = _listed(unknown) if unknown else first_line(error)
+        what = _listed(unknown) if unknown else _sentence(error)
         return (
             "the model was loaded without its compile settings, which could not be restored "
             f"({what}): pass --custom-objects FILE.py or --loss NAME"
@@ -309,24 +310,21 @@ def _not_restored(path: Path, error: Exception) -> UnreadableError:
     import keras
 
     return UnreadableError(
-        f"Keras {keras.__version__} cannot load {str(path)!r}: {first_line(error)} "
+        f"Keras {keras.__version__} cannot load {str(path)!r}: {_sentence(error)} "
         "Load it in Python to see more, or save it again with this version of Keras."
     )
 
 
 def _raised(what: str, error: BaseException) -> UnreadableError:
     return UnreadableError(
-        f"{what} raised {type(error).__name__}: {first_line(error)} "
+        f"{what} raised {type(error).__name__}: {_sentence(error)} "
         "Correct it there; --debug shows the traceback."
     )
 
 
-def first_line(error: BaseException) -> str:
-    """The first line of the error's message, cut where Keras goes on to quote a whole config."""
-    text = str(error).split("Full object config:")[0].strip()
-    line = next(iter(text.splitlines()), "no message")
-    line = line if len(line) <= 200 else f"{line[:199]}…"
-    return line if line.endswith((".", "…", "!", "?")) else f"{line}."
+def _sentence(error: BaseException) -> str:
+    text = gist(error)
+    return text if text.endswith((".", "…", "!", "?")) else f"{text}."
 
 
 def _functions_of(module_name: str) -> str:

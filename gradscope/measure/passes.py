@@ -19,11 +19,11 @@ from gradscope.backend.patches import functions_eager, without_recomputation
 from gradscope.backend.sites import Site
 from gradscope.backend.train_step import Step, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
-from gradscope.inputs.batches import Batch
+from gradscope.inputs.batches import Batch, count_samples
 from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import described
 from gradscope.measure.recorder import Rows, as_array
-from gradscope.measure.taps import patches
+from gradscope.measure.taps import Patches, patches
 from gradscope.messages import one_line
 from gradscope.records import NonFiniteOrigin
 
@@ -93,7 +93,7 @@ def capture(
         shares = True
         while True:
             rows = Rows(shares)
-            with patched(patches(sites, rows)):
+            with patched(_taps(sites, rows)):
                 captured = _passes(model, batches, objective, rows, scale)
             if rows.diverged:
                 shares = False
@@ -144,10 +144,10 @@ def _watched(
     scale: float,
 ) -> NonFiniteOrigin | None:
     rows = Rows()
-    changes = [*patches(sites, rows), *_loss_patches(model, objective)]
+    changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
     with functions_eager(True), patched(changes), without_recomputation():
         for batch in batches:
-            rows.begin_pass(_num_samples(batch))
+            rows.begin_pass(count_samples(batch.x))
             watch = Watch(sites, keras.tree.flatten((batch[:3], batch.item)), __name__)
             with watch.on():
                 step = _backward(model, batch, objective, scale)
@@ -188,7 +188,7 @@ def _passes(
     changes = _loss_patches(model, objective)
     with functions_eager(True), patched(changes), _no_collection(), without_recomputation():
         for batch in batches:
-            rows.begin_pass(_num_samples(batch))
+            rows.begin_pass(count_samples(batch.x))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
             step = _backward(model, batch, objective, scale)
             outputs = described(step.outputs, rows) if outputs is None else outputs
@@ -205,11 +205,6 @@ def _term_losses(loss: Any) -> Iterator[tuple[str, float]]:
     """What Keras keeps of the loss on each of several outputs."""
     for mean in loss.metrics:
         yield mean.name.removesuffix("_loss"), float(mean.result())
-
-
-def _num_samples(batch: Batch) -> int:
-    shapes = [tensor.shape for tensor in keras.tree.flatten(batch.x)]
-    return int(shapes[0][0]) if shapes and len(shapes[0]) else 0
 
 
 @contextmanager
@@ -245,6 +240,10 @@ def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: flo
             f"The model could not be run on the data: {one_line(error)} "
             "Pass x and y as you would pass them to model.fit."
         ) from error
+
+
+def _taps(sites: tuple[Site, ...], rows: Rows) -> Patches:
+    return patches(sites, lambda: rows)
 
 
 def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, str, Any]]:

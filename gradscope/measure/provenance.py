@@ -8,7 +8,7 @@ eagerly and in graphs, by the callback that its own debugger uses.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 from gradscope.backend import patches
@@ -132,14 +132,6 @@ class Trail:
         added = (other for found in others for other, _ in found)
         row.added_to = tuple(dict.fromkeys((*row.added_to, *added)))
         return name, depth
-
-
-class NoTrail:
-    """Follows nothing."""
-
-    @staticmethod
-    def following(inputs: Sequence[Any]) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 def _depth(sources: tuple[Origin, ...]) -> int:

@@ -28,16 +28,18 @@ from gradscope.measure.recorder import Rows, as_array
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
 Patches = list[tuple[Any, str, Any]]
+Current = Callable[[], Rows | None]  # the rows to write into; None: let everything pass
 
 
 def patches(
     sites: tuple[Site, ...],
-    rows: Rows,
-    recurrent: Callable[[Any, Rows], Patches] | None = None,
+    current: Current,
+    recurrent: Callable[[Any, Current], Patches] | None = None,
 ) -> Patches:
-    """What to set on which object so that every site is tapped into `rows`.
+    """What to set on which object so that every site is tapped into rows.
 
     Args:
+        current: asked at each call.
         recurrent: what to set on a recurrent layer; by default taps on every step as it is run.
     """
     changes: Patches = []
@@ -46,20 +48,22 @@ def patches(
     for site in sites:
         layer = site.layer
         if site.kind in ("graph", "composite"):
-            call = _followed_call(layer.call, rows) if has_code else layer.call
-            changes.append((layer, "call", _composite_call(site, call, rows)))
+            call = _followed_call(layer.call, current) if has_code else layer.call
+            changes.append((layer, "call", _composite_call(site, call, current)))
             continue
         grouped = isinstance(layer, _CONVOLUTIONS) and layer.groups > 1
         call = _compiled(layer.call) if grouped else layer.call
-        changes.append((layer, "call", _leaf_call(site, call, rows)))
+        changes.append((layer, "call", _leaf_call(site, call, current)))
         if getattr(layer, "quantization_mode", None) is not None:
-            changes.append((layer, "quantized_call", _leaf_call(site, layer.quantized_call, rows)))
+            changes.append(
+                (layer, "quantized_call", _leaf_call(site, layer.quantized_call, current))
+            )
         if private.recomputes(layer):  # a recomputed call would be noted twice
             changes.append((layer, *private.WITHOUT_RECOMPUTATION))
         if site.kind == "recurrent":
-            changes += (recurrent or _recurrent_patches)(layer, rows)
+            changes += (recurrent or _recurrent_patches)(layer, current)
         elif not activations.is_activation(layer) and activations.activation_of(layer):
-            changes.append((layer, "activation", _activation(layer.activation, rows)))
+            changes.append((layer, "activation", _activation(layer.activation, current)))
     return changes
 
 
@@ -94,12 +98,15 @@ def _tensors(args: Any, kwargs: Any) -> list[Any]:
     return [v for v in keras.tree.flatten((args, kwargs)) if isinstance(v, tf.Tensor)]
 
 
-def _leaf_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+def _leaf_call(site: Site, call: Callable[..., Any], current: Current) -> Callable[..., Any]:
     function = activations.activation_of(site.layer)
     is_activation = function is not None and activations.is_activation(site.layer)
 
     @functools.wraps(call)
     def tapped(*args: Any, **kwargs: Any) -> Any:
+        rows = current()
+        if rows is None:
+            return call(*args, **kwargs)
         alone = len(args) == 1 and not kwargs and rows.sees(args[0])
         flat = args if alone else _tensors(args, kwargs)
         if not alone and not all(map(rows.sees, flat)):
@@ -156,14 +163,15 @@ def _leave(row: Row, outputs: Any, rows: Rows) -> Any:
     return keras.tree.map_structure(leave, outputs)
 
 
-def _activation(function: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+def _activation(function: Callable[..., Any], current: Current) -> Callable[..., Any]:
     """The layer's own activation, with its argument (the pre-activation) tapped."""
 
     @functools.wraps(function)
     def tapped(z: Any, *args: Any, **kwargs: Any) -> Any:
-        row = rows.active[-1] if rows.active else None
-        if row is None or not _can_tap(z, rows):
+        rows = current()
+        if rows is None or not rows.active or not _can_tap(z, rows):
             return function(z, *args, **kwargs)
+        row = rows.active[-1]
         rows.note_preactivation(row, z)
         z = tap(z, lambda g: rows.note_gradient(row, "preactivation_gradient", g))
         return function(z, *args, **kwargs)
@@ -171,11 +179,14 @@ def _activation(function: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
     return tapped
 
 
-def _composite_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+def _composite_call(site: Site, call: Callable[..., Any], current: Current) -> Callable[..., Any]:
     """Notes only where the composite's inputs come from, for its first layers."""
 
     @functools.wraps(call)
     def entered(*args: Any, **kwargs: Any) -> Any:
+        rows = current()
+        if rows is None:
+            return call(*args, **kwargs)
         values = _tensors(args, kwargs)
         rows.enter(site, [o for v in values for o in sources_of(v)])
         try:
@@ -186,59 +197,68 @@ def _composite_call(site: Site, call: Callable[..., Any], rows: Rows) -> Callabl
     return entered
 
 
-def _followed_call(call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+def _followed_call(call: Callable[..., Any], current: Current) -> Callable[..., Any]:
     """Notes what becomes of tensors in the code of the model and of its layers of layers."""
 
     @functools.wraps(call)
     def followed(*args: Any, **kwargs: Any) -> Any:
+        rows = current()
+        if rows is None:
+            return call(*args, **kwargs)
         with rows.trail.following(_tensors(args, kwargs)):
             return call(*args, **kwargs)
 
     return followed
 
 
-def _recurrent_patches(layer: Any, rows: Rows) -> Patches:
+def _recurrent_patches(layer: Any, current: Current) -> Patches:
     changes: Patches = []
     if "use_cudnn" in vars(layer):
         changes.append((layer, "use_cudnn", False))  # the fused kernel has no steps to tap
     cell = layer.cell
     if not isinstance(cell, keras.Layer):
         return changes
-    changes.append((cell, "call", _cell_call(cell.call, rows)))
-    return changes + counted_activations(cell, rows)
+    changes.append((cell, "call", _cell_call(cell.call, current)))
+    return changes + counted_activations(cell, current)
 
 
-def counted_activations(cell: keras.Layer, rows: Rows) -> Patches:
+def counted_activations(cell: keras.Layer, current: Current) -> Patches:
     """The activations of a recurrent cell's gates and states, with saturated entries counted."""
     changes: Patches = []
     for part in getattr(cell, "cells", [cell]):
         for name, is_gate in (("recurrent_activation", True), ("activation", False)):
             function = vars(part).get(name)
             if callable(function) and function is not keras.activations.linear:
-                changes.append((part, name, _counted(function, is_gate, rows)))
+                changes.append((part, name, _counted(function, is_gate, current)))
     return changes
 
 
-def _counted(function: Callable[..., Any], is_gate: bool, rows: Rows) -> Callable[..., Any]:
+def _counted(function: Callable[..., Any], is_gate: bool, current: Current) -> Callable[..., Any]:
     """An activation inside a cell: saturated entries are counted, gradients are not needed."""
 
     @functools.wraps(function)
     def counted(z: Any, *args: Any, **kwargs: Any) -> Any:
-        if rows.active and rows.can_count(z):
+        rows = current()
+        if rows is not None and rows.active and rows.can_count(z):
             rows.note_saturation(rows.active[-1], function, z, is_gate)
         return function(z, *args, **kwargs)
 
     return counted
 
 
-def _cell_call(call: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
+def _cell_call(call: Callable[..., Any], current: Current) -> Callable[..., Any]:
     """One step: taps on the states that enter it and on those that leave it."""
 
     @functools.wraps(call)
     def tapped(inputs: Any, states: Any, *args: Any, **kwargs: Any) -> Any:
-        row = rows.active[-1] if rows.active else None
-        if row is None or not all(_can_tap(s, rows) for s in keras.tree.flatten(states)):
+        rows = current()
+        if (
+            rows is None
+            or not rows.active
+            or not all(_can_tap(s, rows) for s in keras.tree.flatten(states))
+        ):
             return call(inputs, states, *args, **kwargs)
+        row = rows.active[-1]
         step = row.begin_step()
 
         def entering(state: Any) -> Any:

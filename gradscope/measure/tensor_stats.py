@@ -96,9 +96,6 @@ class Reducer:
             self._used += length
             start = stop
 
-    def keys(self) -> Iterable[Hashable]:
-        return self._sums.keys()
-
     def put(self, key: Hashable, stats: TensorStats) -> None:
         """Take statistics that were made elsewhere as those of `key`."""
         self._finished[key] = merge(self._finished[key], stats) if key in self._finished else stats

@@ -17,27 +17,28 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.tensorflow_private import observed_source
-from gradscope.measure.taps import Patches, counted_activations
+from gradscope.measure.taps import Current, Patches, counted_activations
 from gradscope.monitor.graph_recorder import TracedRows
 
 NUM_COUNTS = 4  # saturated and all entries of activations, of gates
 
 
-def recurrent_patches(layer: Any, rows: TracedRows) -> Patches:
+def recurrent_patches(layer: Any, current: Current) -> Patches:
     """What to set on a recurrent layer so that its steps are seen; nothing for loops of others."""
     cell = layer.cell
     if not private.has_usual_loop(layer) or not isinstance(cell, keras.Layer):
         return []
     return [
-        (layer, "inner_loop", _observed(layer, layer.inner_loop, rows)),
-        *counted_activations(cell, rows),
+        (layer, "inner_loop", _observed(layer, layer.inner_loop, current)),
+        *counted_activations(cell, current),
     ]
 
 
-def _observed(layer: Any, inner_loop: Callable[..., Any], rows: TracedRows) -> Callable[..., Any]:
+def _observed(layer: Any, inner_loop: Callable[..., Any], current: Current) -> Callable[..., Any]:
     @functools.wraps(inner_loop)
     def observed(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
-        if not rows.active or not rows.sees(sequences):
+        rows = current()
+        if not isinstance(rows, TracedRows) or not rows.active or not rows.sees(sequences):
             return inner_loop(sequences, initial_state, mask, training)
         if keras.tree.is_nested(mask):
             mask = mask[0]

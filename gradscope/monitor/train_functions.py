@@ -21,8 +21,8 @@ from gradscope.backend.keras_private import raw
 from gradscope.backend.patches import gradients_noted
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import optimizers
+from gradscope.inputs.batches import count_samples
 from gradscope.measure.passes import Captured
-from gradscope.measure.provenance import NoTrail
 from gradscope.measure.recorder import Rows
 from gradscope.measure.taps import patches
 from gradscope.monitor import graph_recorder
@@ -63,7 +63,7 @@ class Functions:
             )
         self._plain = TrainFunction(model, self._plain_step)
         self._tapped = TrainFunction(model, self._tapped_step)
-        self._patches = patches(self.sites, _Current(), recurrent_patches)  # type: ignore[arg-type]
+        self._patches = patches(self.sites, _current, recurrent_patches)
 
     def run(self, iterator: Any) -> dict[str, Any]:
         """One call of the train function; what it handed out is for `numbers_of`."""
@@ -139,7 +139,7 @@ class Functions:
     def _eager_step(self, data: Any) -> dict[str, Any]:
         """A step that is run as it is read."""
         rows = Rows()
-        rows.begin_pass(_num_samples(data))
+        rows.begin_pass(count_samples(data))
         before = [tf.identity(value_of(v)) for v in self.weights]
         rate, scale = self._settings()
         logs, calls = self._stepped(data, rows)
@@ -213,35 +213,9 @@ class Functions:
         return losses, gradients
 
 
-class _NoRows:
-    """Where no step is being tapped: taps let everything pass."""
-
-    active = ()
-    trail = NoTrail
-
-    @staticmethod
-    def sees(value: Any) -> bool:
-        return False
-
-    @staticmethod
-    def enter(site: Any, origins: Any) -> None:
-        pass
-
-    @staticmethod
-    def leave() -> None:
-        pass
-
-
-class _Current:
-    """Stands for the rows of the thread that is tracing."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(getattr(_local, "rows", None) or _NoRows, name)
-
-
-def _num_samples(data: Any) -> int:
-    shapes = [x.shape for x in keras.tree.flatten(data) if x is not None and len(x.shape)]
-    return int(shapes[0][0]) if shapes else 0
+def _current() -> Rows | None:
+    """The rows of the thread that is tracing, where its step is tapped."""
+    return getattr(_local, "rows", None)
 
 
 def _num_replicas() -> int:

@@ -49,10 +49,11 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A symptom that could not be examined, and why."""
+    """A symptom that could not be examined, and why; `lacks_data`: for want of data to look at."""
 
     symptom: str
     reason: str
+    lacks_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +66,17 @@ class Declined:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How the examination of one symptom ended; `reason` says why it was not examined."""
+    """How the examination of one symptom ended.
+
+    Attributes:
+        reason: why it was not examined.
+        lacks_data: whether it was not for want of data to look at.
+    """
 
     symptom: str
     status: Status
     reason: str | None = None
+    lacks_data: bool = False
 
 
 @dataclass(frozen=True, slots=True)

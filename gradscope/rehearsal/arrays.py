@@ -10,16 +10,6 @@ import tensorflow as tf
 Array = np.ndarray
 
 
-def find_usable_rows(x: Any, y: Any = None) -> Array:
-    """Which samples hold neither NaN nor Inf; the same rows serve model and yardstick."""
-    arrays = [array for part in (x, y) if part is not None for _, array in flatten_named(part)]
-    usable = np.ones(len(arrays[0]), bool)
-    for array in arrays:
-        if np.issubdtype(array.dtype, np.inexact):
-            usable &= np.isfinite(array.reshape(len(array), -1)).all(1)
-    return usable
-
-
 def flatten_named(data: Any) -> list[tuple[str | None, Array]]:
     """(name, array) for each array, in the order of `keras.tree.flatten`."""
     if isinstance(data, dict):

@@ -39,7 +39,7 @@ from gradscope.signals.rehearsals import has_learned, is_learning
 from gradscope.surgery.graph import copied
 from gradscope.trials import splits
 from gradscope.trials.range_test import as_evidence, range_test
-from gradscope.trials.scoring import fixed_batch_size, gathered
+from gradscope.trials.scoring import fixed_batch_size, gather
 from gradscope.trials.splits import Examples, Split
 
 STEPS, EXTENSION = 200, 4  # of a rehearsal; how many times as many where the model is behind
@@ -117,7 +117,7 @@ def rehearse(
     _check(steps, seconds, epochs)
     tell = progress or (lambda line: None)
     given = splits.split(x, y, sample_weight, validation_data=validation_data)
-    data = given if is_finite(given) else leave_out_non_finite(given)
+    data, _ = splits.leave_out_non_finite(given)
     size = fixed_batch_size(model) or given.batch_size or batch_size
     # What can be read once only has been read.
     is_spent = isinstance(x, Iterator)
@@ -223,16 +223,6 @@ def _check(steps: Any, seconds: Any, epochs: Any) -> None:
         raise UsageError(f"seconds must be a number above 0. Received: {seconds!r}.")
 
 
-def is_finite(data: Split) -> bool:
-    return all(bool(splits.finite(part).all()) for part in (data.training, data.held_out))
-
-
-def leave_out_non_finite(data: Split) -> Split:
-    """The data without samples that hold NaN or Inf, which would end any training."""
-    training, held_out = (p.take(splits.finite(p)) for p in (data.training, data.held_out))
-    return data._replace(training=training, held_out=held_out)
-
-
 def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]) -> Run | Skipped:
     """Train a copy under a Monitor; Skipped where it cannot be copied or trained."""
     if not model.compiled:
@@ -283,15 +273,15 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
 
 def _batches(examples: Examples, num_steps: int, plan: Plan) -> tf.data.Dataset:
     """One shuffled epoch after another, cut into batches of one size, as trials do."""
-    rows = splits.order(examples.num_samples, num_steps, plan.batch_size, plan.seed)
+    rows = splits.draw_order(examples.num_samples, num_steps, plan.batch_size, plan.seed)
     held = examples.tensors()
 
-    def gather(places: tf.Tensor) -> Any:
+    def take_batch(places: tf.Tensor) -> Any:
         # tf.data would make one tensor of a list.
-        parts = keras.tree.lists_to_tuples(gathered(held, places))
+        parts = keras.tree.lists_to_tuples(gather(held, places))
         return parts if parts[2] is not None else parts[:2] if parts[1] is not None else parts[:1]
 
-    return tf.data.Dataset.from_tensor_slices(rows).map(gather).prefetch(2)
+    return tf.data.Dataset.from_tensor_slices(rows).map(take_batch).prefetch(2)
 
 
 def _in_whole_batches(examples: Examples, model: keras.Model) -> Examples:

@@ -26,11 +26,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope.rehearsal.arrays import Array, find_usable_rows, flatten_named
+from gradscope.rehearsal.arrays import Array, flatten_named
 from gradscope.rehearsal.inputs import InputPlan, Reading, choose_reading, plan_input, shape_input
 from gradscope.rehearsal.labels import NoYardstick, OutputHint, Target, code_labels, read_target
 from gradscope.rehearsal.network import build_network
 from gradscope.trials import splits
+from gradscope.trials.splits import Examples
 
 MAX_BATCH_SIZE = 256
 MAX_PREPARED = 8192  # samples from which statistics are taken
@@ -94,7 +95,7 @@ def build_yardstick(
     reason = _find_obstacle(inputs, labels)
     if reason:
         return NoYardstick(reason)
-    rows = np.flatnonzero(find_usable_rows(x, y))
+    rows = np.flatnonzero(splits.find_finite(Examples(x, y)))
     if len(rows) < 4:
         return NoYardstick("fewer than four samples are finite")
     if len(rows) > MAX_PREPARED:
@@ -211,9 +212,9 @@ def train_yardstick(
         seconds: after which no further block of steps is begun.
     """
     began = time.perf_counter()
-    usable = np.flatnonzero(find_usable_rows(x, y))
+    usable = np.flatnonzero(splits.find_finite(Examples(x, y)))
     size = min(batch_size, MAX_BATCH_SIZE)
-    order = usable[splits.order(len(usable), steps, size, yardstick.seed)]
+    order = usable[splits.draw_order(len(usable), steps, size, yardstick.seed)]
     # Only what the order asks for is prepared: of a large data set that is a small part.
     drawn, places = np.unique(order, return_inverse=True)
     places = places.reshape(order.shape)

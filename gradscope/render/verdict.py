@@ -170,7 +170,7 @@ def _caveats(report: dict[str, Any]) -> tuple[str, ...]:
     if (report.get("data") or {}).get("kind") == "synthetic":
         caveats.append("The data was synthetic: examine the model on your own with --data.")
     # A model without recurrent layers misses nothing by not being examined for theirs.
-    lacking = [c for c in items(report, "checks") if "data" in (c.get("reason") or "")]
+    lacking = [c for c in items(report, "checks") if c.get("lacks_data")]
     if lacking:
         caveats.append(
             f"{plural(len(lacking), 'symptom')} could not be examined: see the reasons below."

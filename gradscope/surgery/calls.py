@@ -10,7 +10,8 @@ from typing import Any
 import keras
 
 from gradscope.backend import keras_private as private
-from gradscope.surgery.transfer import Refused, first_line
+from gradscope.messages import gist
+from gradscope.surgery.transfer import Refused
 
 
 def call_layer(layer: Any, *args: Any, **kwargs: Any) -> list[Any]:
@@ -18,7 +19,7 @@ def call_layer(layer: Any, *args: Any, **kwargs: Any) -> list[Any]:
     try:
         return list(keras.tree.flatten(layer(*args, **kwargs)))
     except Exception as error:
-        raise Refused(layer.name, f"cannot be called here: {first_line(error)}") from error
+        raise Refused(layer.name, f"cannot be called here: {gist(error)}") from error
 
 
 def call_chain(

@@ -14,9 +14,10 @@ import numpy as np
 from gradscope.backend import keras_private as private
 from gradscope.backend.capabilities import Unavailable
 from gradscope.backend.isolation import isolated
+from gradscope.messages import gist
 from gradscope.records import Declined
 from gradscope.surgery.graph import copied
-from gradscope.surgery.transfer import Refused, compile_like, first_line
+from gradscope.surgery.transfer import Refused, compile_like
 
 # A graph has none of these from the class that it was written down from.
 _HOOKS = (
@@ -69,9 +70,7 @@ def _written(copy: Any, probe: Any) -> keras.Model:
     try:
         graph = keras.Model(inputs, copy.call(inputs), name=copy.name)
     except Exception as error:
-        reason = (
-            f"its call is its own code, which cannot be written as a graph: {first_line(error)}"
-        )
+        reason = f"its call is its own code, which cannot be written as a graph: {gist(error)}"
         raise Refused(copy.name, reason) from error
     graph.dtype_policy = copy.dtype_policy
     return graph

@@ -13,6 +13,7 @@ import keras
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.keras_private import is_functional
+from gradscope.messages import gist
 from gradscope.surgery.calls import (
     call_chain,
     call_layer,
@@ -25,7 +26,6 @@ from gradscope.surgery.calls import (
 from gradscope.surgery.deepcopy import duplicate
 from gradscope.surgery.transfer import (
     Refused,
-    first_line,
     has_own_compile,
     operation_twin,
     optimizer_twin,
@@ -108,7 +108,7 @@ def _own_code(layer: Any, work: Work) -> Any:
         try:
             return _by_attributes(layer, work)
         except Exception as error:
-            reason = f"{refusal.reason}; nor from its attributes: {first_line(error)}"
+            reason = f"{refusal.reason}; nor from its attributes: {gist(error)}"
             raise Refused(layer.name, reason) from error
 
 
@@ -163,7 +163,7 @@ def _constructed(model: Any, kind: Any, *content: Any) -> Any:
     try:
         new = kind(*content, name=model.name)
     except Exception as error:
-        raise Refused(model.name, f"cannot be put together again: {first_line(error)}") from error
+        raise Refused(model.name, f"cannot be put together again: {gist(error)}") from error
     new.dtype_policy = model.dtype_policy
     return new
 
@@ -248,7 +248,7 @@ def _bridged(number: int, outputs: list[Any], last: Any, work: Work) -> Any:
     try:
         combined = bridge.combine(start, outputs[0])
     except Exception as error:
-        raise Refused(bridge.last, f"cannot be bridged: {first_line(error)}") from error
+        raise Refused(bridge.last, f"cannot be bridged: {gist(error)}") from error
     work.bridged.add(number)
     for operation in operations_between(combined, stop=(start, *outputs)):
         name_added(operation, last.name)

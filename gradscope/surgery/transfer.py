@@ -15,9 +15,9 @@ import tensorflow as tf
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import value_of
 from gradscope.backend.optimizers import inner
+from gradscope.messages import gist
 
 Pair = tuple[Any, Any]
-_LONGEST = 200  # characters of an error message that are passed on; some hold a whole config
 
 
 class Refused(Exception):
@@ -26,12 +26,6 @@ class Refused(Exception):
     def __init__(self, what: str, reason: str):
         super().__init__(f"{what}: {reason}")
         self.what, self.reason = what, reason
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    line = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
 
 
 @contextmanager
@@ -64,7 +58,7 @@ def twin(layer: Any) -> Any:
         new = _from_config(layer)
     except Exception as error:
         kind = type(layer).__name__
-        reason = f"a {kind} cannot be made again from its config: {first_line(error)}"
+        reason = f"a {kind} cannot be made again from its config: {gist(error)}"
         raise Refused(layer.name, reason) from error
     new.name = layer.name
     old_layers, new_layers = private.flat_layers(layer), private.flat_layers(new)
@@ -116,7 +110,7 @@ def build_like(old: Any, new: Any) -> None:
     try:
         new.build_from_config(old.get_build_config() or {})
     except Exception as error:
-        raise Refused(old.name, f"its copy cannot be built: {first_line(error)}") from error
+        raise Refused(old.name, f"its copy cannot be built: {gist(error)}") from error
 
 
 def parts(old: Any, new: Any) -> list[Pair]:
@@ -226,7 +220,7 @@ def _unshared(item: Any) -> Any:
     except Exception as error:
         kind = type(item).__name__
         raise Refused(
-            item.name, f"a {kind} cannot be made again from its config: {first_line(error)}"
+            item.name, f"a {kind} cannot be made again from its config: {gist(error)}"
         ) from error
     _share_functions(item, new)
     return new
@@ -238,7 +232,7 @@ def optimizer_twin(optimizer: Any) -> Any:
         return type(optimizer).from_config(optimizer.get_config())
     except Exception as error:
         raise Refused(
-            optimizer.name, f"its optimizer cannot be made again: {first_line(error)}"
+            optimizer.name, f"its optimizer cannot be made again: {gist(error)}"
         ) from error
 
 

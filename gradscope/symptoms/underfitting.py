@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from gradscope.records import Evidence, Finding, Profile, Rehearsal, Severity, Skipped
 from gradscope.signals.common import num
 from gradscope.signals.curves import history_of, track
@@ -127,20 +129,31 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         if beside.gap_errors < limits["gap"]:
             return []
     severity, why = _judge(profile, rehearsal, mine, limits)
-    return [
-        Finding(
-            symptom=_ID,
-            severity=severity,
-            confidence="high" if severity == "error" else "medium",
-            layers=(),
-            culprits=(),
-            evidence=(
-                Evidence("yardstick_share", other, limits["yardstick_share"], "fraction"),
-                Evidence("share", mine or 0.0, limits["warning_share"] * other, "fraction"),
-            ),
-            message=f"{_compare(rehearsal)} {why}",
-        )
-    ]
+    return [make_finding(rehearsal, severity, why, limits)]
+
+
+def make_finding(
+    rehearsal: Rehearsal, severity: Severity, why: str, limits: Mapping[str, float]
+) -> Finding:
+    """The finding of a model that is behind a yardstick whose score is known.
+
+    Args:
+        limits: "yardstick_share" and "warning_share".
+    """
+    assert rehearsal.yardstick is not None
+    other = rehearsal.yardstick.share or 0.0
+    return Finding(
+        symptom=_ID,
+        severity=severity,
+        confidence="high" if severity == "error" else "medium",
+        layers=(),
+        culprits=(),
+        evidence=(
+            Evidence("yardstick_share", other, limits["yardstick_share"], "fraction"),
+            Evidence("share", rehearsal.share or 0.0, limits["warning_share"] * other, "fraction"),
+        ),
+        message=f"{_compare(rehearsal)} {why}",
+    )
 
 
 def _judge(

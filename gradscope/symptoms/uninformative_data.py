@@ -51,7 +51,7 @@ def _example(largest: float) -> Profile:
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     tensors = [t for t in profile.data.tensors if None not in (t.minimum, t.maximum)]
     if not tensors:
-        return Skipped(_ID, "the data hold no numbers that were read")
+        return Skipped(_ID, "the data hold no numbers that were read", lacks_data=True)
     return [
         *_inputs([t for t in tensors if t.role == "x"]),
         *(found for term in profile.loss.terms for found in _labels(term, profile)),

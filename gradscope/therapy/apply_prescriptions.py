@@ -11,13 +11,11 @@ import numpy as np
 
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
-from gradscope.errors import UsageError
-from gradscope.messages import unknown
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.graph import Surgery, copied
 from gradscope.surgery.rebuild import is_graph
-from gradscope.treatments import registry
+from gradscope.treatments import check_ids, registry
 
 _PROBE = 32  # samples that the drift of the output is measured on
 
@@ -62,26 +60,22 @@ def apply(model: keras.Model, prescriptions: Sequence[Prescription], x: Any = No
     Raises:
         UsageError: a prescription of a treatment that does not exist.
     """
-    treated = carried_out(model, prescriptions, x)
-    drift = _drift(model, treated.model, x) if treated.prescriptions else 0.0
+    treated = carry_out(model, prescriptions, x)
+    drift = _measure_drift(model, treated.model, x) if treated.prescriptions else 0.0
     return replace(treated, drift=drift)
 
 
-def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any) -> Treated:
+def carry_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any) -> Treated:
     """`apply` without a look at the outputs: `drift` is None."""
-    known = registry()
+    check_ids(p.treatment for p in prescriptions)
     done: list[Prescription] = []
     declined: list[Declined] = []
     kept: tuple[str, ...] = ()
     reset: dict[str, None] = {}
     added: dict[str, None] = {}
-    current = _built(model, x) if prescriptions else model
+    current = _build(model, x) if prescriptions else model
     for prescription in prescriptions:
-        if prescription.treatment not in known:
-            raise UsageError(
-                unknown("treatment", prescription.treatment, known, "See 'gradscope treatments'.")
-            )
-        outcome, prescription = _operated(current, prescription, x)
+        outcome, prescription = _operate(current, prescription, x)
         if isinstance(outcome, Declined):
             declined.append(Declined(prescription.treatment, outcome.reason))
             continue
@@ -101,7 +95,7 @@ def carried_out(model: keras.Model, prescriptions: Sequence[Prescription], x: An
     )
 
 
-def _built(model: keras.Model, x: Any) -> keras.Model:
+def _build(model: keras.Model, x: Any) -> keras.Model:
     """The model, or a built copy of one that has layers without weights yet."""
     if x is None or all(layer.built for layer in flat_layers(model)):
         return model
@@ -113,7 +107,7 @@ def _built(model: keras.Model, x: Any) -> keras.Model:
     return copy
 
 
-def _operated(
+def _operate(
     model: keras.Model, prescription: Prescription, x: Any
 ) -> tuple[Surgery | Declined, Prescription]:
     """What a treatment makes of the model, or of the graph of its calls where it declines that."""
@@ -124,16 +118,16 @@ def _operated(
         if isinstance(graph, Declined):
             return outcome, prescription
         outcome = operate(graph, prescription, x)
-        told = f"The copy is the graph of what {type(model).__name__}.call calls."
-        prescription = replace(prescription, rationale=f"{prescription.rationale} {told}")
+        note = f"The copy is the graph of what {type(model).__name__}.call calls."
+        prescription = replace(prescription, rationale=f"{prescription.rationale} {note}")
     return outcome, prescription
 
 
-def _drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
+def _measure_drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
     if x is None:
         return None
     probe = keras.tree.map_structure(lambda a: a if a is None else a[:_PROBE], x)
-    before, after = (_outputs(m, probe) for m in (model, treated))
+    before, after = (_predict(m, probe) for m in (model, treated))
     if [a.shape for a in before] != [a.shape for a in after]:
         return None
     change = sum(float(np.sum(np.square(a - b))) for a, b in zip(after, before, strict=True))
@@ -143,6 +137,6 @@ def _drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
     return float(np.sqrt(change / size)) if size else float(np.sqrt(change))
 
 
-def _outputs(model: keras.Model, x: Any) -> list[np.ndarray]:
+def _predict(model: keras.Model, x: Any) -> list[np.ndarray]:
     with isolated(model):
         return [np.asarray(o, np.float64) for o in keras.tree.flatten(model(x, training=False))]

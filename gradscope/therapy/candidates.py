@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,7 +28,8 @@ from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
 from gradscope.surgery.graph import copied
 from gradscope.symptoms import registry as symptoms
-from gradscope.therapy.apply_prescriptions import Treated, carried_out
+from gradscope.symptoms.underfitting import make_finding
+from gradscope.therapy.apply_prescriptions import Treated, carry_out
 from gradscope.treatments import registry
 from gradscope.trials.paired import Plan
 from gradscope.trials.splits import Examples
@@ -72,25 +73,25 @@ class Candidate:
     @property
     def name(self) -> str:
         """The treatments as a person writes them."""
-        return named(self.prescriptions)
+        return name_treatments(self.prescriptions)
 
     @property
     def burden(self) -> int:
         """How much is still found: 3 for an error, 1 for a warning."""
-        return burden(self.report)
+        return weigh(self.report)
 
 
-def named(prescriptions: Sequence[Prescription]) -> str:
+def name_treatments(prescriptions: Sequence[Prescription]) -> str:
     """What a set of prescriptions is called."""
     return " + ".join(p.treatment for p in prescriptions)
 
 
-def burden(report: Report) -> int:
+def weigh(report: Report) -> int:
     """How much a report finds, in one number."""
     return sum(_HIDING.get(f.symptom, _WEIGHTS[f.severity]) for f in report.findings)
 
 
-def treated(
+def make_copy(
     model: keras.Model, prescriptions: Sequence[Prescription], x: Any, seed: int
 ) -> Treated | Declined:
     """The copy that the prescriptions leave; what is drawn anew follows from the seed."""
@@ -100,29 +101,29 @@ def treated(
             return copy
         return Treated(copy, (), (), (), (), (), None)
     with seeded(seed):
-        done = carried_out(model, prescriptions, x)
+        done = carry_out(model, prescriptions, x)
     if done.declined:
         first = done.declined[0]
-        return Declined(named(prescriptions), f"{first.what}: {first.reason}")
+        return Declined(name_treatments(prescriptions), f"{first.what}: {first.reason}")
     return done
 
 
-def examined(
-    model: keras.Model, prescriptions: Sequence[Prescription], x: Any, y: Any
+def examine(
+    model: keras.Model, prescriptions: Sequence[Prescription], data: Examples
 ) -> Candidate | Declined:
-    """The prescriptions carried out on a copy, and the copy examined."""
-    done = treated(model, prescriptions, x, seed=0)
+    """Carry the prescriptions out on a copy, and examine the copy."""
+    done = make_copy(model, prescriptions, data.x, seed=0)
     if isinstance(done, Declined):
-        return Declined(named(prescriptions), done.reason)
+        return Declined(name_treatments(prescriptions), done.reason)
     try:
-        report = analyze(done.model, x, y, num_batches=_NUM_BATCHES)
+        report = analyze(done.model, data.x, data.y, num_batches=_NUM_BATCHES)
     except GradscopeError as error:
-        return Declined(named(prescriptions), str(error))
+        return Declined(name_treatments(prescriptions), str(error))
     return Candidate(tuple(prescriptions), report)
 
 
-def joint(
-    model: keras.Model, first: Candidate, more: Sequence[Prescription], x: Any, y: Any
+def join(
+    model: keras.Model, first: Candidate, more: Sequence[Prescription], data: Examples
 ) -> Candidate | None:
     """The candidate with those of more prescriptions that it has not; None where that is none."""
     added = [p for p in more if p.treatment not in first.ids]
@@ -131,11 +132,11 @@ def joint(
     is_known = not goes_on and {*first.ids} < {p.treatment for p in more}
     if not added or is_known or len(together) > (LONGEST_CHAIN if goes_on else MAX_LENGTH):
         return None
-    outcome = examined(model, together, x, y)
+    outcome = examine(model, together, data)
     return None if isinstance(outcome, Declined) else outcome
 
 
-def chain_of(
+def build_chain(
     model: keras.Model, first: Candidate | None, report: Report, data: Examples
 ) -> Candidate | None:
     """All that makes the model plainer, as one chain; None for fewer than two treatments.
@@ -154,19 +155,19 @@ def chain_of(
             continue
         here = report if current is first or current is None else current.report
         # A rate that was tried on the patient says nothing of a copy on other scales.
-        before = asking if here is report else [_without_rates(f) for f in asking]
-        wanted_by = [*before, *(f for f in here.findings if f.severity != "info")]
-        wanted_by = [f for f in wanted_by if id in f.treatments]
-        planned = registry()[id].plan(here.profile(), wanted_by) if wanted_by else None
+        before = asking if here is report else [_drop_rates(f) for f in asking]
+        asked_by = [*before, *(f for f in here.findings if f.severity != "info")]
+        asked_by = [f for f in asked_by if id in f.treatments]
+        planned = registry()[id].plan(here.profile(), asked_by) if asked_by else None
         if not isinstance(planned, Prescription) or planned.safety == "advice":
             continue
         done = current.prescriptions if current else ()
-        longer = examined(model, (*done, planned), data.x, data.y)
+        longer = examine(model, (*done, planned), data)
         current = longer if isinstance(longer, Candidate) else current
     return current if current and current is not first and len(current.ids) > 1 else None
 
 
-def _without_rates(finding: Finding) -> Finding:
+def _drop_rates(finding: Finding) -> Finding:
     kept = tuple(e for e in finding.evidence if e.statistic not in (SUGGESTED, SUGGESTED_FOR_ADAM))
     return dataclasses.replace(finding, evidence=kept)
 
@@ -174,7 +175,7 @@ def _without_rates(finding: Finding) -> Finding:
 def rehearse_candidate(model: keras.Model, candidate: Candidate, plan: Plan) -> Report:
     """The report of a rehearsal of the treated copy."""
     data = plan.data
-    done = treated(model, candidate.prescriptions, data.training.x, seed=0)
+    done = make_copy(model, candidate.prescriptions, data.training.x, seed=0)
     if isinstance(done, Declined):
         return candidate.report
     short = RehearsalPlan(plan.batch_size, plan.steps, math.inf, None, 0)
@@ -188,31 +189,22 @@ def ask_for_more(report: Report) -> Report:
     treated it is a reason to.
     """
     rehearsal = report.rehearsal
-    if rehearsal is None or rehearsal.yardstick is None or rehearsal.yardstick.share is None:
+    yardstick = rehearsal.yardstick if rehearsal is not None else None
+    if rehearsal is None or yardstick is None or yardstick.share is None or yardstick.score is None:
         return report
-    allowed, mine = rehearsal.yardstick.share, rehearsal.share
+    allowed, mine = yardstick.share, rehearsal.share
     if allowed < MIN_YARDSTICK_SHARE or (mine is not None and mine >= GOAL * allowed):
         return report
     present = [f for f in report.findings if f.symptom == _SLOW]
     if any(f.severity != "info" for f in present):
         return report
-    symptom = symptoms()[_SLOW]
-    found = (
-        present[0]
-        if present
-        else Finding(
-            _SLOW,
-            "warning",
-            "medium",
-            (),
-            (),
-            (Evidence("share", mine or 0.0, GOAL * allowed, "fraction"),),
-            f"The model reaches {mine or 0.0:.2f} of what there is to be learned, the yardstick "
-            f"{allowed:.2f}.",
-            symptom.treatments,
-        )
+    limits = {"yardstick_share": MIN_YARDSTICK_SHARE, "warning_share": GOAL}
+    why = f"That is below {GOAL:.0%} of what the plain network learns."
+    found = dataclasses.replace(
+        present[0] if present else make_finding(rehearsal, "warning", why, limits),
+        severity="warning",
+        treatments=symptoms()[_SLOW].treatments,
     )
-    found = dataclasses.replace(found, severity="warning")
     findings = [*(f for f in report.findings if f.symptom != _SLOW), found]
     findings = sort_findings(findings)
     prescriptions, declined = prescribe(report.profile(), findings)
@@ -221,70 +213,64 @@ def ask_for_more(report: Report) -> Report:
     )
 
 
-def steadied(
-    model: keras.Model, candidate: Candidate, run: Run, x: Any, y: Any
+def add_clipping(
+    model: keras.Model, candidate: Candidate, run: Run, data: Examples
 ) -> Candidate | None:
     """The candidate with clipped gradients, for one whose run diverged."""
     report = candidate.report
-    told = f"A run diverged at step {run.steps}."
+    message = f"A run diverged at step {run.steps}."
     evidence = (Evidence("finite_loss_steps", run.steps, len(run.losses) + 1, "steps"),)
-    diverged = Finding("loss-divergence", "error", "high", (), (), evidence, told)
+    diverged = Finding("loss-divergence", "error", "high", (), (), evidence, message)
     clipping = registry()[_CLIPPING].plan(report.profile(), [diverged])
-    return None if isinstance(clipping, Declined) else joint(model, candidate, (clipping,), x, y)
+    return None if isinstance(clipping, Declined) else join(model, candidate, (clipping,), data)
 
 
-def proposed(
+def propose(
     model: keras.Model,
     report: Report,
-    x: Any,
-    y: Any,
-    only: Collection[str] | None,
-    declined: list[Declined],
-) -> Iterator[list[Candidate]]:
+    data: Examples,
+    is_allowed: Callable[[Prescription], bool],
+) -> Iterator[list[Candidate | Declined]]:
     """Single prescriptions and chains of them, a few at a time, as long as more are asked for.
 
-    Of each few those come first that leave least to be found. Chains are made where no single
-    prescription leaves nothing.
-
-    Args:
-        declined: what could not be carried out is added to it.
+    Of each few those come first that leave least to be found, and last what cannot be carried out.
+    Chains are made where no single prescription leaves nothing.
     """
-    offered = wanted(report, only)
+    offered = [p for p in list_applicable(report) if is_allowed(p)]
     for some in (offered[i : i + FEW] for i in range(0, len(offered), FEW)):
-        found: list[Candidate] = []
-        for prescription in some:
-            outcome = examined(model, (prescription,), x, y)
-            if isinstance(outcome, Declined):
-                declined.append(outcome)
-            else:
-                found.append(outcome)
+        outcomes = [examine(model, (prescription,), data) for prescription in some]
+        found = [outcome for outcome in outcomes if isinstance(outcome, Candidate)]
+        declined = [outcome for outcome in outcomes if isinstance(outcome, Declined)]
         found.sort(key=lambda c: c.burden)
         for start in found[:NUM_CHAINS] if found and found[0].burden else ():
-            chain = _chained(model, start, x, y, only)
+            chain = _extend(model, start, data, is_allowed)
             if chain is not start and {*chain.ids} not in [{*c.ids} for c in found]:
                 found.append(chain)
         found.sort(key=lambda c: (c.burden, len(c.ids)))
-        yield found
+        yield [*found, *declined]
 
 
-def wanted(report: Report, only: Collection[str] | None) -> list[Prescription]:
-    """The prescriptions that can be carried out and are not ruled out."""
-    return [
-        p
-        for p in report.prescriptions
-        if p.safety != "advice" and (not only or p.treatment in only)
-    ]
+def list_applicable(report: Report) -> list[Prescription]:
+    """The prescriptions that can be carried out."""
+    return [p for p in report.prescriptions if p.safety != "advice"]
 
 
-def _chained(
-    model: keras.Model, start: Candidate, x: Any, y: Any, only: Collection[str] | None
+def _extend(
+    model: keras.Model,
+    start: Candidate,
+    data: Examples,
+    is_allowed: Callable[[Prescription], bool],
 ) -> Candidate:
-    """The candidate, with prescriptions for what it leaves as long as they leave less."""
+    """Add prescriptions for what a candidate leaves as long as they leave less."""
     current = start
     while current.burden and len(current.ids) < MAX_LENGTH:
-        following = [p for p in wanted(current.report, only) if p.treatment not in current.ids]
+        following = [
+            p
+            for p in list_applicable(current.report)
+            if p.treatment not in current.ids and is_allowed(p)
+        ]
         for prescription in following[:2]:
-            longer = examined(model, (*current.prescriptions, prescription), x, y)
+            longer = examine(model, (*current.prescriptions, prescription), data)
             if isinstance(longer, Candidate) and longer.burden < current.burden:
                 current = longer
                 break

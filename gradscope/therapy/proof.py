@@ -1,20 +1,25 @@
-"""Whether runs from every seed prove a candidate; what a search has come to."""
+"""Whether runs from every seed prove a candidate."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from gradscope.records import Declined, Run, Trial
-from gradscope.report.report import Report
+from gradscope.records import Run, Trial
 from gradscope.therapy.candidates import Candidate
-from gradscope.therapy.run_cache import Ward
+from gradscope.therapy.decisions import (
+    HALF,
+    QUARTER,
+    WHOLE,
+    Accepted,
+    Decision,
+    Rejected,
+    Search,
+)
+from gradscope.therapy.run_cache import RunCache, Standing
 from gradscope.trials import verdicts
-from gradscope.trials.paired import judged
-from gradscope.trials.trial import with_examinations
+from gradscope.trials.paired import judge
+from gradscope.trials.trial import add_examinations
 
-QUARTER, HALF, WHOLE = 4, 2, 1  # a run takes this part of the steps
 # A gain of this share of what the patient lacks leaves little to look for.
 ENOUGH = 2 / 3
 # Before the end a proof has to be this sure; with 5 % there, at most 6.1 % of all trials of a
@@ -23,120 +28,107 @@ ENOUGH = 2 / 3
 _SURE = {QUARTER: 0.001, HALF: 0.01}
 
 
-@dataclass
-class Found:
-    """What a search has come to."""
-
-    winner: Candidate | None = None
-    trial: Trial | None = None
-    trials: tuple[Trial, ...] = ()
-    rejected: list[Declined] = field(default_factory=list)
-
-    def reject(self, candidate: Candidate, reason: str) -> None:
-        """Say once why a candidate is not kept."""
-        if candidate.name not in {declined.what for declined in self.rejected}:
-            self.rejected.append(Declined(candidate.name, reason))
-
-
-def steps_of(ward: Ward, part: int) -> int:
-    """How many steps a quarter, a half or the whole of a run takes."""
-    return max(1, ward.plan.steps // part)
-
-
-def proven(ward: Ward, candidate: Candidate, report: Report, result: Found) -> bool:
-    """Whether runs from every seed prove the candidate: early, half-way or at the end.
+def prove(search: Search, candidate: Candidate) -> Decision:
+    """Ask for runs from every seed: early, half-way or at the end.
 
     A quarter of the steps is enough for a single treatment that gains `ENOUGH`, as surely as that.
-    The last trial made of it is kept either way.
     """
-    # The first one is tried in full all the same: a report has to show what was tried.
-    ends = [steps_of(ward, part) for part in (HALF, WHOLE)]
-    if result.trials and not any(_is_ahead(ward, candidate, steps) for steps in ends):
-        result.reject(candidate, f"no better than the patient after {ends[-1]} steps of one seed")
-        return False
+    runs = search.runs
     trial = None
-    for part in _looks(ward, candidate):
-        trial = trial_of(ward, candidate, report, steps_of(ward, part))
+    for part in _choose_looks(search, candidate):
+        trial = make_trial(search, candidate, search.count_steps(part))
         if trial is None:
-            result.reject(candidate, f"it cannot be trained: {ward.refused[candidate.name]}")
-            return False
-        if _is_proof(ward, trial, part):
-            result.trials = (*result.trials, trial)
-            result.winner, result.trial = candidate, trial
-            return True
+            return refuse(runs, candidate)
+        if _is_proof(runs, trial, part):
+            return Accepted(candidate, trial)
     assert trial is not None
-    result.trials = (*result.trials, trial)
-    chance = "" if is_above_chance(ward, trial) else " It is no better than a constant prediction."
-    result.reject(candidate, f"{trial.verdict}: {trial.reason}{chance}")
-    return False
+    chance = "" if _is_above_chance(runs, trial) else " It is no better than a constant prediction."
+    return Rejected(candidate.name, f"{trial.verdict}: {trial.reason}{chance}", trial)
 
 
-def _looks(ward: Ward, candidate: Candidate) -> list[int]:
-    """When the runs are looked at: early only where one has gained enough by then."""
-    steps = steps_of(ward, QUARTER)
-    if ward.measure is None or len(candidate.ids) > 1 or steps == ward.plan.steps:
-        return [HALF, WHOLE]
-    score = _score(ward, ward.first_run(candidate, steps))
-    patient, _ = verdicts.standing(ward.patient(steps, ward.seeds[:1]), ward.measure)
-    early = score is not None and is_enough(ward, score, patient)
-    return [QUARTER, HALF, WHOLE] if early else [HALF, WHOLE]
+def refuse(runs: RunCache, candidate: Candidate) -> Rejected:
+    """For a candidate that a run could not be made of."""
+    return Rejected(candidate.name, f"it cannot be trained: {runs.refused[candidate.name]}")
 
 
-def _score(ward: Ward, runs: Sequence[Run]) -> float | None:
-    return verdicts.standing(runs, ward.measure)[0] if runs else None
+def make_trial(search: Search, candidate: Candidate, steps: int) -> Trial | None:
+    """The trial of a candidate after so many steps; None where it cannot be trained."""
+    runs = search.runs
+    before, after = runs.run_patient(steps), runs.run_all(candidate, steps)
+    if after is None:
+        return None
+    trial = judge(before, after, runs.plan_for(steps), candidate.ids)
+    return add_examinations(trial, search.report, candidate.report)
 
 
-def is_enough(ward: Ward, score: float, patient: float) -> bool:
+def is_hopeless(search: Search, candidate: Candidate) -> bool:
+    """Whether the first seed's run is no better than the patient's, half-way or at the end.
+
+    That is not worth the runs of a proof.
+    """
+    return not any(_is_ahead(search, candidate, part) for part in (HALF, WHOLE))
+
+
+def is_enough(runs: RunCache, score: float, patient: float) -> bool:
     """Whether a score leaves little to look for: it is what the data allow, or near the best."""
-    if ward.plan.goal is not None:
-        return score >= ward.plan.goal
+    if runs.plan.goal is not None:
+        return score >= runs.plan.goal
     return score - patient >= ENOUGH * (1 - patient)
 
 
-def _is_proof(ward: Ward, trial: Trial, part: int) -> bool:
-    if trial.verdict != "improved" or not is_above_chance(ward, trial):
+def is_wanting(runs: RunCache, trial: Trial) -> bool:
+    """Whether the treated model does not yet do what can be asked of it."""
+    before, _ = verdicts.standing(trial.before.runs, runs.measure)
+    return not is_enough(runs, before + trial.difference, before)
+
+
+def describe(runs: RunCache, standing: Standing) -> str:
+    """A standing in words."""
+    if runs.measure is None:
+        return f"loss {-standing[0]:.3g}"
+    return f"held-out {runs.measure} {standing[0]:.3g}"
+
+
+def _choose_looks(search: Search, candidate: Candidate) -> list[int]:
+    """When the runs are looked at: early only where one has gained enough by then."""
+    runs, steps = search.runs, search.count_steps(QUARTER)
+    if runs.measure is None or len(candidate.ids) > 1 or steps == runs.plan.steps:
+        return [HALF, WHOLE]
+    score = _score(runs, runs.run_once(candidate, steps))
+    early = score is not None and is_enough(runs, score, score_patient(search, steps))
+    return [QUARTER, HALF, WHOLE] if early else [HALF, WHOLE]
+
+
+def score_patient(search: Search, steps: int) -> float:
+    """How well the patient does after so many steps from the first seed."""
+    runs = search.runs
+    return verdicts.standing(runs.run_patient(steps, runs.seeds[:1]), runs.measure)[0]
+
+
+def _score(runs: RunCache, made: Sequence[Run]) -> float | None:
+    return verdicts.standing(made, runs.measure)[0] if made else None
+
+
+def _is_ahead(search: Search, candidate: Candidate, part: int) -> bool:
+    """Whether the first seed's run is better than the patient's, or cannot be made."""
+    runs, steps = search.runs, search.count_steps(part)
+    score = _score(runs, runs.run_once(candidate, steps))
+    patient = score_patient(search, steps)
+    return score is None or score > patient + runs.margin(patient)
+
+
+def _is_proof(runs: RunCache, trial: Trial, part: int) -> bool:
+    if trial.verdict != "improved" or not _is_above_chance(runs, trial):
         return False
     if part == WHOLE:
         return True
     sure = trial.p_value is not None and trial.p_value <= _SURE[part]
-    return sure and (part == HALF or not leaves_much(ward, trial))
+    return sure and (part == HALF or not is_wanting(runs, trial))
 
 
-def is_above_chance(ward: Ward, trial: Trial) -> bool:
+def _is_above_chance(runs: RunCache, trial: Trial) -> bool:
     """Whether the treated model predicts better than a constant: from NaN to chance is no cure."""
-    if ward.plan.chance is None:
+    if runs.plan.chance is None:
         return True
-    after, _ = verdicts.standing(trial.after.runs, ward.measure)
-    return after > ward.plan.chance + ward.margin(ward.plan.chance)
-
-
-def leaves_much(ward: Ward, trial: Trial) -> bool:
-    """Whether the treated model does not yet do what can be asked of it."""
-    before, _ = verdicts.standing(trial.before.runs, ward.measure)
-    return not is_enough(ward, before + trial.difference, before)
-
-
-def _is_ahead(ward: Ward, candidate: Candidate, steps: int) -> bool:
-    """Whether the first seed's run is better than the patient's, or cannot be made, as then told.
-
-    What is not ahead at the end either is not worth the runs of a proof.
-    """
-    score = _score(ward, ward.first_run(candidate, steps))
-    patient, _ = verdicts.standing(ward.patient(steps, ward.seeds[:1]), ward.measure)
-    return score is None or score > patient + ward.margin(patient)
-
-
-def trial_of(ward: Ward, candidate: Candidate, report: Report, steps: int) -> Trial | None:
-    """The trial of a candidate after so many steps; None where it cannot be trained."""
-    before, after = ward.patient(steps), ward.runs(candidate, steps)
-    if after is None:
-        return None
-    trial = judged(before, after, ward.planned(steps), candidate.ids)
-    return with_examinations(trial, report, candidate.report)
-
-
-def told(ward: Ward, standing: Any) -> str:
-    """A standing in words."""
-    if ward.measure is None:
-        return f"loss {-standing[0]:.3g}"
-    return f"held-out {ward.measure} {standing[0]:.3g}"
+    after, _ = verdicts.standing(trial.after.runs, runs.measure)
+    return after > runs.plan.chance + runs.margin(runs.plan.chance)

@@ -2,173 +2,147 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-
-import keras
+from collections.abc import Sequence
 
 from gradscope.records import Declined, Prescription
-from gradscope.report.report import Report
 from gradscope.therapy.candidates import (
     FEW,
     MAX_LENGTH,
     Candidate,
-    chain_of,
-    examined,
-    joint,
-    named,
+    build_chain,
+    examine,
+    join,
+    list_applicable,
+    name_treatments,
     rehearse_candidate,
-    wanted,
 )
-from gradscope.therapy.proof import ENOUGH, QUARTER, Found, leaves_much, steps_of, told, trial_of
-from gradscope.therapy.run_cache import Ward
+from gradscope.therapy.decisions import (
+    QUARTER,
+    Accepted,
+    Decision,
+    Rejected,
+    Search,
+    SearchResult,
+)
+from gradscope.therapy.proof import ENOUGH, describe, is_wanting, make_trial, refuse
 
 
-def refined(
-    ward: Ward,
-    model: keras.Model,
-    more: Sequence[Sequence[Prescription]],
-    report: Report,
-    result: Found,
-    is_allowed: Callable[[Prescription], bool],
-) -> None:
+def refine(search: Search, more: Sequence[Sequence[Prescription]], result: SearchResult) -> None:
     """Add to the winner what it lacks, and leave out of it what it does as well without.
 
     Args:
         more: what may be added, the likeliest first; a few are tried.
-        is_allowed: whether a prescription may be added that the treated copy asks for.
     """
-    _enlarge(ward, model, more, report, result)
-    while ward.plan.goal is not None and (asked := _follow(ward, model, result)):
-        allowed = [some for some in asked if all(map(is_allowed, some))]
-        if not _enlarge(ward, model, allowed, report, result):
+    _enlarge(search, more, result)
+    while search.runs.plan.goal is not None and result.winner is not None:
+        before = result.winner
+        asked = _ask_treated_copy(search, before)
+        _enlarge(search, [some for some in asked if all(map(search.is_allowed, some))], result)
+        if result.winner is before:
             break
-    _reduce(ward, model, report, result)
+    _reduce(search, result)
 
 
-def _enlarge(
-    ward: Ward,
-    model: keras.Model,
-    more: Sequence[Sequence[Prescription]],
-    report: Report,
-    result: Found,
-) -> bool:
-    """Where the winner leaves much, try it with what else there is; whether one won."""
-    winner, trial = result.winner, result.trial
-    assert winner is not None
-    assert trial is not None
-    if ward.measure is None or not leaves_much(ward, trial):
-        return False
-    larger = _larger(ward, model, winner, more)
-    steps = steps_of(ward, QUARTER)
-    standings = ward.standings(list(larger.values()), steps, ward.seeds[:1])
+def _enlarge(search: Search, more: Sequence[Sequence[Prescription]], result: SearchResult) -> None:
+    """Where the winner leaves much, try it with what else there is."""
+    runs, winner = search.runs, result.winner
+    if winner is None or runs.measure is None or not is_wanting(runs, winner.trial):
+        return
+    larger = _join_more(search, winner.candidate, more)
+    steps = search.count_steps(QUARTER)
+    standings = runs.rank(list(larger.values()), steps, runs.seeds[:1])
     best = next(iter(standings), "")
     for name, standing in standings.items():
         if name == best:
-            _takes_over(ward, larger[name], report, result, _worth_more(ward, winner, trial.steps))
+            decision = _challenge(search, winner, larger[name], _find_least_gain(search, winner))
+            result.settle(decision)
+            if isinstance(decision, Accepted):
+                result.settle(Rejected(winner.candidate.name, f"{name} does better"))
         else:
-            here = f"after {steps} steps {told(ward, standing)}"
-            result.reject(larger[name], f"{here}, {best} {told(ward, standings[best])}")
-    return result.winner is not winner
+            here = f"after {steps} steps {describe(runs, standing)}"
+            reason = f"{here}, {best} {describe(runs, standings[best])}"
+            result.settle(Rejected(name, reason))
 
 
-def _follow(ward: Ward, model: keras.Model, result: Found) -> list[tuple[Prescription, ...]]:
+def _ask_treated_copy(search: Search, winner: Accepted) -> list[tuple[Prescription, ...]]:
     """What the training of the treated copy asks for, where it does not do what the data allow."""
-    winner, trial = result.winner, result.trial
-    assert winner is not None
-    assert trial is not None
-    if not leaves_much(ward, trial) or len(winner.ids) >= MAX_LENGTH:
+    kept = winner.candidate
+    if not is_wanting(search.runs, winner.trial) or len(kept.ids) >= MAX_LENGTH:
         return []
-    found = rehearse_candidate(model, winner, ward.plan)
-    asked = [p for p in wanted(found, None) if p.treatment not in winner.ids]
-    whole = chain_of(model, winner, found, ward.plan.data.training)
+    report = rehearse_candidate(search.model, kept, search.runs.plan)
+    asked = [p for p in list_applicable(report) if p.treatment not in kept.ids]
+    whole = build_chain(search.model, kept, report, search.data)
     ahead = [whole.prescriptions] if whole is not None else []
     return [*ahead, *((p,) for p in asked)]
 
 
-def _larger(
-    ward: Ward, model: keras.Model, winner: Candidate, more: Sequence[Sequence[Prescription]]
+def _join_more(
+    search: Search, winner: Candidate, more: Sequence[Sequence[Prescription]]
 ) -> dict[str, Candidate]:
     """The winner with one more of what is offered each, by name."""
-    data = ward.plan.data.training
     found: dict[frozenset[str], Candidate] = {}
     for some in more:
         if len(found) == FEW:
             break
-        candidate = joint(model, winner, some, data.x, data.y)
+        candidate = join(search.model, winner, some, search.data)
         if candidate is not None and candidate.burden <= winner.burden:
             found.setdefault(frozenset(candidate.ids), candidate)
     return {candidate.name: candidate for candidate in found.values()}
 
 
-def _worth_more(ward: Ward, winner: Candidate, steps: int) -> float:
+def _find_least_gain(search: Search, winner: Accepted) -> float:
     """By how much more treatments have to be better: a good part of what the winner leaves."""
-    score, _ = ward.standings([winner], steps, ward.seeds[:1])[winner.name]
-    return max(ward.margin(score), (1 - ENOUGH) * (1 - score))
+    score = _score(search, winner)
+    return max(search.runs.margin(score), (1 - ENOUGH) * (1 - score))
 
 
-def _reduce(ward: Ward, model: keras.Model, report: Report, result: Found) -> None:
+def _score(search: Search, winner: Accepted) -> float:
+    """How well the winner does from the first seed."""
+    runs, kept = search.runs, winner.candidate
+    return runs.rank([kept], winner.trial.steps, runs.seeds[:1])[kept.name][0]
+
+
+def _reduce(search: Search, result: SearchResult) -> None:
     """Leave out of the winner what it does as well without."""
     place = 0
-    while result.winner is not None and len(result.winner.ids) > 1:
-        winner = result.winner
-        if place >= len(winner.ids):
-            return
-        fewer = tuple(p for n, p in enumerate(winner.prescriptions) if n != place)
-        if _as_good(ward, model, fewer, report, result):
-            result.reject(winner, f"{named(fewer)} alone does as well")
+    while (winner := result.winner) is not None and 1 < len(winner.candidate.ids) > place:
+        fewer = tuple(p for n, p in enumerate(winner.candidate.prescriptions) if n != place)
+        decision = _leave_out(search, winner, fewer)
+        result.settle(decision)
+        if isinstance(decision, Accepted):
+            reason = f"{decision.candidate.name} alone does as well"
+            result.settle(Rejected(winner.candidate.name, reason))
             place = 0
         else:
             place += 1
 
 
-def _as_good(
-    ward: Ward,
-    model: keras.Model,
-    fewer: tuple[Prescription, ...],
-    report: Report,
-    result: Found,
-) -> bool:
-    """Whether fewer treatments do as well; then they are the winner."""
-    data = ward.plan.data.training
-    candidate = examined(model, fewer, data.x, data.y)
+def _leave_out(search: Search, winner: Accepted, fewer: tuple[Prescription, ...]) -> Decision:
+    """Accept fewer treatments where they do as well."""
+    candidate = examine(search.model, fewer, search.data)
     if isinstance(candidate, Declined):
-        result.rejected.append(candidate)
-        return False
-    assert result.winner is not None
-    assert result.trial is not None
-    first = ward.standings([result.winner], result.trial.steps, ward.seeds[:1])
-    chance = ward.margin(first[result.winner.name][0])
-    return _takes_over(ward, candidate, report, result, -chance)
+        return Rejected(name_treatments(fewer), candidate.reason)
+    return _challenge(search, winner, candidate, -search.runs.margin(_score(search, winner)))
 
 
-def _takes_over(
-    ward: Ward, candidate: Candidate, report: Report, result: Found, least: float
-) -> bool:
-    """Whether a candidate is proven better than the winner; then it is the winner.
+def _challenge(search: Search, winner: Accepted, candidate: Candidate, least: float) -> Decision:
+    """Accept a candidate that is proven and better than the winner.
 
     Args:
         least: by how much it has to be better; below zero: by how much it may be worse.
     """
-    winner, proof = result.winner, result.trial
-    assert winner is not None
-    assert proof is not None
-    first = ward.standings([candidate, winner], proof.steps, ward.seeds[:1])
+    runs, kept, steps = search.runs, winner.candidate, winner.trial.steps
+    first = runs.rank([candidate, kept], steps, runs.seeds[:1])
     if candidate.name not in first:
-        result.reject(candidate, f"it cannot be trained: {ward.refused[candidate.name]}")
-        return False
-    if first[candidate.name][0] < first[winner.name][0] + least:
-        here, best = (told(ward, first[c.name]) for c in (candidate, winner))
-        result.reject(candidate, f"{here} after {proof.steps} steps, {winner.name} {best}")
-        return False
-    trial = trial_of(ward, candidate, report, proof.steps)
+        return refuse(runs, candidate)
+    if first[candidate.name][0] < first[kept.name][0] + least:
+        here, best = (describe(runs, first[c.name]) for c in (candidate, kept))
+        return Rejected(candidate.name, f"{here} after {steps} steps, {kept.name} {best}")
+    trial = make_trial(search, candidate, steps)
     if trial is None:
-        return False
-    result.trials = (*result.trials, trial)
-    if trial.verdict != "improved" or trial.difference < proof.difference + least:
+        return refuse(runs, candidate)
+    if trial.verdict != "improved" or trial.difference < winner.trial.difference + least:
         does = "does better" if least < 0 else "does as well"
-        result.reject(candidate, f"{trial.verdict}: {trial.reason} {winner.name} {does}.")
-        return False
-    if least > 0:
-        result.reject(winner, f"{candidate.name} does better")
-    result.winner, result.trial = candidate, trial
-    return True
+        reason = f"{trial.verdict}: {trial.reason} {kept.name} {does}."
+        return Rejected(candidate.name, reason, trial)
+    return Accepted(candidate, trial)

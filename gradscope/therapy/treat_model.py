@@ -15,7 +15,6 @@ from gradscope.analysis import analyze
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import sort_findings
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.messages import unknown
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
@@ -24,13 +23,20 @@ from gradscope.report.report import Report
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.rebuild import is_graph
 from gradscope.therapy.apply_prescriptions import Treated
-from gradscope.therapy.candidates import Candidate, ask_for_more, proposed, treated, wanted
-from gradscope.therapy.run_cache import Ward
-from gradscope.therapy.search import searched
-from gradscope.treatments import registry
+from gradscope.therapy.candidates import (
+    Candidate,
+    ask_for_more,
+    list_applicable,
+    make_copy,
+    propose,
+)
+from gradscope.therapy.decisions import Search
+from gradscope.therapy.run_cache import RunCache
+from gradscope.therapy.search import run_search
+from gradscope.treatments import check_ids
 from gradscope.trials import scoring, splits
 from gradscope.trials.paired import Plan, check
-from gradscope.trials.splits import Split
+from gradscope.trials.splits import Examples, Split
 
 EPOCHS = 10
 FEWEST_STEPS, MOST_STEPS = 200, 300
@@ -125,27 +131,23 @@ def treat(
         TrialError: the model cannot be copied, or not be trained on the data.
     """
     _check(model, only, seeds)
-    told = progress or (lambda line: None)
-    told("rehearsing the training")
-    case = admitted(model, x, y, steps, batch_size, validation_data)
+    progress = progress or (lambda line: None)
+    progress("rehearsing the training")
+    case = admit(model, x, y, steps, batch_size, validation_data)
     check(case.steps, range(seeds), batch_size, jobs)
     case = dataclasses.replace(case, report=_join(case.report, report))
     if not any(f.severity != "info" for f in case.report.findings):
-        return _ended(case, case.report, "healthy" if _learns(case) else "nothing to prescribe")
-    declined: list[Declined] = []
-    case = _with_its_graph(case)
-    if not wanted(case.report, only):
-        return _ended(case, case.report, "nothing to prescribe")
-    batches = proposed(model, case.report, *case.data.training[:2], only, declined)
-    return concluded(
-        case,
-        batches,
-        declined,
-        seeds=seeds,
-        jobs=jobs,
-        told=told,
-        is_allowed=lambda p: not only or p.treatment in only,
-    )
+        return _end(case, case.report, "healthy" if _is_learning(case) else "nothing to prescribe")
+    case = _add_graph(case)
+
+    def is_allowed(prescription: Prescription) -> bool:
+        return not only or prescription.treatment in only
+
+    if not any(map(is_allowed, list_applicable(case.report))):
+        return _end(case, case.report, "nothing to prescribe")
+    runs = RunCache(model, plan_runs(case), range(seeds), jobs, progress)
+    search = Search(model, case.report, runs, is_allowed)
+    return conclude(case, search, propose(model, case.report, search.data, is_allowed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,13 +180,13 @@ def _join(report: Report, watched: Report | None) -> Report:
     )
 
 
-def _learns(case: Case) -> bool:
+def _is_learning(case: Case) -> bool:
     """Whether nothing speaks against health: a model worse than a constant has none."""
     rehearsal = case.report.rehearsal
     return rehearsal is None or rehearsal.share is None or rehearsal.share > 0
 
 
-def admitted(
+def admit(
     model: keras.Model, x: Any, y: Any, steps: int | None, batch_size: int, validation_data: Any
 ) -> Case:
     """Examine the patient, and split the data that its copies are trained on."""
@@ -194,18 +196,23 @@ def admitted(
             "The data hold no labels, and the loss needs them. Pass y, or a file that holds "
             "x and y."
         )
-    data, rows = _usable(given, x, y)
+    data, lost = splits.leave_out_non_finite(given)
+    rows = None
+    if lost:
+        note = f"{lost:,} samples with NaN or Inf left out"
+        data = data._replace(note=f"{given.note}; {note}" if given.note else note)
+        rows = splits.find_finite(Examples(x, y)) if splits.is_arrays(x) else None
     if validation_data is None:
-        data = _enough_held_out(data)
+        data = _ensure_held_out(data)
     pair = (x, y) if splits.is_arrays(x) else given.training[:2]
     start = analyze(model, *pair, batch_size=batch_size)
-    steps = default_steps(data, batch_size) if steps is None else steps
+    steps = choose_steps(data, batch_size) if steps is None else steps
     plan = RehearsalPlan(batch_size, steps, math.inf, None, 0)
     report, judge = rehearse_copy(model, start, data, plan)
     return Case(model, ask_for_more(report), data, steps, batch_size, rows, judge)
 
 
-def _enough_held_out(data: Split) -> Split:
+def _ensure_held_out(data: Split) -> Split:
     """The data, judged on all samples where too few could be held out to tell anything."""
     if data.held_out.num_samples >= FEWEST_HELD_OUT or data.held_out is data.training:
         return data
@@ -214,7 +221,7 @@ def _enough_held_out(data: Split) -> Split:
     return data._replace(training=every, held_out=every, note=note)
 
 
-def _with_its_graph(case: Case) -> Case:
+def _add_graph(case: Case) -> Case:
     """With what is prescribed for operations between layers, which only a graph of calls shows."""
     if is_graph(case.model):
         return case
@@ -222,7 +229,7 @@ def _with_its_graph(case: Case) -> Case:
     if isinstance(graph, Declined):
         return case
     more = analyze(graph, *case.data.training[:2], batch_size=case.batch_size).prescriptions
-    known = {p.treatment for p in wanted(case.report, None)}
+    known = {p.treatment for p in list_applicable(case.report)}
     added = [p for p in more if p.treatment not in known and p.safety != "advice"]
     # What was mere advice on the code can be carried out on its graph.
     can_now = {p.treatment for p in added}
@@ -234,43 +241,33 @@ def _with_its_graph(case: Case) -> Case:
     return dataclasses.replace(case, report=report)
 
 
-def default_steps(data: Split, batch_size: int) -> int:
+def choose_steps(data: Split, batch_size: int) -> int:
     """Ten epochs, within bounds."""
     needed = math.ceil(EPOCHS * data.training.num_samples / max(1, batch_size))
     return min(max(needed, FEWEST_STEPS), MOST_STEPS)
 
 
-def concluded(
-    case: Case,
-    batches: Iterable[list[Candidate]],
-    declined: Sequence[Declined] = (),
-    *,
-    seeds: int,
-    jobs: int = 1,
-    told: Callable[[str], None] = lambda line: None,
-    is_allowed: Callable[[Prescription], bool] = lambda prescription: False,
+def conclude(
+    case: Case, search: Search, batches: Iterable[Sequence[Candidate | Declined]]
 ) -> Outcome:
-    """Search among the candidates, and make of it what `treat` returns.
-
-    Args:
-        is_allowed: whether a prescription of a report may be added to a candidate.
-    """
-    plan = _plan(case)
-    ward = Ward(case.model, case.data.training.x, plan, range(seeds), jobs, told)
-    result = searched(ward, case.model, case.report, batches, is_allowed)
-    rejected = {d.what: d for d in (*result.rejected, *declined, *case.report.declined)}
+    """Search among the candidates, and make of it what `treat` returns."""
+    result = run_search(search, batches)
+    declined = {d.what: d for d in (*result.declined, *case.report.declined)}
     report = dataclasses.replace(
-        case.report, trials=result.trials, rejected=tuple(rejected.values())
+        case.report,
+        trials=tuple(result.trials),
+        rejected=tuple((result.rejected | declined).values()),
     )
     if result.winner is None:
         best = max(result.trials, key=lambda trial: trial.difference, default=None)
         status: Status = "not improved" if result.trials else "nothing to prescribe"
-        return dataclasses.replace(_ended(case, report, status), trial=best)
-    done = treated(case.model, result.winner.prescriptions, case.data.training.x, seed=0)
+        return dataclasses.replace(_end(case, report, status), trial=best)
+    won = result.winner.candidate.prescriptions
+    done = make_copy(case.model, won, case.data.training.x, seed=0)
     assert isinstance(done, Treated), done  # it was carried out for every run
     kept = done.prescriptions
     report = dataclasses.replace(report, outcome="improved", kept=kept)
-    return Outcome(done.model, report, result.trial, kept, "improved", case.rows, done)
+    return Outcome(done.model, report, result.winner.trial, kept, "improved", case.rows, done)
 
 
 def _check(model: Any, only: Collection[str] | None, seeds: Any) -> None:
@@ -279,30 +276,14 @@ def _check(model: Any, only: Collection[str] | None, seeds: Any) -> None:
         raise UsageError(f"treat trains copies: it needs a compiled keras.Model. Received: {kind}.")
     if not isinstance(seeds, int) or seeds < 2:
         raise UsageError(f"seeds must be a whole number of at least 2. Received: {seeds!r}.")
-    known = registry()
-    for id in only or ():
-        if id not in known:
-            raise UsageError(unknown("treatment", id, known, "See 'gradscope treatments'."))
+    check_ids(only or ())
 
 
-def _usable(given: Split, x: Any, y: Any) -> tuple[Split, np.ndarray | None]:
-    """The data without samples that hold NaN or Inf, and which of x they are."""
-    parts = [splits.finite(part) for part in (given.training, given.held_out)]
-    lost = sum(int((~mask).sum()) for mask in parts)
-    if not lost:
-        return given, None
-    kept = [p.take(mask) for p, mask in zip(given[:2], parts, strict=True)]
-    note = f"{lost:,} samples with NaN or Inf left out"
-    note = f"{given.note}; {note}" if given.note else note
-    data = given._replace(training=kept[0], held_out=kept[1], note=note)
-    return data, splits.finite(splits.Examples(x, y)) if splits.is_arrays(x) else None
-
-
-def _plan(case: Case) -> Plan:
+def plan_runs(case: Case) -> Plan:
     """How all runs are made and judged: as the rehearsal was, where it had a yardstick."""
     scale = case.judge.scale() if case.judge is not None else None
     if scale is None:
-        return Plan(case.data, case.steps, case.batch_size, _measures(case))
+        return Plan(case.data, case.steps, case.batch_size, _choose_measures(case))
     return Plan(
         case.data,
         case.steps,
@@ -314,16 +295,18 @@ def _plan(case: Case) -> Plan:
     )
 
 
-def _measures(case: Case) -> tuple[scoring.Measure, ...]:
+def _choose_measures(case: Case) -> tuple[scoring.Measure, ...]:
     """One for all: where a loss may be replaced, that of the loss which fits the task."""
-    for prescription in wanted(case.report, ("matched-loss",)):
-        done = treated(case.model, (prescription,), case.data.training.x, seed=0)
+    for prescription in list_applicable(case.report):
+        if prescription.treatment != "matched-loss":
+            continue
+        done = make_copy(case.model, (prescription,), case.data.training.x, seed=0)
         if isinstance(done, Treated):
-            return scoring.measures(done.model, case.data.held_out)
-    return scoring.measures(case.model, case.data.held_out)
+            return scoring.choose_measures(done.model, case.data.held_out)
+    return scoring.choose_measures(case.model, case.data.held_out)
 
 
-def _ended(case: Case, report: Report, status: Status) -> Outcome:
+def _end(case: Case, report: Report, status: Status) -> Outcome:
     rejected = report.rejected or report.declined
     report = dataclasses.replace(report, outcome=status, rejected=rejected)
     return Outcome(case.model, report, None, (), status, case.rows)

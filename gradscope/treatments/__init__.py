@@ -9,10 +9,12 @@ changes.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from gradscope.errors import UsageError
+from gradscope.messages import unknown
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.registry import load_all
 
@@ -89,3 +91,15 @@ def registry() -> dict[str, Treatment]:
         ImportError: a file in this folder cannot be imported or registers no treatment.
     """
     return load_all(__name__, __path__, _found, "treatment", lambda entry: entry.operate)
+
+
+def check_ids(ids: Iterable[str]) -> None:
+    """Refuse ids that no treatment has, naming near ones.
+
+    Raises:
+        UsageError: there is such an id.
+    """
+    known = registry()
+    for id in ids:
+        if id not in known:
+            raise UsageError(unknown("treatment", id, known, "See 'gradscope treatments'."))

@@ -21,7 +21,7 @@ from gradscope.errors import TrialError, UsageError
 from gradscope.messages import one_line
 from gradscope.records import Arm, Run, Trial
 from gradscope.trials import scoring, training, verdicts
-from gradscope.trials.pickling import packed, unpacked
+from gradscope.trials.pickling import pack, unpack
 from gradscope.trials.scoring import Measure
 from gradscope.trials.splits import Split
 from gradscope.trials.traced_loop import Loops
@@ -69,10 +69,10 @@ def compare(
     """
     check(steps, seeds, batch_size, jobs)
     makes = dict(zip(SIDES, (patient_make, treated_make), strict=True))
-    measures = _common_measures(makes, seeds[0], data)
+    measures = _choose_measures(makes, seeds[0], data)
     plan = Plan(data, steps, batch_size, measures)
-    found = trained(makes, plan, seeds, jobs=jobs, progress=progress)
-    return judged(found["before"], found["after"], plan, treatments)
+    found = train(makes, plan, seeds, jobs=jobs, progress=progress)
+    return judge(found["before"], found["after"], plan, treatments)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Plan:
     chance: float | None = None
 
 
-def trained(
+def train(
     makes: dict[str, Make],
     plan: Plan,
     seeds: Sequence[int],
@@ -105,30 +105,30 @@ def trained(
     loops: Loops | None = None,
     progress: Progress | None = None,
 ) -> dict[str, tuple[Run, ...]]:
-    """Runs of each model from each seed, by the name of the model.
+    """Train each model from each seed; the runs by the name of the model.
 
     Args:
         loops: traced loops to use and add to, in this process; of the same data and batch size.
         progress: called with a name, the steps done and all steps under that name.
     """
-    told = _Told(progress, plan.steps * len(seeds))
+    count = _Count(progress, plan.steps * len(seeds))
     if jobs > 1:
-        return _in_workers(makes, tuple(seeds), plan, jobs, told)
+        return _train_in_workers(makes, tuple(seeds), plan, jobs, count)
     return {
-        name: _train(
-            make, plan, seeds, loops=loops, name=name if loops else None, progress=told.on(name)
+        name: _train_seeds(
+            make, plan, seeds, loops=loops, name=name if loops else None, progress=count.on(name)
         )
         for name, make in makes.items()
     }
 
 
-def judged(
+def judge(
     before: Sequence[Run], after: Sequence[Run], plan: Plan, treatments: Sequence[str] = ()
 ) -> Trial:
-    """The verdict on runs of the same seeds before and after."""
-    arms = [Arm(tuple(_binned(run) for run in runs)) for runs in (before, after)]
+    """Say what runs of the same seeds before and after come to."""
+    arms = [Arm(tuple(_bin(run) for run in runs)) for runs in (before, after)]
     measure = plan.measures[0] if plan.measures else None
-    scores = verdicts.scores(arms[0], arms[1], measure, plan.data.held_out.num_samples)
+    scores = verdicts.score(arms[0], arms[1], measure, plan.data.held_out.num_samples)
     result = verdicts.judge(scores)
     return Trial(
         treatments=tuple(treatments),
@@ -147,8 +147,8 @@ def judged(
     )
 
 
-def _train(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[Run, ...]:
-    return training.runs(
+def _train_seeds(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[Run, ...]:
+    return training.train_seeds(
         make,
         plan.data,
         seeds=seeds,
@@ -170,7 +170,7 @@ def check(steps: int, seeds: Sequence[int], batch_size: int, jobs: int) -> None:
         raise UsageError(f"seeds must be different whole numbers, one or more. Received: {seeds}.")
 
 
-def _common_measures(makes: dict[str, Make], seed: int, data: Split) -> tuple[Measure, ...]:
+def _choose_measures(makes: dict[str, Make], seed: int, data: Split) -> tuple[Measure, ...]:
     """What both are judged by: the treated copy's, since its loss is the one that fits the task.
 
     Raises:
@@ -179,8 +179,8 @@ def _common_measures(makes: dict[str, Make], seed: int, data: Split) -> tuple[Me
     models = {}
     for side in reversed(SIDES):
         with seeded(seed):
-            models[side] = training.made(makes[side], seed)
-        measures = scoring.measures(models[side], data.held_out)
+            models[side] = training.make_model(makes[side], seed)
+        measures = scoring.choose_measures(models[side], data.held_out)
         if measures:
             return measures
     names = [[loss_name(loss) for loss in keras.tree.flatten(m.loss)] for m in models.values()]
@@ -192,16 +192,16 @@ def _common_measures(makes: dict[str, Make], seed: int, data: Split) -> tuple[Me
     return ()
 
 
-def _binned(run: Run) -> Run:
+def _bin(run: Run) -> Run:
     """The run with at most `MAX_POINTS` losses: means over equal stretches of steps."""
     if len(run.losses) <= MAX_POINTS:
         return run
     losses = np.array([np.nan if loss is None else loss for loss in run.losses])
     means = [float(part.mean()) for part in np.array_split(losses, MAX_POINTS)]
-    return dataclasses.replace(run, losses=tuple(scoring.finite(mean) for mean in means))
+    return dataclasses.replace(run, losses=tuple(scoring.keep_finite(mean) for mean in means))
 
 
-class _Told:
+class _Count:
     """Adds up the steps done under each name and passes them on."""
 
     def __init__(self, progress: Progress | None, total: int) -> None:
@@ -226,14 +226,14 @@ class _Task:
     seeds: tuple[int, ...]
 
 
-def _in_workers(
+def _train_in_workers(
     makes: dict[str, Make],
     seeds: tuple[int, ...],
     plan: Plan,
     jobs: int,
-    told: _Told,
+    count: _Count,
 ) -> dict[str, tuple[Run, ...]]:
-    payloads = {side: packed(make) for side, make in makes.items()}
+    payloads = {side: pack(make) for side, make in makes.items()}
     num_parts = min(len(seeds), -(-jobs // len(makes)))
     parts = [seeds[i::num_parts] for i in range(num_parts)]
     pending = [_Task(side, part) for part in parts for side in makes]
@@ -245,15 +245,15 @@ def _in_workers(
             for t in pending
         ]
         try:
-            for task, result in zip(pending, _results(calls, jobs), strict=True):
+            for task, result in zip(pending, _collect(calls, jobs), strict=True):
                 finished[task] = result
-                told.on(task.side)(plan.steps * len(task.seeds))
+                count.on(task.side)(plan.steps * len(task.seeds))
         except Exception as error:
             if not _is_death(error):
                 raise
             pending = [task for task in pending if task not in finished]
             if attempt:
-                raise _dead(pending, error) from error
+                raise _give_up(pending, error) from error
         else:
             break
     found: dict[str, list[Run]] = {side: [] for side in makes}
@@ -265,7 +265,7 @@ def _in_workers(
     }
 
 
-def _results(calls: list[Any], jobs: int) -> Iterator[tuple[Run, ...]]:
+def _collect(calls: list[Any], jobs: int) -> Iterator[tuple[Run, ...]]:
     """The results in order, each as soon as it and those before it are there."""
     return iter(joblib.Parallel(n_jobs=jobs, return_as="generator")(calls))
 
@@ -280,7 +280,7 @@ def _work(
     if os.getpid() != parent:
         _share_machine(threads)
     with _ONE_AT_A_TIME:
-        return _train(unpacked(payload), plan, seeds)
+        return _train_seeds(unpack(payload), plan, seeds)
 
 
 def _share_machine(threads: int) -> None:
@@ -298,7 +298,7 @@ def _is_death(error: Exception) -> bool:
     return isinstance(error, concurrent.futures.BrokenExecutor) or "KilledWorker" in names
 
 
-def _dead(pending: list[_Task], error: Exception) -> TrialError:
+def _give_up(pending: list[_Task], error: Exception) -> TrialError:
     first = pending[0]
     return TrialError(
         f"A worker process died twice while training {first.side!r} from seeds "

@@ -22,8 +22,8 @@ from gradscope.inputs.models import deep_recursion
 from gradscope.messages import one_line
 
 
-def packed(value: Any) -> bytes:
-    """`value` as bytes for `unpacked`; models in it travel as `.keras` archives.
+def pack(value: Any) -> bytes:
+    """Turn `value` into bytes for `unpack`; models in it travel as `.keras` archives.
 
     Keras's own pickling looks for custom classes and functions by their import path, which finds
     none that were made in a notebook or a function, and leaves out the states of seed generators:
@@ -44,8 +44,8 @@ def packed(value: Any) -> bytes:
     return buffer.getvalue()
 
 
-def unpacked(data: bytes) -> Any:
-    """The inverse of `packed`."""
+def unpack(data: bytes) -> Any:
+    """The inverse of `pack`."""
     with deep_recursion():
         return pickle.loads(data)
 
@@ -53,11 +53,11 @@ def unpacked(data: bytes) -> Any:
 class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, keras.Model):
-            return _model, _parts(value)
+            return _put_together, _take_apart(value)
         return super().reducer_override(value)
 
 
-def _parts(model: keras.Model) -> tuple[Any, ...]:
+def _take_apart(model: keras.Model) -> tuple[Any, ...]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         keras.saving.save_model(model, path)
@@ -65,10 +65,10 @@ def _parts(model: keras.Model) -> tuple[Any, ...]:
     optimizer = getattr(model, "optimizer", None)
     held = optimizer.variables if optimizer is not None and optimizer.built else []
     values = [[np.asarray(value_of(v)) for v in variables] for variables in (model.variables, held)]
-    return archive, values, dict(_custom_objects(model))
+    return archive, values, dict(_find_custom_objects(model))
 
 
-def _model(archive: bytes, values: list[Any], custom_objects: dict[str, Any]) -> keras.Model:
+def _put_together(archive: bytes, values: list[Any], custom_objects: dict[str, Any]) -> keras.Model:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         path.write_bytes(archive)
@@ -82,7 +82,7 @@ def _model(archive: bytes, values: list[Any], custom_objects: dict[str, Any]) ->
     return model
 
 
-def _custom_objects(model: keras.Model) -> Iterator[tuple[str, Any]]:
+def _find_custom_objects(model: keras.Model) -> Iterator[tuple[str, Any]]:
     """The classes and functions that the model's config names and Keras does not know."""
     held = [*flat_layers(model), getattr(model, "optimizer", None)]
     held += keras.tree.flatten([getattr(model, "loss", None), user_metrics(model)])

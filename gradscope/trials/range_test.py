@@ -16,9 +16,9 @@ from gradscope.inputs.models import deep_recursion
 from gradscope.records import Declined, Evidence, RangeTest
 from gradscope.signals.rates import SUGGESTED
 from gradscope.surgery.graph import copied
-from gradscope.trials.scoring import finite
-from gradscope.trials.splits import Examples, order
-from gradscope.trials.traced_loop import attempt, traced
+from gradscope.trials.scoring import keep_finite
+from gradscope.trials.splits import Examples, draw_order
+from gradscope.trials.traced_loop import attempt, trace
 
 MOST_STEPS = 100
 FIRST_RATE, LAST_RATE = 1e-7, 10.0
@@ -73,14 +73,14 @@ def range_test(
         return copy
     if optimizer is not None:
         _compile(copy, optimizer)
-    rate = _settable_rate(copy, rates[0])
+    rate = _free_rate(copy, rates[0])
     if rate is None:
         return Declined(model.name, "its optimizer has not one learning rate that can be set")
     tried = np.geomspace(*rates, steps)
     forget_streams()
     with deep_recursion(), seeded(seed) as generator:
-        losses = _losses(copy, rate, examples, tried, batch_size, seed, generator)
-    return judged(type(inner(copy.optimizer)).__name__, tried[: len(losses)].tolist(), losses)
+        losses = _try_rates(copy, rate, examples, tried, batch_size, seed, generator)
+    return judge_losses(type(inner(copy.optimizer)).__name__, tried[: len(losses)].tolist(), losses)
 
 
 def _compile(copy: keras.Model, optimizer: Any) -> None:
@@ -88,7 +88,7 @@ def _compile(copy: keras.Model, optimizer: Any) -> None:
     copy.compile(**settings, auto_scale_loss=False)
 
 
-def _settable_rate(copy: keras.Model, first: float) -> Any:
+def _free_rate(copy: keras.Model, first: float) -> Any:
     """The variable that holds the learning rate; in the place of a schedule a new one."""
     own = inner(copy.optimizer)
     held = rate_variable(own)
@@ -98,7 +98,7 @@ def _settable_rate(copy: keras.Model, first: float) -> Any:
     return held
 
 
-def _losses(
+def _try_rates(
     copy: keras.Model,
     rate: Any,
     examples: Examples,
@@ -110,20 +110,20 @@ def _losses(
     tensors = examples.tensors()
     if not copy.built or not all(layer.built for layer in flat_layers(copy)):
         attempt(lambda: copy(keras.tree.map_structure(lambda leaf: leaf[:1], tensors.x)))
-    loop = traced(copy, generator, tensors, batch_size, lambda _: lambda: (None, None))
-    rows = order(examples.num_samples, len(tried), batch_size, seed)
+    loop = trace(copy, generator, tensors, batch_size, lambda _: lambda: (None, None))
+    rows = draw_order(examples.num_samples, len(tried), batch_size, seed)
     losses: list[float | None] = []
     for step, value in enumerate(tried):
         rate.assign(value)
         _, found = attempt(lambda: loop.advance(tensors, tf.constant(rows[step : step + 1])))  # noqa: B023
-        losses.append(finite(float(found.numpy()[0])))
+        losses.append(keep_finite(float(found.numpy()[0])))
         if losses[-1] is None or _has_diverged(losses):
             break
     return losses
 
 
-def judged(optimizer: str, rates: list[float], losses: list[float | None]) -> RangeTest:
-    """What the losses at growing rates say."""
+def judge_losses(optimizer: str, rates: list[float], losses: list[float | None]) -> RangeTest:
+    """Say what losses at growing rates tell."""
     smoothed = smooth(losses)
     steepest = suggestion = diverged = None
     if len(smoothed) < len(losses) or _has_diverged(losses):

@@ -26,13 +26,13 @@ Outcome = tuple[float | None, float | None]
 Scorer = Callable[[Any, list[np.ndarray]], float | None]  # labels and outputs -> a measure
 
 
-def evaluator(
+def make_evaluator(
     model: keras.Model,
     held_out: Examples,
     kinds: tuple[Measure, ...] | None = None,
     scorer: Scorer | None = None,
 ) -> Callable[[], Outcome]:
-    """What measures the model as it is at each call.
+    """Make what measures the model as it is at each call.
 
     The loss is the one `evaluate` reports, None where the model has none outside its own
     `train_step`. The measure is that of the worst output: "accuracy" for classification losses, or
@@ -52,35 +52,35 @@ def evaluator(
     chunks = np.arange(total // size * size).reshape(-1, size)
     if not len(chunks):
         return lambda: (None, None)
-    kinds = measures(model, held_out) if kinds is None else kinds
+    kinds = choose_measures(model, held_out) if kinds is None else kinds
     seen = held_out.take(chunks.ravel())
     whole = keras.tree.flatten(seen.y) if kinds else []
-    function = _forward(model, has_loss(model, held_out))
+    function = _build_forward(model, has_loss(model, held_out))
     data = held_out.tensors()
 
     def evaluate() -> Outcome:
         parts = [function(data, tf.constant(rows)) for rows in chunks]
         loss = float(np.mean([part[0].numpy() for part in parts]))
         if not kinds and scorer is None:
-            return finite(loss), None
+            return keep_finite(loss), None
         flat = [keras.tree.flatten(part[1]) for part in parts]
         outputs = [np.concatenate([np.asarray(p) for p in one]) for one in zip(*flat, strict=True)]
         if scorer is not None:
-            return finite(loss), scorer(seen.y, outputs)
-        weights = _weights(seen.sample_weight, len(outputs))
+            return keep_finite(loss), scorer(seen.y, outputs)
+        weights = _spread_weights(seen.sample_weight, len(outputs))
         try:
             values = [
                 _MEASURES[kind](output.astype("float64"), y, weight, _threshold(model))
                 for kind, output, y, weight in zip(kinds, outputs, whole, weights, strict=True)
             ]
         except ValueError:  # the loss broadcasts labels of another shape; nothing to compare
-            return finite(loss), None
-        return finite(loss), finite(min(values)) if np.isfinite(values).all() else None
+            return keep_finite(loss), None
+        return keep_finite(loss), keep_finite(min(values)) if np.isfinite(values).all() else None
 
     return evaluate
 
 
-def finite(value: float) -> float | None:
+def keep_finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
@@ -99,8 +99,8 @@ def has_loss(model: keras.Model, examples: Examples) -> bool:
     return own or (private.compiled_loss(model) is not None and examples.y is not None)
 
 
-def measures(model: keras.Model, examples: Examples) -> tuple[Measure, ...]:
-    """By which measure each output is judged; none where there is none for all of them alike."""
+def choose_measures(model: keras.Model, examples: Examples) -> tuple[Measure, ...]:
+    """Choose what each output is judged by; none where there is none for all of them alike."""
     if examples.y is None or not getattr(model, "compiled", False):
         return ()
     targets = keras.tree.flatten(examples.y)
@@ -108,13 +108,13 @@ def measures(model: keras.Model, examples: Examples) -> tuple[Measure, ...]:
     losses = losses * len(targets) if len(losses) == 1 else losses
     if len(losses) != len(targets):
         return ()
-    kinds = [_kind(loss, y) for loss, y in zip(losses, targets, strict=True)]
+    kinds = [_choose_measure(loss, y) for loss, y in zip(losses, targets, strict=True)]
     if len(set(kinds)) > 1 or kinds[0] is None:
         return ()
     return tuple(kind for kind in kinds if kind)
 
 
-def _kind(loss: Any, targets: Any) -> Measure | None:
+def _choose_measure(loss: Any, targets: Any) -> Measure | None:
     name = loss_name(loss).lower()
     if name in _REGRESSION:
         return "explained"
@@ -125,9 +125,9 @@ def _kind(loss: Any, targets: Any) -> Measure | None:
     return "accuracy" if sparse or np.isin(targets, (0, 1)).all() else "explained"
 
 
-def _forward(model: keras.Model, with_loss: bool) -> Callable[..., Any]:
+def _build_forward(model: keras.Model, with_loss: bool) -> Callable[..., Any]:
     def forward(data: Examples, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
-        x, y, weight = gathered(data, rows)
+        x, y, weight = gather(data, rows)
         predicted = model(x, training=False) if private.takes_training(model) else model(x)
         loss = tf.constant(math.nan)
         if with_loss:
@@ -137,14 +137,14 @@ def _forward(model: keras.Model, with_loss: bool) -> Callable[..., Any]:
     return forward if model.run_eagerly else tf.function(forward, autograph=False)
 
 
-def gathered(data: Examples, rows: tf.Tensor) -> tuple[Any, Any, Any]:
-    """The samples at `rows` as (x, y, sample_weight)."""
+def gather(data: Examples, rows: tf.Tensor) -> tuple[Any, Any, Any]:
+    """Take the samples at `rows` as (x, y, sample_weight)."""
     take = lambda t: None if t is None else tf.gather(t, rows)  # noqa: E731
     x, y, weight = (keras.tree.map_structure(take, part) for part in data)
     return x, y, weight
 
 
-def _weights(sample_weight: Any, num_outputs: int) -> list[Any]:
+def _spread_weights(sample_weight: Any, num_outputs: int) -> list[Any]:
     leaves = keras.tree.flatten(sample_weight)
     return leaves if len(leaves) == num_outputs else [leaves[0]] * num_outputs
 
@@ -166,7 +166,7 @@ def _mean(values: np.ndarray, weight: Any) -> float:
 def _accuracy(predicted: np.ndarray, wanted: Any, weight: Any, threshold: float) -> float:
     if not np.isfinite(predicted).all():
         return math.nan
-    if predicted.shape[-1] == 1 or (wanted.shape == predicted.shape and not _one_hot(wanted)):
+    if predicted.shape[-1] == 1 or (wanted.shape == predicted.shape and not _is_one_hot(wanted)):
         right = (predicted > threshold) == (wanted.reshape(predicted.shape) > 0.5)
     elif wanted.shape == predicted.shape:
         right = predicted.argmax(-1) == wanted.argmax(-1)
@@ -175,7 +175,7 @@ def _accuracy(predicted: np.ndarray, wanted: Any, weight: Any, threshold: float)
     return _mean(right.astype("float64"), weight)
 
 
-def _one_hot(wanted: np.ndarray) -> bool:
+def _is_one_hot(wanted: np.ndarray) -> bool:
     return bool((wanted.sum(-1) == 1).all())
 
 

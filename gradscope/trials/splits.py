@@ -81,14 +81,14 @@ def split(
         UnreadableError: no samples, parts of different lengths, or batches of different shapes.
     """
     rng = np.random.default_rng(0)
-    examples, notes, batch_size = _loaded(rng, x, y, sample_weight)
+    examples, notes, batch_size = _load(rng, x, y, sample_weight)
     if validation_data is not None:
         given = validation_data if isinstance(validation_data, tuple) else (validation_data,)
-        held_out, more, _ = _loaded(rng, *given)
+        held_out, more, _ = _load(rng, *given)
         notes += [f"held out: {note}" for note in more]
         if held_out.num_samples > max_held_out:
             notes.append(f"held out: {max_held_out:,} of {held_out.num_samples:,} samples given")
-        drawn = _drawn(held_out, max_held_out, rng)
+        drawn = _draw(held_out, max_held_out, rng)
         return Split(examples, drawn, "; ".join(notes) or None, batch_size)
     total = examples.num_samples
     if total < 2:
@@ -106,14 +106,14 @@ def join(first: Examples, second: Examples) -> Examples:
     """The samples of both."""
     return Examples(
         *(
-            None if a is None else keras.tree.map_structure(_joined, a, b)
+            None if a is None else keras.tree.map_structure(_concatenate, a, b)
             for a, b in zip(first, second, strict=True)
         )
     )
 
 
-def finite(examples: Examples) -> np.ndarray:
-    """Which samples hold neither NaN nor Inf, True for each that does not."""
+def find_finite(examples: Examples) -> np.ndarray:
+    """Find which samples hold neither NaN nor Inf, True for each that does not."""
     usable = np.ones(examples.num_samples, bool)
     for leaf in keras.tree.flatten(tuple(as_arrays(part) for part in examples)):
         if leaf is not None and np.issubdtype(leaf.dtype, np.inexact):
@@ -121,13 +121,23 @@ def finite(examples: Examples) -> np.ndarray:
     return usable
 
 
+def leave_out_non_finite(data: Split) -> tuple[Split, int]:
+    """The data without samples that hold NaN or Inf, which end any training, and their number."""
+    training, held_out = find_finite(data.training), find_finite(data.held_out)
+    lost = int((~training).sum() + (~held_out).sum())
+    if not lost:
+        return data, 0
+    kept = data.training.take(training), data.held_out.take(held_out)
+    return data._replace(training=kept[0], held_out=kept[1]), lost
+
+
 def is_arrays(x: Any) -> bool:
     """Whether `x` is held in memory: arrays, or a list or dict of them."""
     return isinstance(x, (list, dict)) or hasattr(x, "shape") or hasattr(x, "to_numpy")
 
 
-def order(num_samples: int, steps: int, batch_size: int, seed: int) -> np.ndarray:
-    """Which samples each step is trained on: one shuffled epoch after another.
+def draw_order(num_samples: int, steps: int, batch_size: int, seed: int) -> np.ndarray:
+    """Draw which samples each step is trained on: one shuffled epoch after another.
 
     Returns:
         Row numbers, of shape (steps, batch_size).
@@ -142,18 +152,18 @@ def _narrow(array: np.ndarray) -> np.ndarray:
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
 
 
-def _drawn(examples: Examples, count: int, rng: np.random.Generator) -> Examples:
+def _draw(examples: Examples, count: int, rng: np.random.Generator) -> Examples:
     if examples.num_samples <= count:
         return examples
     return examples.take(np.sort(rng.permutation(examples.num_samples)[:count]))
 
 
-def _loaded(
+def _load(
     rng: np.random.Generator, x: Any, y: Any = None, sample_weight: Any = None
 ) -> tuple[Examples, list[str], int | None]:
     """The samples in memory, what was left out, and the batch size of a data set."""
     if isinstance(x, keras.utils.PyDataset):
-        x = _items(x)
+        x = _iterate(x)
     if not is_arrays(x):
         if not isinstance(x, (tf.data.Dataset, Iterable)) or isinstance(x, (str, bytes)):
             raise UnreadableError(
@@ -168,7 +178,7 @@ def _loaded(
         return examples, [], None
     count = max(2, int(total * MAX_BYTES / size))
     notes = [f"{count:,} of {total:,} samples drawn (1 GiB)"]
-    return _drawn(examples, count, rng), notes, None
+    return _draw(examples, count, rng), notes, None
 
 
 def _read(batches: Iterable[Any]) -> tuple[Examples, list[str], int]:
@@ -180,13 +190,13 @@ def _read(batches: Iterable[Any]) -> tuple[Examples, list[str], int]:
         if full := samples >= MAX_SAMPLES or size >= MAX_BYTES:
             break
         parts = keras.utils.unpack_x_y_sample_weight(item)
-        found.append(Examples(*(keras.tree.map_structure(_array, part) for part in parts)))
+        found.append(Examples(*(keras.tree.map_structure(_to_array, part) for part in parts)))
         samples += found[-1].num_samples
         size += found[-1].num_bytes()
     if not found:
         raise UnreadableError("The data is empty. Expected at least one batch.")
     try:
-        joined = keras.tree.map_structure(_joined, *(tuple(part) for part in found))
+        joined = keras.tree.map_structure(_concatenate, *(tuple(part) for part in found))
     except ValueError as error:
         raise UnreadableError(
             "The batches differ in more than their number of samples, so they cannot be shuffled. "
@@ -196,13 +206,13 @@ def _read(batches: Iterable[Any]) -> tuple[Examples, list[str], int]:
     return Examples(*joined), notes, found[0].num_samples
 
 
-def _items(dataset: keras.utils.PyDataset) -> Iterator[Any]:
+def _iterate(dataset: keras.utils.PyDataset) -> Iterator[Any]:
     count = dataset.num_batches
     for i in itertools.count() if count is None else range(count):
         yield dataset[i]
 
 
-def _array(value: Any) -> Any:
+def _to_array(value: Any) -> Any:
     if isinstance(value, tf.RaggedTensor):
         value = value.to_tensor()
     if isinstance(value, tf.SparseTensor):
@@ -210,7 +220,7 @@ def _array(value: Any) -> Any:
     return None if value is None else np.asarray(value)
 
 
-def _joined(*arrays: Any) -> Any:
+def _concatenate(*arrays: Any) -> Any:
     return None if arrays[0] is None else np.concatenate(arrays)
 
 

@@ -20,7 +20,7 @@ from gradscope.errors import TrialError
 from gradscope.messages import one_line
 from gradscope.records import Run
 from gradscope.surgery.rebuild import is_graph
-from gradscope.trials.scoring import Outcome, gathered, has_loss
+from gradscope.trials.scoring import Outcome, gather, has_loss
 from gradscope.trials.splits import Examples
 
 _MOST_KEPT = 2**28  # bytes of where runs have come to
@@ -30,7 +30,7 @@ _MOST_KEPT = 2**28  # bytes of where runs have come to
 class Loop:
     """A traced model, and what its variables hold before anything is trained.
 
-    `form` is what it computes, see `form`.
+    `form` is what it computes, see `describe`.
     """
 
     model: keras.Model
@@ -96,7 +96,7 @@ class Loops:
         self._held: list[Loop] = []
         self._stands: dict[tuple[str, int], Stand] = {}
 
-    def stand(self, name: str | None, seed: int, steps: int) -> Stand | None:
+    def find_stand(self, name: str | None, seed: int, steps: int) -> Stand | None:
         """Where the run of that name and seed is, if it can be continued to `steps` steps."""
         found = self._stands.get((name, seed)) if name is not None else None
         return found if found and (found.run.diverged or found.run.steps <= steps) else None
@@ -105,7 +105,7 @@ class Loops:
         """Remember where a run has come to; what its random operations have is out of reach."""
         if name is None or loop.has_random_operations:
             return
-        values = tuple(_copy(variable) for variable in _state(loop, self.generator))
+        values = tuple(_copy(variable) for variable in _list_state(loop, self.generator))
         stand = Stand(loop, run, values)
         self._stands.pop((name, run.seed), None)
         if sum(s.num_bytes for s in (*self._stands.values(), stand)) <= _MOST_KEPT:
@@ -113,12 +113,14 @@ class Loops:
 
     def resume(self, stand: Stand) -> None:
         """Put the loop's variables where the run has left them."""
-        for variable, value in zip(_state(stand.loop, self.generator), stand.values, strict=True):
+        for variable, value in zip(
+            _list_state(stand.loop, self.generator), stand.values, strict=True
+        ):
             variable.assign(value)
 
     def find(self, model: keras.Model) -> Loop | None:
         """A loop that computes what the model does, where there is one."""
-        wanted = form(model) if self._held else None
+        wanted = describe(model) if self._held else None
         if wanted is None:
             return None
         return next(
@@ -126,7 +128,7 @@ class Loops:
                 loop
                 for loop in self._held
                 if loop.form == wanted and not loop.has_random_operations
-                if alike(model, loop.model, rates=False)
+                if are_alike(model, loop.model, rates=False)
             ),
             None,
         )
@@ -137,14 +139,14 @@ class Loops:
         return loop
 
 
-def _state(loop: Loop, generator: Any) -> list[Any]:
+def _list_state(loop: Loop, generator: Any) -> list[Any]:
     """All variables that a step reads or writes, each once."""
     held = [*loop.model.variables, *_optimizer_variables(loop.model), generator.state]
     every = (*held, *(variable for variable, _ in loop.initial))
     return list({id(raw(variable)): variable for variable in every}.values())
 
 
-def form(model: keras.Model) -> str | None:
+def describe(model: keras.Model) -> str | None:
     """What a model computes and how it is trained, but for its start and its learning rate.
 
     None where its config does not tell: a model whose call is its own code.
@@ -152,24 +154,24 @@ def form(model: keras.Model) -> str | None:
     if not is_graph(model):
         return None
     try:
-        told = {"model": model.get_config(), "compile": model.get_compile_config()}
-        return json.dumps(_without_start(told), sort_keys=True, default=repr)
+        form = {"model": model.get_config(), "compile": model.get_compile_config()}
+        return json.dumps(_drop_start(form), sort_keys=True, default=repr)
     except Exception:  # what cannot be written down is not shared
         return None
 
 
-def _without_start(value: Any) -> Any:
+def _drop_start(value: Any) -> Any:
     if isinstance(value, dict):
         kept = {k: v for k, v in value.items() if not str(k).endswith("initializer")}
         if isinstance(kept.get("learning_rate"), float):
             del kept["learning_rate"]
-        return {str(k): _without_start(v) for k, v in kept.items()}
+        return {str(k): _drop_start(v) for k, v in kept.items()}
     if isinstance(value, (list, tuple)):
-        return [_without_start(item) for item in value]
+        return [_drop_start(item) for item in value]
     return value
 
 
-def alike(model: keras.Model, other: keras.Model, *, rates: bool = True) -> bool:
+def are_alike(model: keras.Model, other: keras.Model, *, rates: bool = True) -> bool:
     """Whether the values of one can be put into the other; `rates`: learn as fast, too."""
     forms = [
         (type(m), type(m.optimizer), rates and m.optimizer and m.optimizer.get_config(),
@@ -192,7 +194,7 @@ def restart(loop: Loop, start: Start) -> None:
         _rate(loop.model.optimizer).assign(start.rate)
 
 
-def traced(
+def trace(
     model: keras.Model,
     generator: Any,
     examples: Examples,
@@ -205,10 +207,10 @@ def traced(
     attempt(lambda: _create_variables(model, examples, batch_size))
     initial = [(v, _copy(v)) for v in _optimizer_variables(model)]
     evaluate = evaluator_of(model)
-    told = form(model)
-    loop = _training_loop(model)
+    form = describe(model)
+    loop = _build_loop(model)
     if model.run_eagerly:
-        return Loop(model, loop, evaluate, generator, tuple(initial), True, told)
+        return Loop(model, loop, evaluate, generator, tuple(initial), True, form)
     rows = tf.TensorSpec((None, batch_size), tf.int64)
     with warnings.catch_warnings():
         # A patient may have layers that the loss does not reach; its report says so.
@@ -220,7 +222,7 @@ def traced(
     others = [v for v in compiled.graph.variables if id(v) not in known]
     initial += [(v, tf.identity(v)) for v in others if v is not raw(generator.state)]
     random = _has_random_operations(compiled)
-    return Loop(model, compiled, evaluate, generator, tuple(initial), random, told)
+    return Loop(model, compiled, evaluate, generator, tuple(initial), random, form)
 
 
 def _optimizer_variables(model: keras.Model) -> list[Any]:
@@ -231,13 +233,13 @@ def _create_variables(model: keras.Model, examples: Examples, batch_size: int) -
     """Make the loss create what it keeps; inside the traced loop it could not."""
     if has_loss(model, examples):
         rows = tf.range(batch_size) % examples.num_samples
-        x, y, weight = gathered(examples, rows)
+        x, y, weight = gather(examples, rows)
         predicted = model(x, training=False) if private.takes_training(model) else model(x)
         private.compute_loss(model, x, y, predicted, weight, training=False)
         model.reset_metrics()
 
 
-def _training_loop(model: keras.Model) -> Callable[[Examples, tf.Tensor], Any]:
+def _build_loop(model: keras.Model) -> Callable[[Examples, tf.Tensor], Any]:
     """(examples, rows of each step) -> (steps taken, loss of each step)."""
     step = model.train_step
     if model.jit_compile and not model.run_eagerly:
@@ -246,7 +248,7 @@ def _training_loop(model: keras.Model) -> Callable[[Examples, tf.Tensor], Any]:
     def one(examples: Examples, rows: tf.Tensor) -> tf.Tensor:
         for metric in model.metrics:  # or "loss" would be a mean over all steps so far
             metric.reset_state()
-        logs = step(gathered(examples, rows))
+        logs = step(gather(examples, rows))
         if not isinstance(logs, dict) or "loss" not in logs:
             raise TrialError(
                 f"{type(model).__name__}.train_step returns no 'loss'. Expected a dict with it: "

@@ -17,9 +17,9 @@ from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.errors import TrialError
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Checkpoint, Declined, Run
-from gradscope.trials.scoring import Measure, Scorer, evaluator, finite, gathered
-from gradscope.trials.splits import Examples, Split, order
-from gradscope.trials.traced_loop import Loop, Loops, Start, alike, attempt, restart, traced
+from gradscope.trials.scoring import Measure, Scorer, gather, keep_finite, make_evaluator
+from gradscope.trials.splits import Examples, Split, draw_order
+from gradscope.trials.traced_loop import Loop, Loops, Start, are_alike, attempt, restart, trace
 
 Make = Callable[[int], "keras.Model | Declined"]
 Progress = Callable[[int], None]
@@ -27,28 +27,7 @@ Progress = Callable[[int], None]
 NUM_CHECKPOINTS = 4
 
 
-def run(
-    make: Make,
-    data: Split,
-    *,
-    seed: int = 0,
-    steps: int = 300,
-    batch_size: int = 32,
-    num_checkpoints: int = NUM_CHECKPOINTS,
-) -> Run:
-    """Train one model from one seed; see `runs`."""
-    (only,) = runs(
-        make,
-        data,
-        seeds=(seed,),
-        steps=steps,
-        batch_size=batch_size,
-        num_checkpoints=num_checkpoints,
-    )
-    return only
-
-
-def runs(
+def train_seeds(
     make: Make,
     data: Split,
     *,
@@ -93,47 +72,49 @@ def runs(
     loop: Loop | None = None
     finished = []
     examples = data.training.tensors()
-    evaluator_of = partial(evaluator, held_out=data.held_out, kinds=measures, scorer=scorer)
+    evaluator_of = partial(make_evaluator, held_out=data.held_out, kinds=measures, scorer=scorer)
 
-    def trace(model: keras.Model) -> Loop:
-        return traced(model, shared.generator, examples, batch_size, evaluator_of)
+    def trace_model(model: keras.Model) -> Loop:
+        return trace(model, shared.generator, examples, batch_size, evaluator_of)
 
     with deep_recursion():
         for seed in seeds:
             with seeded(seed, shared.generator) as shared.generator:
-                rows = order(data.training.num_samples, steps, batch_size, seed)
-                stand = shared.stand(name, seed, steps)
+                rows = draw_order(data.training.num_samples, steps, batch_size, seed)
+                stand = shared.find_stand(name, seed, steps)
                 if stand is not None:
                     loop, before = stand.loop, stand.run
                     shared.resume(stand)
                 else:
-                    loop = _started(_built(made(make, seed), examples), seed, loop, shared, trace)
+                    loop = _start(
+                        _build(make_model(make, seed), examples), seed, loop, shared, trace_model
+                    )
                     start = (Checkpoint(0, *attempt(loop.evaluate)),)
                     before = Run(seed, 0, (), start, diverged=False, seconds=0.0)
-                done = _continued(before, loop, examples, rows, num_checkpoints, progress)
+                done = _continue(before, loop, examples, rows, num_checkpoints, progress)
                 shared.keep(name, loop, done)
                 finished.append(done)
     return tuple(finished)
 
 
-def _started(
+def _start(
     model: keras.Model,
     seed: int,
     last: Loop | None,
     shared: Loops,
     trace: Callable[[keras.Model], Loop],
 ) -> Loop:
-    """A loop at the start of this seed's model: the last one where that computes the same."""
+    """Put a loop at the start of this seed's model: the last one where that computes the same."""
     start, loop = Start.of(model), last
-    if loop is None or loop.has_random_operations or not alike(model, loop.model):
+    if loop is None or loop.has_random_operations or not are_alike(model, loop.model):
         loop = shared.find(model) or shared.add(trace(model))
     shared.generator.state.assign([seed, 0])
     restart(loop, start)
     return loop
 
 
-def made(make: Make, seed: int) -> keras.Model:
-    """The model that `make` gives, seen to be a compiled one."""
+def make_model(make: Make, seed: int) -> keras.Model:
+    """Call `make`, and check that it gives a compiled model."""
     model: Any = make(seed)
     if isinstance(model, Declined):
         raise TrialError(f"{model.what!r} cannot be tried: {model.reason}.")
@@ -143,13 +124,13 @@ def made(make: Make, seed: int) -> keras.Model:
     return model
 
 
-def _built(model: keras.Model, examples: Examples) -> keras.Model:
+def _build(model: keras.Model, examples: Examples) -> keras.Model:
     if not model.built or not all(layer.built for layer in flat_layers(model)):
-        attempt(lambda: model(gathered(examples, tf.constant([0]))[0]))
+        attempt(lambda: model(gather(examples, tf.constant([0]))[0]))
     return model
 
 
-def _continued(
+def _continue(
     before: Run,
     loop: Loop,
     examples: Examples,
@@ -157,7 +138,7 @@ def _continued(
     num_checkpoints: int,
     progress: Progress | None,
 ) -> Run:
-    """The run, from where it has come to, to the last of `rows`; one that diverged has ended."""
+    """Train from where the run has come to; one that diverged has ended."""
     began = time.perf_counter()
     steps = len(rows)
     looks = np.unique(np.linspace(0, steps, num_checkpoints + 1).round().astype(int))
@@ -167,7 +148,7 @@ def _continued(
         stops = []
     for first, last in itertools.pairwise(stops):
         taken, found = attempt(lambda: loop.advance(examples, tf.constant(rows[first:last])))  # noqa: B023
-        losses += [finite(loss) for loss in found.numpy()[: int(taken)].tolist()]
+        losses += [keep_finite(loss) for loss in found.numpy()[: int(taken)].tolist()]
         checkpoints.append(Checkpoint(len(losses), *attempt(loop.evaluate)))
         has_ended = losses[-1] is None
         if progress is not None:

@@ -58,8 +58,8 @@ def trial(
         raise UsageError(f"seeds must be a whole number of at least 1. Received: {seeds!r}.")
     data = split(x, y, validation_data=validation_data)
     found = compare(
-        _copies(model),
-        _copies(treated),
+        _make_copier(model),
+        _make_copier(treated),
         data,
         steps=steps,
         seeds=range(seeds),
@@ -67,10 +67,10 @@ def trial(
         jobs=jobs,
         progress=progress,
     )
-    return with_examinations(found, *(_report(m, data) for m in (model, treated)))
+    return add_examinations(found, *(_examine(m, data) for m in (model, treated)))
 
 
-def with_examinations(trial: Trial, before: Report | None, after: Report | None) -> Trial:
+def add_examinations(trial: Trial, before: Report | None, after: Report | None) -> Trial:
     """The trial with what examinations of both models say beside their runs; None: unknown."""
     arms = [
         arm
@@ -81,14 +81,14 @@ def with_examinations(trial: Trial, before: Report | None, after: Report | None)
     return replace(trial, before=arms[0], after=arms[1])
 
 
-def _report(model: keras.Model, data: Split) -> Report | None:
+def _examine(model: keras.Model, data: Split) -> Report | None:
     """The examination of one side, where it can be examined."""
     with suppress(GradscopeError):
         return analyze(model, data.training.x, data.training.y)
     return None
 
 
-def _copies(model: Any) -> Make:
+def _make_copier(model: Any) -> Make:
     if not isinstance(model, keras.Model):
         raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
 

@@ -63,22 +63,24 @@ def judge(scores: Scores) -> Judgement:
     d = np.subtract(scores.after, scores.before)
     mean, n, least = float(d.mean()), len(d), scores.minimum_difference
     what = "held-out loss (log)" if scores.measure == "loss" else f"held-out {scores.measure}"
-    told = f"{what} changed by {mean:+.3g} on average over {n} seed{'s' if n > 1 else ''}"
+    change = f"{what} changed by {mean:+.3g} on average over {n} seed{'s' if n > 1 else ''}"
     if n < 2:
-        return Judgement("inconclusive", mean, None, f"{told}; one seed has no spread to judge by.")
+        return Judgement(
+            "inconclusive", mean, None, f"{change}; one seed has no spread to judge by."
+        )
     p = _p_value(math.copysign(1.0, mean) * d)
-    told += f" (one-sided p = {p:.2g})" if p >= _LEAST_P else f" (one-sided p < {_LEAST_P:g})"
+    change += f" (one-sided p = {p:.2g})" if p >= _LEAST_P else f" (one-sided p < {_LEAST_P:g})"
     sure = p < SIGNIFICANCE and (np.sign(d) == np.sign(mean)).all()
     least *= 1 - 1e-9  # a difference of just that much may be rounded below it
     if sure and abs(mean) >= least:
-        return Judgement("improved" if mean > 0 else "worse", mean, p, f"{told}.")
+        return Judgement("improved" if mean > 0 else "worse", mean, p, f"{change}.")
     if _p_value(least - d) < SIGNIFICANCE:
-        reason = f"{told}: an improvement of {least:.2g} or more is ruled out."
+        reason = f"{change}: an improvement of {least:.2g} or more is ruled out."
         return Judgement("not improved", mean, p, reason)
-    return Judgement("inconclusive", mean, p, f"{told}: too few seeds or steps to tell.")
+    return Judgement("inconclusive", mean, p, f"{change}: too few seeds or steps to tell.")
 
 
-def scores(before: Arm, after: Arm, measure: Measure | None, num_held_out: int) -> Scores:
+def score(before: Arm, after: Arm, measure: Measure | None, num_held_out: int) -> Scores:
     """What the runs are judged by at their ends.
 
     The held-out measure where there is one: accuracy, or explained, which counts as -1 below that.

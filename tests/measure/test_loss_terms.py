@@ -29,7 +29,7 @@ def terms(model, y=None, loss="mse", x=X):
     model(batch.x)
     rows = Rows()
     rows.begin_pass(len(X))
-    with patched(patches(sites(model), rows)):
+    with patched(patches(sites(model), lambda: rows)):
         outputs = described(model(batch.x), rows)
     return loss_terms(model, outputs, [batch], target, batch_tensors([batch]))
 

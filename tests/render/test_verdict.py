@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gradscope.records import DataCard, Rehearsal, YardstickRun
+from gradscope.records import Check, DataCard, Rehearsal, YardstickRun
 from gradscope.render.verdict import verdict
 from tests.support.factories import finding, healthy_report, report, sick_sigmoid_report
 from tests.support.reports import treated_report, trial_only_report
@@ -100,6 +100,15 @@ def test_a_trial_alone_is_the_verdict():
 
 def test_nothing_examined_is_not_healthy():
     assert verdict(report((), checks=()).to_plain()).level == "not examined"
+
+
+def test_only_symptoms_that_lack_data_are_a_caveat():
+    checks = (
+        Check("dead-unit", "not examined", "the inputs were made up", lacks_data=True),
+        Check("loss-plateau", "not examined", "needs a run on your data"),
+    )
+    (caveat,) = verdict(replace(healthy_report(), checks=checks).to_plain()).caveats
+    assert caveat.startswith("1 symptom could not be examined")
 
 
 def test_prescriptions_become_advice():

@@ -57,7 +57,7 @@ def test_keys_that_others_rely_on():
         "timesteps",
     }  # fmt: skip
     assert plain["layers"][0]["backward"].keys() == {"activation_factor", "weight_factor", "gain"}
-    assert plain["checks"][0].keys() == {"symptom", "status", "reason"}
+    assert plain["checks"][0].keys() == {"symptom", "status", "reason", "lacks_data"}
     assert plain["findings"][0].keys() >= {
         "symptom", "severity", "confidence", "layers", "culprits", "evidence", "message",
     }  # fmt: skip

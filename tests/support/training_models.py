@@ -6,7 +6,15 @@ import keras
 import numpy as np
 from keras import layers
 
+from gradscope.records import Run
 from gradscope.trials.splits import Split, split
+from gradscope.trials.training import train_seeds
+
+
+def run(make, data: Split, *, seed: int = 0, **plan) -> Run:
+    """One run from one seed; the rest as for `train_seeds`."""
+    (only,) = train_seeds(make, data, seeds=(seed,), **plan)
+    return only
 
 
 def blobs(num_samples: int = 200) -> Split:

@@ -11,11 +11,11 @@ import gradscope
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.rebuild import is_graph
-from gradscope.therapy.apply_prescriptions import carried_out
+from gradscope.therapy.apply_prescriptions import carry_out
 from gradscope.trials.splits import split
-from gradscope.trials.training import run
 from tests.support.by_hand import normal
 from tests.support.snapshot import Snapshot
+from tests.support.training_models import run
 
 X, Y = normal(96, 6).astype("float32"), normal(96, 1, seed=1).astype("float32")
 
@@ -161,7 +161,7 @@ def prescription(treatment: str, **parameters) -> Prescription:
 def test_what_code_declines_is_carried_out_on_its_graph():
     model = compiled(Coded())
     asked = prescription("batch-normalization", after=["first"], before=[])
-    done = carried_out(model, [asked], X)
+    done = carry_out(model, [asked], X)
 
     assert done.declined == ()
     assert is_graph(done.model)
@@ -170,7 +170,7 @@ def test_what_code_declines_is_carried_out_on_its_graph():
 
 def test_what_can_be_done_in_place_leaves_the_class():
     redraw = prescription("he-initialization", initializers={"first": "he_normal"})
-    done = carried_out(compiled(Coded()), [redraw], X)
+    done = carry_out(compiled(Coded()), [redraw], X)
 
     assert isinstance(done.model, Coded)
     assert done.prescriptions == (redraw,)
@@ -211,7 +211,7 @@ def test_a_model_that_is_not_built_is_built_on_the_copy():
     model = Late()
     model.compile("sgd", "mse")
     redraw = prescription("he-initialization", initializers={"first": "he_normal"})
-    done = carried_out(model, [redraw], X)
+    done = carry_out(model, [redraw], X)
 
     assert not model.first.built
     assert not done.model.first.bias.numpy().any()
@@ -221,6 +221,6 @@ def test_without_inputs_what_is_not_built_is_declined_in_one_line():
     model = Late()
     model.compile("sgd", "mse")
     redraw = prescription("he-initialization", initializers={"first": "he_normal"})
-    (declined,) = carried_out(model, [redraw], None).declined
+    (declined,) = carry_out(model, [redraw], None).declined
 
     assert declined.reason == "the layer 'first' has no weights yet: call the model on data first"

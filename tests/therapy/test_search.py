@@ -10,8 +10,9 @@ import pytest
 from gradscope.records import Checkpoint, Prescription, Run
 from gradscope.therapy import candidates, proof, refine, search
 from gradscope.therapy.candidates import Candidate
-from gradscope.therapy.run_cache import Ward
-from gradscope.therapy.search import searched
+from gradscope.therapy.decisions import Search
+from gradscope.therapy.run_cache import RunCache
+from gradscope.therapy.search import run_search
 from gradscope.trials.paired import Plan
 from gradscope.trials.splits import Examples, Split
 
@@ -19,17 +20,17 @@ STEPS = 100
 SEEDS = (0, 1, 2)
 
 
-class Scored(Ward):
+class Scored(RunCache):
     """Runs whose accuracy at their end is known by name, and differs a little by seed."""
 
     def __init__(self, scores):
         part = Examples(np.zeros((400, 1)), np.zeros(400))
         plan = Plan(Split(part, part), STEPS, 32, ("accuracy",))
-        super().__init__(None, part.x, plan, SEEDS, 1, lambda line: None)
+        super().__init__(None, plan, SEEDS)
         self.scores = scores
         self.num_steps = 0
 
-    def _trained(self, makes, plan, seeds):
+    def _train(self, makes, plan, seeds):
         for name in makes:
             for seed in seeds:
                 if (name, plan.steps, seed) not in self._runs:
@@ -55,19 +56,19 @@ def candidate(*ids):
 
 @pytest.fixture(autouse=True)
 def without_models(monkeypatch):
-    def examined(model, some, x, y):
+    def examine(model, some, data):
         return candidate(*(p.treatment for p in some))
 
-    monkeypatch.setattr(proof, "with_examinations", lambda trial, before, after: trial)
-    monkeypatch.setattr(candidates, "examined", examined)
-    monkeypatch.setattr(refine, "examined", examined)
+    monkeypatch.setattr(proof, "add_examinations", lambda trial, before, after: trial)
+    monkeypatch.setattr(candidates, "examine", examine)
+    monkeypatch.setattr(refine, "examine", examine)
 
 
 def found(scores, *batches, prescribed=(), allowed=True):
-    ward = Scored(scores)
+    runs = Scored(scores)
     offered = tuple(p for c in prescribed for p in c.prescriptions)
     report = SimpleNamespace(prescriptions=offered, findings=())
-    return searched(ward, None, report, [list(b) for b in batches], lambda p: allowed), ward
+    return run_search(Search(None, report, runs, lambda p: allowed), batches), runs
 
 
 def test_the_best_is_proven_and_the_rest_told_why_not():
@@ -75,11 +76,11 @@ def test_the_best_is_proven_and_the_rest_told_why_not():
         {"": 0.1, "a": 0.5, "b": 0.9, "c": 0.3}, [candidate("a"), candidate("b"), candidate("c")]
     )
 
-    assert result.winner.ids == ("b",)
-    reasons = {d.what: d.reason for d in result.rejected}
+    assert result.winner.candidate.ids == ("b",)
+    reasons = {d.what: d.reason for d in result.rejected.values()}
     assert reasons["a"].startswith("after 25 steps held-out accuracy 0.5")
     assert reasons["c"] == "not tried: b was proven first"
-    assert result.trial.verdict == "improved"
+    assert result.winner.trial.verdict == "improved"
 
 
 def test_what_leaves_much_to_be_gained_is_joined_by_the_other_finalist():
@@ -87,9 +88,9 @@ def test_what_leaves_much_to_be_gained_is_joined_by_the_other_finalist():
         {"": 0.1, "a": 0.5, "b": 0.45, "a + b": 0.9}, [candidate("a"), candidate("b")]
     )
 
-    assert result.winner.ids == ("a", "b")
+    assert result.winner.candidate.ids == ("a", "b")
     assert [t.treatments for t in result.trials][:2] == [("a",), ("a", "b")]
-    assert {d.what for d in result.rejected} == {"a", "b"}
+    assert result.rejected.keys() == {"a", "b"}
 
 
 def test_the_other_finalist_is_left_out_where_both_do_no_better():
@@ -97,44 +98,44 @@ def test_the_other_finalist_is_left_out_where_both_do_no_better():
         {"": 0.1, "a": 0.5, "b": 0.45, "a + b": 0.51}, [candidate("a"), candidate("b")]
     )
 
-    assert result.winner.ids == ("a",)
+    assert result.winner.candidate.ids == ("a",)
     assert [t.treatments for t in result.trials] == [("a",)]
 
 
 def test_nothing_is_joined_where_little_is_left_to_be_gained():
-    result, ward = found({"": 0.1, "a": 0.8, "b": 0.8}, [candidate("a"), candidate("b")])
+    result, runs = found({"": 0.1, "a": 0.8, "b": 0.8}, [candidate("a"), candidate("b")])
 
-    assert result.winner.ids == ("a",)
+    assert result.winner.candidate.ids == ("a",)
     # patient and winner from three seeds, a quarter of the way: nothing else is trained
-    assert ward.num_steps == 3 * 25 + 3 * 25
+    assert runs.num_steps == 3 * 25 + 3 * 25
 
 
 def test_where_nothing_helps_both_are_tried_together():
     result, _ = found({"": 0.1, "a": 0.1, "b": 0.1, "a + b": 0.1}, [candidate("a"), candidate("b")])
 
     assert result.winner is None
-    assert "a + b" in {d.what for d in result.rejected}
+    assert "a + b" in result.rejected
 
 
 def test_a_second_one_that_is_no_better_in_one_seed_is_not_trained_from_the_others():
-    result, ward = found(
+    result, runs = found(
         {"": 0.1, "a": 0.1, "b": 0.1, "a + b": 0.1}, [candidate("a")], [candidate("b")]
     )
 
     assert [t.treatments for t in result.trials] == [("a",)]
-    reasons = {d.what: d.reason for d in result.rejected}
+    reasons = {d.what: d.reason for d in result.rejected.values()}
     assert reasons["b"] == "no better than the patient after 100 steps of one seed"
     # a and the patient from three seeds, b from one; a quarter of the way all of them from one
-    assert ward.num_steps == 2 * 3 * (50 + 100) + 50 + 100 + 3 * 25
+    assert runs.num_steps == 2 * 3 * (50 + 100) + 50 + 100 + 3 * 25
 
 
 def test_a_chain_is_proven_half_way_at_the_earliest():
-    result, ward = found({"": 0.1, "a + b": 0.9, "a": 0.1, "b": 0.1}, [candidate("a", "b")])
+    result, runs = found({"": 0.1, "a + b": 0.9, "a": 0.1, "b": 0.1}, [candidate("a", "b")])
 
-    assert result.winner.ids == ("a", "b")
-    assert result.trial.steps == 50
+    assert result.winner.candidate.ids == ("a", "b")
+    assert result.winner.trial.steps == 50
     # all of both at one quarter from one seed, half-way from three, and the parts from one
-    assert ward.num_steps == 2 * 25 + 2 * 3 * 50 + 2 * 50
+    assert runs.num_steps == 2 * 25 + 2 * 3 * 50 + 2 * 50
 
 
 def test_what_leaves_much_to_be_gained_is_joined_by_what_else_is_prescribed():
@@ -142,8 +143,8 @@ def test_what_leaves_much_to_be_gained_is_joined_by_what_else_is_prescribed():
     offered = [candidate("a"), candidate("b"), candidate("c")]
     result, _ = found(scores, [candidate("a")], prescribed=offered)
 
-    assert result.winner.ids == ("a", "c")
-    reasons = {d.what: d.reason for d in result.rejected}
+    assert result.winner.candidate.ids == ("a", "c")
+    reasons = {d.what: d.reason for d in result.rejected.values()}
     assert reasons["a + b"].startswith("after 25 steps held-out accuracy 0.55, a + c")
     assert reasons["a"] == "a + c does better"
 
@@ -153,7 +154,7 @@ def test_more_treatments_have_to_gain_a_third_of_what_is_left():
     offered = [candidate("a"), candidate("c")]
     result, _ = found(scores, [candidate("a")], prescribed=offered)
 
-    assert result.winner.ids == ("a",)
+    assert result.winner.candidate.ids == ("a",)
 
 
 def test_nothing_is_added_that_is_not_allowed():
@@ -161,18 +162,18 @@ def test_nothing_is_added_that_is_not_allowed():
     offered = [candidate("a"), candidate("c")]
     result, _ = found(scores, [candidate("a")], prescribed=offered, allowed=False)
 
-    assert result.winner.ids == ("a",)
+    assert result.winner.candidate.ids == ("a",)
 
 
 def test_what_diverged_is_tried_with_clipped_gradients(monkeypatch):
-    def steadied(model, steady, run, x, y):
+    def add_clipping(model, steady, run, data):
         return candidate(*steady.ids, "gradient-clipping")
 
-    monkeypatch.setattr(search, "steadied", steadied)
+    monkeypatch.setattr(search, "add_clipping", add_clipping)
     result, _ = found(
         {"": 0.1, "a": None, "a + gradient-clipping": 0.9, "gradient-clipping": 0.1},
         [candidate("a")],
         [candidate("gradient-clipping")],
     )
 
-    assert result.winner.ids == ("a", "gradient-clipping")
+    assert result.winner.candidate.ids == ("a", "gradient-clipping")

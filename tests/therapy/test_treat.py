@@ -13,7 +13,7 @@ from keras import layers
 import gradscope
 from gradscope.errors import UsageError
 from gradscope.report.report import load_report
-from gradscope.therapy.apply_prescriptions import carried_out
+from gradscope.therapy.apply_prescriptions import carry_out
 from gradscope.trials.splits import split
 from tests.support.snapshot import Snapshot
 from tests.support.training_models import blobs, learner, samples, sick
@@ -55,7 +55,7 @@ def test_the_patient_is_left_as_it_was(outcome, patient, before):
 
 def test_the_result_trains(outcome):
     x, y = samples()
-    copy = carried_out(sick(), outcome.prescriptions, x).model
+    copy = carry_out(sick(), outcome.prescriptions, x).model
     copy.compile(copy.optimizer, copy.loss, metrics=["accuracy"])
     history = copy.fit(x, y, epochs=10, batch_size=16, verbose=0).history
 
@@ -194,12 +194,12 @@ def test_an_interrupt_leaves_the_patient_as_it_was(at):
 
 
 def test_default_steps_are_ten_epochs_within_bounds():
-    from gradscope.therapy.treat_model import admitted
+    from gradscope.therapy.treat_model import admit
 
     model = sick()
-    few = admitted(model, *samples(100), None, 32, None)
-    some = admitted(model, *samples(1000), None, 32, None)
-    many = admitted(model, *samples(4000), None, 32, None)
+    few = admit(model, *samples(100), None, 32, None)
+    some = admit(model, *samples(1000), None, 32, None)
+    many = admit(model, *samples(4000), None, 32, None)
 
     assert [few.steps, some.steps, many.steps] == [200, 250, 300]
 

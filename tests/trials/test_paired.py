@@ -21,12 +21,11 @@ from gradscope.errors import TrialError, UsageError
 from gradscope.records import Arm, Declined, Trial
 from gradscope.records.codec import from_plain, to_plain
 from gradscope.surgery.graph import copied
-from gradscope.trials import training
 from gradscope.trials.paired import compare
-from gradscope.trials.pickling import packed, unpacked
+from gradscope.trials.pickling import pack, unpack
 from gradscope.trials.splits import split
 from tests.support.snapshot import Snapshot
-from tests.support.training_models import blobs, classifier, learner, noisy, stuck
+from tests.support.training_models import blobs, classifier, learner, noisy, run, stuck
 
 ROOT = Path(__file__).parents[2]
 
@@ -65,7 +64,7 @@ def test_a_trial_comes_back_from_json(cure):
 
 def test_curves_are_means_over_equal_stretches_of_at_most_200_points(cure):
     losses = cure.after.runs[0].losses
-    whole = training.run(learner, blobs(), seed=0, steps=250, batch_size=16).losses
+    whole = run(learner, blobs(), seed=0, steps=250, batch_size=16).losses
     naive = [np.mean(part) for part in np.array_split(whole, 200)]
 
     np.testing.assert_allclose(losses, naive)
@@ -181,7 +180,7 @@ def test_models_travel_with_their_custom_objects_states_and_optimizer():
         0, twice(), layers.Dense(4, shifted), layers.Dropout(0.5), layers.BatchNormalization()
     )
     patient.fit(*blobs().training[:2], epochs=1, verbose=0)
-    there = unpacked(packed({"model": patient}))["model"]
+    there = unpack(pack({"model": patient}))["model"]
 
     for ours, theirs in zip(
         [*patient.variables, *patient.optimizer.variables],
@@ -197,7 +196,7 @@ def test_models_travel_with_their_custom_objects_states_and_optimizer():
 def test_what_cannot_travel_is_told_in_one_line():
     lock = threading.Lock()
     with pytest.raises(TrialError, match="cannot be sent to a worker process") as told:
-        packed(lambda seed: lock)
+        pack(lambda seed: lock)
     assert "\n" not in str(told.value)
 
 

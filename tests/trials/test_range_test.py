@@ -11,7 +11,7 @@ from gradscope.errors import UsageError
 from gradscope.records import Declined, RangeTest
 from gradscope.records.codec import from_plain, to_plain
 from gradscope.signals.rates import SUGGESTED
-from gradscope.trials.range_test import as_evidence, judged, range_test, smooth
+from gradscope.trials.range_test import as_evidence, judge_losses, range_test, smooth
 from gradscope.trials.splits import Examples
 from tests.support.by_hand import normal
 from tests.support.healthy import sequential
@@ -36,7 +36,7 @@ def fall(at: float, until: float | None = None) -> list[float]:
 
 @pytest.mark.parametrize("at", [1e-4, 1e-2])
 def test_the_steepest_rate_is_where_the_loss_halves_its_fall(at):
-    found = judged("SGD", list(RATES), fall(at))
+    found = judge_losses("SGD", list(RATES), fall(at))
 
     assert 0.5 < found.steepest_rate / at < 2.0
     assert found.divergence_rate is None
@@ -45,7 +45,7 @@ def test_the_steepest_rate_is_where_the_loss_halves_its_fall(at):
 
 def test_noise_moves_it_by_less_than_a_decade():
     noise = 0.05 * np.random.default_rng(0).standard_normal(100)
-    found = judged("SGD", list(RATES), list(fall(1e-2) + noise))
+    found = judge_losses("SGD", list(RATES), list(fall(1e-2) + noise))
 
     assert 0.1 < found.steepest_rate / 1e-2 < 10.0
 
@@ -53,11 +53,11 @@ def test_noise_moves_it_by_less_than_a_decade():
 def test_noise_alone_suggests_nothing():
     for seed in range(20):
         noise = 0.2 * np.random.default_rng(seed).standard_normal(100)
-        assert judged("SGD", list(RATES), list(1.0 + noise)).suggestion is None
+        assert judge_losses("SGD", list(RATES), list(1.0 + noise)).suggestion is None
 
 
 def test_a_loss_that_only_grows_suggests_nothing():
-    found = judged("SGD", list(RATES[:50]), [*np.linspace(1, 9, 49), None])
+    found = judge_losses("SGD", list(RATES[:50]), [*np.linspace(1, 9, 49), None])
 
     assert found.divergence_rate == pytest.approx(RATES[49])
     assert found.suggestion is None
@@ -121,8 +121,8 @@ def test_limits_are_told(given):
 
 
 def test_evidence_carries_the_suggestion():
-    found = judged("SGD", list(RATES), fall(1e-2))
+    found = judge_losses("SGD", list(RATES), fall(1e-2))
     evidence = as_evidence(found, 1e-6)
 
     assert (evidence.statistic, evidence.observed) == (SUGGESTED, found.suggestion)
-    assert as_evidence(judged("SGD", list(RATES), [1.0] * 100), 1e-6) is None
+    assert as_evidence(judge_losses("SGD", list(RATES), [1.0] * 100), 1e-6) is None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from gradscope.trials.scoring import evaluator, measures
+from gradscope.trials.scoring import choose_measures, make_evaluator
 from gradscope.trials.splits import Examples
 
 RNG = np.random.default_rng(0)
@@ -58,7 +58,7 @@ def same_bits(p, y, middle=0.5):
 )  # fmt: skip
 def test_loss_and_measure(units, activation, loss, y, naive):
     made = model(units, activation, loss)
-    found = evaluator(made, Examples(X, y))()
+    found = make_evaluator(made, Examples(X, y))()
     predicted = made.predict(X[:SEEN], verbose=0)
 
     assert found[0] == pytest.approx(made.evaluate(X[:SEEN], y[:SEEN], verbose=0), rel=1e-5)
@@ -67,7 +67,7 @@ def test_loss_and_measure(units, activation, loss, y, naive):
 
 def test_sample_weights_count():
     made = model(3, "softmax", "sparse_categorical_crossentropy")
-    found = evaluator(made, Examples(X, CLASSES, WEIGHTS))()
+    found = make_evaluator(made, Examples(X, CLASSES, WEIGHTS))()
     right = made.predict(X[:SEEN], verbose=0).argmax(1) == CLASSES[:SEEN]
 
     assert found[1] == pytest.approx(np.average(right, weights=WEIGHTS[:SEEN]), abs=1e-6)
@@ -80,7 +80,7 @@ def test_the_worst_output_counts():
     made = keras.Model(x, outputs)
     made.compile("sgd", {"a": "mse", "b": "mae"})
     y = {"a": VALUES, "b": VALUES * 2}
-    found = evaluator(made, Examples(X, y))()
+    found = make_evaluator(made, Examples(X, y))()
     predicted = made.predict(X[:SEEN], verbose=0)
     each = [explained(predicted[name], y[name][:SEEN]) for name in y]
 
@@ -90,8 +90,8 @@ def test_the_worst_output_counts():
 def test_a_loss_of_another_kind_has_no_measure():
     made = model(3, "softmax", "kl_divergence")
 
-    assert measures(made, Examples(X, ONE_HOT)) == ()
-    assert evaluator(made, Examples(X, ONE_HOT))()[1] is None
+    assert choose_measures(made, Examples(X, ONE_HOT)) == ()
+    assert make_evaluator(made, Examples(X, ONE_HOT))()[1] is None
 
 
 def test_outputs_of_different_kinds_have_no_measure_in_common():
@@ -99,19 +99,19 @@ def test_outputs_of_different_kinds_have_no_measure_in_common():
     made = keras.Model(x, [layers.Dense(2)(x), layers.Dense(3, "softmax")(x)])
     made.compile("sgd", ["mse", "sparse_categorical_crossentropy"])
 
-    assert measures(made, Examples(X, [VALUES, CLASSES])) == ()
+    assert choose_measures(made, Examples(X, [VALUES, CLASSES])) == ()
 
 
 def test_nothing_finite_is_none():
     made = model(2, None, "mse")
     made.layers[-1].bias.assign([np.nan, 0.0])
 
-    assert evaluator(made, Examples(X, VALUES))() == (None, None)
+    assert make_evaluator(made, Examples(X, VALUES))() == (None, None)
 
 
 def test_the_model_is_read_anew_at_each_call():
     made = model(2, None, "mse")
-    evaluate = evaluator(made, Examples(X, VALUES))
+    evaluate = make_evaluator(made, Examples(X, VALUES))
     before = evaluate()
     made.layers[-1].bias.assign([5.0, 5.0])
 
@@ -121,7 +121,7 @@ def test_the_model_is_read_anew_at_each_call():
 def test_a_fixed_batch_size_is_kept():
     made = keras.Sequential([keras.Input(batch_shape=(7, 4)), layers.Dense(2)])
     made.compile("sgd", "mse")
-    found = evaluator(made, Examples(X, VALUES))()
+    found = make_evaluator(made, Examples(X, VALUES))()
     predicted = made.predict(X, batch_size=7, verbose=0)
 
     assert found[1] == pytest.approx(explained(predicted, VALUES), rel=1e-5)
@@ -131,4 +131,4 @@ def test_a_model_without_a_loss_of_its_own_has_neither():
     made = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
     made.compile("sgd")
 
-    assert evaluator(made, Examples(X, VALUES))() == (None, None)
+    assert make_evaluator(made, Examples(X, VALUES))() == (None, None)

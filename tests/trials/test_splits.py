@@ -123,4 +123,6 @@ def test_samples_with_nan_or_inf_are_not_finite():
     x["a"][1, 0] = np.nan
     y = np.array([0.0, 0.0, 0.0, np.inf])
 
-    np.testing.assert_array_equal(splits.finite(splits.Examples(x, y)), [True, False, True, False])
+    np.testing.assert_array_equal(
+        splits.find_finite(splits.Examples(x, y)), [True, False, True, False]
+    )

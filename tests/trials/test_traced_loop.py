@@ -11,9 +11,9 @@ from keras import layers
 from gradscope.surgery.graph import copied
 from gradscope.trials import traced_loop as loops_module
 from gradscope.trials import training
-from gradscope.trials.traced_loop import Loops, form
-from gradscope.trials.training import run, runs
-from tests.support.training_models import OwnStep, blobs, classifier, learner, noisy
+from gradscope.trials.traced_loop import Loops, describe
+from gradscope.trials.training import train_seeds
+from tests.support.training_models import OwnStep, blobs, classifier, learner, noisy, run
 
 PLAN = {"seeds": (0, 1), "steps": 6, "batch_size": 16}
 
@@ -25,16 +25,16 @@ def scaled(scale, rate=0.02):
 @pytest.fixture
 def num_traces(monkeypatch):
     done = []
-    original = training.traced
-    monkeypatch.setattr(training, "traced", lambda *a: done.append(1) or original(*a))
+    original = training.trace
+    monkeypatch.setattr(training, "trace", lambda *a: done.append(1) or original(*a))
     return lambda: len(done)
 
 
 @pytest.mark.parametrize("second", [scaled(4.0), scaled(1.0, rate=0.5)], ids=["start", "rate"])
 def test_another_start_or_rate_needs_no_trace_and_trains_as_if_alone(num_traces, second):
     loops = Loops()
-    runs(scaled(1.0), blobs(), **PLAN, loops=loops)
-    shared = runs(second, blobs(), **PLAN, loops=loops)
+    train_seeds(scaled(1.0), blobs(), **PLAN, loops=loops)
+    shared = train_seeds(second, blobs(), **PLAN, loops=loops)
 
     assert num_traces() == 1
     alone = [run(second, blobs(), seed=s, steps=6, batch_size=16) for s in (0, 1)]
@@ -54,16 +54,16 @@ def test_another_start_or_rate_needs_no_trace_and_trains_as_if_alone(num_traces,
 )
 def test_what_computes_something_else_is_traced_itself(num_traces, second):
     loops = Loops()
-    runs(scaled(1.0), blobs(), **PLAN, loops=loops)
-    runs(second, blobs(), **PLAN, loops=loops)
+    train_seeds(scaled(1.0), blobs(), **PLAN, loops=loops)
+    train_seeds(second, blobs(), **PLAN, loops=loops)
 
     assert num_traces() == 2
 
 
 def test_models_with_states_are_told_apart_by_their_runs_only():
     loops = Loops()
-    first = runs(noisy, blobs(), **PLAN, loops=loops)
-    again = runs(noisy, blobs(), **PLAN, loops=loops)
+    first = train_seeds(noisy, blobs(), **PLAN, loops=loops)
+    again = train_seeds(noisy, blobs(), **PLAN, loops=loops)
 
     assert [r.losses for r in first] == [r.losses for r in again]
 
@@ -71,8 +71,8 @@ def test_models_with_states_are_told_apart_by_their_runs_only():
 def test_a_call_of_its_own_has_no_form():
     model = learner(0)
 
-    assert form(OwnStep()) is None
-    assert form(model) == form(copied(model)) is not None
+    assert describe(OwnStep()) is None
+    assert describe(model) == describe(copied(model)) is not None
 
 
 def with_states(seed):
@@ -92,12 +92,14 @@ def without_time(some):
 def test_a_run_that_is_continued_is_the_run_in_one_go():
     loops = Loops()
     more = {"seeds": (0, 1), "batch_size": 16, "loops": loops}
-    runs(with_states, blobs(), steps=6, num_checkpoints=1, name="a", **more)
-    runs(scaled(1.0), blobs(), steps=6, num_checkpoints=1, name="other", **more)
-    runs(with_states, blobs(), steps=12, num_checkpoints=2, name="a", **more)
-    continued = runs(with_states, blobs(), steps=24, num_checkpoints=4, name="a", **more)
+    train_seeds(with_states, blobs(), steps=6, num_checkpoints=1, name="a", **more)
+    train_seeds(scaled(1.0), blobs(), steps=6, num_checkpoints=1, name="other", **more)
+    train_seeds(with_states, blobs(), steps=12, num_checkpoints=2, name="a", **more)
+    continued = train_seeds(with_states, blobs(), steps=24, num_checkpoints=4, name="a", **more)
 
-    whole = runs(with_states, blobs(), steps=24, num_checkpoints=4, seeds=(0, 1), batch_size=16)
+    whole = train_seeds(
+        with_states, blobs(), steps=24, num_checkpoints=4, seeds=(0, 1), batch_size=16
+    )
     assert without_time(continued) == without_time(whole)
 
 
@@ -110,15 +112,15 @@ def test_a_run_goes_on_without_making_its_model_again():
         return scaled(1.0)(seed)
 
     for steps in (6, 12):
-        runs(make, blobs(), seeds=(0, 1), steps=steps, batch_size=16, loops=loops, name="a")
+        train_seeds(make, blobs(), seeds=(0, 1), steps=steps, batch_size=16, loops=loops, name="a")
 
     assert made == [0, 1]
 
 
 def test_a_shorter_run_than_the_one_that_is_known_is_made_anew():
     loops = Loops()
-    longer = runs(scaled(1.0), blobs(), **PLAN, loops=loops, name="a")
-    shorter = runs(
+    longer = train_seeds(scaled(1.0), blobs(), **PLAN, loops=loops, name="a")
+    shorter = train_seeds(
         scaled(1.0), blobs(), seeds=(0, 1), steps=3, batch_size=16, loops=loops, name="a"
     )
 
@@ -128,6 +130,6 @@ def test_a_shorter_run_than_the_one_that_is_known_is_made_anew():
 def test_what_takes_too_much_memory_is_not_kept(monkeypatch):
     monkeypatch.setattr(loops_module, "_MOST_KEPT", 10)
     loops = Loops()
-    runs(scaled(1.0), blobs(), **PLAN, loops=loops, name="a")
+    train_seeds(scaled(1.0), blobs(), **PLAN, loops=loops, name="a")
 
-    assert loops.stand("a", 0, 100) is None
+    assert loops.find_stand("a", 0, 100) is None

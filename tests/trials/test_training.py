@@ -13,8 +13,8 @@ from gradscope.backend.seeding import seeded
 from gradscope.errors import TrialError
 from gradscope.surgery.graph import copied
 from gradscope.trials import training
-from gradscope.trials.splits import order, split
-from gradscope.trials.training import run, runs
+from gradscope.trials.splits import draw_order, split
+from gradscope.trials.training import train_seeds
 from tests.support.snapshot import Snapshot, process_state
 from tests.support.training_models import (
     OwnStep,
@@ -24,6 +24,7 @@ from tests.support.training_models import (
     diverging,
     learner,
     noisy,
+    run,
 )
 
 PLAN = {"steps": 12, "batch_size": 16}
@@ -40,7 +41,7 @@ def ends(found):
 )
 def test_a_reused_trace_gives_what_a_fresh_model_gives(make):
     data = blobs()
-    together = runs(make, data, seeds=(0, 1, 2), **PLAN)
+    together = train_seeds(make, data, seeds=(0, 1, 2), **PLAN)
     alone = [run(make, data, seed=seed, **PLAN) for seed in (0, 1, 2)]
 
     assert ends(together) == ends(alone)
@@ -63,16 +64,16 @@ def test_compiled_functions_stay_prepared_where_nothing_remembers(monkeypatch):
     forgotten = []
     original = seeding.forget_streams
     monkeypatch.setattr(seeding, "forget_streams", lambda: forgotten.append(1) or original())
-    runs(learner, blobs(), seeds=(0, 1, 2), **PLAN)
+    train_seeds(learner, blobs(), seeds=(0, 1, 2), **PLAN)
 
     assert forgotten == []
 
 
 def test_one_trace_serves_all_seeds(monkeypatch):
     traced = []
-    original = training.traced
-    monkeypatch.setattr(training, "traced", lambda *a: traced.append(1) or original(*a))
-    runs(noisy, blobs(), seeds=(0, 1, 2), **PLAN)
+    original = training.trace
+    monkeypatch.setattr(training, "trace", lambda *a: traced.append(1) or original(*a))
+    train_seeds(noisy, blobs(), seeds=(0, 1, 2), **PLAN)
 
     assert len(traced) == 1
 
@@ -81,14 +82,14 @@ def test_a_model_of_another_shape_is_traced_itself():
     def make(seed):
         return classifier(seed, layers.Dense(4 + seed, "relu"))
 
-    together = runs(make, blobs(), seeds=(0, 1), **PLAN)
+    together = train_seeds(make, blobs(), seeds=(0, 1), **PLAN)
 
     assert ends(together)[1] == ends([run(make, blobs(), seed=1, **PLAN)])[0]
 
 
 def test_losses_are_those_of_a_loop_by_hand():
     data = blobs()
-    rows = order(data.training.num_samples, 12, 16, seed=5)
+    rows = draw_order(data.training.num_samples, 12, 16, seed=5)
     with training.seeded(5):
         model = learner(5)
     expected = [
@@ -118,7 +119,7 @@ def test_every_step_sees_the_rows_of_the_seed():
         return model
 
     data = split(numbers, np.zeros_like(numbers), validation_data=(numbers, np.zeros_like(numbers)))
-    rows = order(50, 12, 16, seed=3)
+    rows = draw_order(50, 12, 16, seed=3)
 
     np.testing.assert_allclose(
         run(make, data, seed=3, **PLAN).losses, numbers[rows].mean((1, 2)), rtol=1e-6
@@ -126,11 +127,11 @@ def test_every_step_sees_the_rows_of_the_seed():
 
 
 def test_order_goes_through_all_samples_before_any_comes_again():
-    rows = order(10, 5, 4, seed=0)
+    rows = draw_order(10, 5, 4, seed=0)
 
     assert sorted(rows.ravel()[:10]) == sorted(rows.ravel()[10:]) == list(range(10))
     assert not np.array_equal(rows.ravel()[:10], rows.ravel()[10:])
-    assert not np.array_equal(rows, order(10, 5, 4, seed=1))
+    assert not np.array_equal(rows, draw_order(10, 5, 4, seed=1))
 
 
 def test_learns():
@@ -164,7 +165,7 @@ def test_the_copied_patient_and_all_random_generators_stay_as_they_were():
     patient = noisy(1)
     patient.fit(*blobs().training[:2], epochs=1, verbose=0)
     before = Snapshot(patient)
-    runs(lambda seed: copied(patient), blobs(), seeds=(0, 1), **PLAN)
+    train_seeds(lambda seed: copied(patient), blobs(), seeds=(0, 1), **PLAN)
 
     assert before.differences(Snapshot(patient)) == []
 
@@ -199,7 +200,7 @@ def test_an_optimizer_that_was_trained_before_goes_on_from_there():
     patient = learner(0)
     patient.fit(*blobs().training[:2], epochs=2, verbose=0)
     data = blobs()
-    together = runs(lambda seed: copied(patient), data, seeds=(0, 1), **PLAN)
+    together = train_seeds(lambda seed: copied(patient), data, seeds=(0, 1), **PLAN)
     alone = run(lambda seed: copied(patient), data, seed=1, **PLAN)
 
     assert ends(together)[1] == ends([alone])[0]
@@ -212,7 +213,7 @@ def test_a_train_step_of_its_own_is_used():
         model.compile(keras.optimizers.SGD(0.01))
         return model
 
-    found = runs(make, blobs(), seeds=(0, 1), steps=60, batch_size=32)
+    found = train_seeds(make, blobs(), seeds=(0, 1), steps=60, batch_size=32)
 
     assert np.mean(found[0].losses[-10:]) < 0.7 * np.mean(found[0].losses[:3])
     assert found[0].checkpoints[-1].loss is None
@@ -236,7 +237,7 @@ def test_an_eager_model_trains_like_a_compiled_one():
 def test_mixed_precision_trains():
     keras.config.set_dtype_policy("mixed_float16")
     try:
-        found = runs(learner, blobs(), seeds=(0, 1), steps=40, batch_size=16)
+        found = train_seeds(learner, blobs(), seeds=(0, 1), steps=40, batch_size=16)
     finally:
         keras.config.set_dtype_policy("float32")
 

@@ -9,7 +9,7 @@ import pytest
 
 from gradscope.records import Arm, Checkpoint, Run
 from gradscope.trials import verdicts
-from gradscope.trials.verdicts import Scores, judge, scores, tail
+from gradscope.trials.verdicts import Scores, judge, score, tail
 
 OPPOSITE = {"improved": "worse", "worse": "improved"}
 
@@ -83,7 +83,7 @@ def test_tail_is_the_integral_of_the_density(t, df):
 
 
 def test_a_diverged_run_has_the_worst_accuracy():
-    found = scores(Arm((run(0.3, 1.0, diverged=True),)), Arm((run(0.4, 1.0),)), "accuracy", 500)
+    found = score(Arm((run(0.3, 1.0, diverged=True),)), Arm((run(0.4, 1.0),)), "accuracy", 500)
 
     assert (found.before, found.after) == ((0.0,), (0.4,))
 
@@ -91,18 +91,18 @@ def test_a_diverged_run_has_the_worst_accuracy():
 def test_one_held_out_sample_is_no_difference():
     arm = Arm((run(0.5, 1.0),))
 
-    assert scores(arm, arm, "accuracy", 20).minimum_difference == 0.05
-    assert scores(arm, arm, "accuracy", 2000).minimum_difference == 0.01
+    assert score(arm, arm, "accuracy", 20).minimum_difference == 0.05
+    assert score(arm, arm, "accuracy", 2000).minimum_difference == 0.01
 
 
 def test_explained_counts_as_minus_one_below_that():
-    found = scores(Arm((run(-30.0, 1.0),)), Arm((run(0.4, 1.0),)), "explained", 500)
+    found = score(Arm((run(-30.0, 1.0),)), Arm((run(0.4, 1.0),)), "explained", 500)
 
     assert (found.before, found.after) == ((-1.0,), (0.4,))
 
 
 def test_without_a_measure_the_logarithm_of_the_loss_counts():
-    found = scores(Arm((run(None, 2.0),)), Arm((run(None, 0.5),)), None, 500)
+    found = score(Arm((run(None, 2.0),)), Arm((run(None, 0.5),)), None, 500)
 
     assert found.measure == "loss"
     assert found.after[0] - found.before[0] == pytest.approx(np.log(4))
@@ -110,13 +110,13 @@ def test_without_a_measure_the_logarithm_of_the_loss_counts():
 
 def test_a_diverged_run_has_the_worst_loss_of_the_trial():
     before = Arm((run(None, None, diverged=True), run(None, 1.0)))
-    found = scores(before, Arm((run(None, 0.5), run(None, 0.5))), None, 500)
+    found = score(before, Arm((run(None, 0.5), run(None, 0.5))), None, 500)
 
     assert found.before[0] == pytest.approx(-np.log(2.3))
 
 
 def test_losses_below_zero_are_compared_as_they_are():
-    found = scores(Arm((run(None, -1.0),)), Arm((run(None, -2.0),)), None, 500)
+    found = score(Arm((run(None, -1.0),)), Arm((run(None, -2.0),)), None, 500)
 
     assert (found.before, found.after) == ((1.0,), (2.0,))
     assert found.minimum_difference == pytest.approx(0.05)
@@ -125,7 +125,7 @@ def test_losses_below_zero_are_compared_as_they_are():
 def test_without_a_held_out_loss_the_end_of_the_training_loss_counts():
     arm = Arm((run(start=None, losses=[4.0] * 18 + [1.0, 3.0]),))
 
-    assert scores(arm, arm, None, 500).before == pytest.approx((-np.log(2.0),))
+    assert score(arm, arm, None, 500).before == pytest.approx((-np.log(2.0),))
 
 
 # ---- putting runs in order
