@@ -177,13 +177,13 @@ def _score_codes(target: Target, y: Array, predicted: Array) -> Score:
 
 
 def measure_outputs(
-    targets: Sequence[Target], names: Sequence[str], y: Any, outputs: Sequence[Array]
+    targets: Sequence[Target], names: Sequence[str], y: Any, outputs: Any
 ) -> float | None:
     """One number for a model's outputs: the measure of the only one, or the least share.
 
     None where an output is not finite, or nothing can be compared.
     """
-    scores = score_predictions(targets, y, list(outputs), names)
+    scores = score_predictions(targets, y, outputs, names)
     if len(scores) == 1:
         return scores[0].value
     shares = [score.share for score in scores]

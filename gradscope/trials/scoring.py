@@ -23,7 +23,7 @@ _CLASSIFICATION = ("categorical", "binary", "bce")
 _CHUNK = 256
 
 Outcome = tuple[float | None, float | None]
-Scorer = Callable[[Any, list[np.ndarray]], float | None]  # labels and outputs -> a measure
+Scorer = Callable[[Any, Any], float | None]  # labels and outputs, in their structures -> a measure
 
 
 def make_evaluator(
@@ -66,7 +66,8 @@ def make_evaluator(
         flat = [keras.tree.flatten(part[1]) for part in parts]
         outputs = [np.concatenate([np.asarray(p) for p in one]) for one in zip(*flat, strict=True)]
         if scorer is not None:
-            return keep_finite(loss), scorer(seen.y, outputs)
+            named = keras.tree.pack_sequence_as(parts[0][1], outputs)
+            return keep_finite(loss), scorer(seen.y, named)
         weights = _spread_weights(seen.sample_weight, len(outputs))
         try:
             values = [

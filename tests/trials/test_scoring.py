@@ -132,3 +132,19 @@ def test_a_model_without_a_loss_of_its_own_has_neither():
     made.compile("sgd")
 
     assert make_evaluator(made, Examples(X, VALUES))() == (None, None)
+
+
+def test_a_scorer_gets_the_outputs_by_name():
+    """The names of a dict are not in the order of the model's outputs."""
+    x = keras.Input((4,))
+    made = keras.Model(x, {"second": layers.Dense(2)(x), "first": layers.Dense(1)(x)})
+    widths = {}
+
+    def score(y, outputs):
+        widths.update({name: output.shape[1] for name, output in outputs.items()})
+        return 0.5
+
+    evaluate = make_evaluator(made, Examples(X, {"first": VALUES[:, :1]}), scorer=score)
+
+    assert evaluate()[1] == 0.5
+    assert widths == {"first": 1, "second": 2}
