@@ -71,7 +71,14 @@ def _sentence(report: dict[str, Any]) -> str:
         return f"{kept} against {symptoms}: proven in {_num_trials(report)}."
     if outcome == "not improved":
         return f"No treatment helped against {symptoms}, in {_num_trials(report)}."
-    return f"No treatment applies to {symptoms}."
+    if symptoms:
+        return f"No treatment applies to {symptoms}."
+    if report.get("rehearsal"):
+        return (
+            "Nothing was found at warning or above, and the model predicts no better than a "
+            "constant: check the inputs and labels."
+        )
+    return "Nothing was found at the start, and the training could not be examined."
 
 
 def _num_trials(report: dict[str, Any]) -> str:

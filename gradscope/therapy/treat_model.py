@@ -40,6 +40,8 @@ from gradscope.trials.splits import Examples, Split
 
 EPOCHS = 10
 FEWEST_STEPS, MOST_STEPS = 200, 300
+_LONGER = "longer-training"
+_SCALING = {"input-normalization", "target-normalization"}
 
 Status = Literal["healthy", "improved", "not improved", "nothing to prescribe"]
 
@@ -54,8 +56,8 @@ class Outcome:
         trial: the proof of what was kept; without success, the best that there is, or None.
         prescriptions: what was kept, in order; the later ones were made for the copy that the
             earlier ones left.
-        status: "healthy" where nothing was found at warning or above; "nothing to prescribe" where
-            no treatment applies to what was found.
+        status: "healthy" where nothing was found at warning or above and the training was
+            rehearsed or watched; "nothing to prescribe" where no treatment applies.
         rows: which samples of x can be trained on, where some hold NaN or Inf; None: all.
         treated: layers kept, reset and added.
     """
@@ -73,11 +75,32 @@ class Outcome:
         """What was not kept, and why."""
         return self.report.rejected
 
+    @property
+    def next_steps(self) -> str:
+        """What to do now, in one line."""
+        kept = {p.treatment for p in self.prescriptions}
+        if self.status == "healthy":
+            return "Train your model as it is."
+        if self.status != "improved":
+            by_hand = [p.treatment for p in self.report.prescriptions if p.safety == "advice"]
+            asked = f"Change by hand what {by_hand[0]} says" if by_hand else "Check your data"
+            return f"{asked}; no treatment that can be carried out helped."
+        line = "Train outcome.model in place of your model"
+        longer = next((p for p in self.report.prescriptions if p.treatment == _LONGER), None)
+        if longer is not None and "epochs" in longer.parameters:
+            line += f", for about {longer.parameters['epochs']:,} epochs"
+        if self.rows is not None:
+            lost = int((~self.rows).sum())
+            line += f", without the {lost:,} samples that hold NaN or Inf (x[outcome.rows])"
+        return (
+            f"{line}; its data stay as they are: it scales them." if kept & _SCALING else f"{line}."
+        )
+
     def summary(self) -> str:
         """What was done and why, as plain text."""
         from gradscope.report.report import outcome_text
 
-        return outcome_text(self.report)
+        return f"{outcome_text(self.report)}\n\nNext\n  {self.next_steps}"
 
     def __str__(self) -> str:
         return self.summary()
@@ -137,7 +160,8 @@ def treat(
     check(case.steps, range(seeds), batch_size, jobs)
     case = dataclasses.replace(case, report=_join(case.report, report))
     if not any(f.severity != "info" for f in case.report.findings):
-        return _end(case, case.report, "healthy" if _is_learning(case) else "nothing to prescribe")
+        is_healthy = _was_trained(case.report) and _is_learning(case)
+        return _end(case, case.report, "healthy" if is_healthy else "nothing to prescribe")
     case = _add_graph(case)
 
     def is_allowed(prescription: Prescription) -> bool:
@@ -172,12 +196,17 @@ def _join(report: Report, watched: Report | None) -> Report:
     offered = {p.treatment for p in report.prescriptions}
     return dataclasses.replace(
         report,
+        history=report.history or watched.history,
         findings=tuple(sort_findings([*report.findings, *more])),
         prescriptions=(
             *report.prescriptions,
             *(p for p in watched.prescriptions if p.treatment not in offered),
         ),
     )
+
+
+def _was_trained(report: Report) -> bool:
+    return report.rehearsal is not None or report.history is not None
 
 
 def _is_learning(case: Case) -> bool:

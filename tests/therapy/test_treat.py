@@ -110,6 +110,8 @@ def test_the_summary_tells_evidence_rejections_and_code(outcome):
     assert outcome.trial.reason in " ".join(text.split())
     assert all(d.what in text for d in outcome.rejected)
     assert "The same in your own code" in text
+    assert text.endswith(outcome.next_steps)
+    assert outcome.next_steps.startswith("Train outcome.model in place of your model")
 
 
 def test_a_healthy_model_is_given_nothing():
@@ -119,6 +121,32 @@ def test_a_healthy_model_is_given_nothing():
     assert (outcome.status, outcome.prescriptions, outcome.trial) == ("healthy", (), None)
     assert outcome.report.trials == ()
     assert str(outcome).startswith("HEALTHY")
+    assert outcome.next_steps == "Train your model as it is."
+
+
+def test_a_model_that_cannot_be_rehearsed_is_not_called_healthy():
+    class Stubborn(keras.layers.Layer):
+        """Made from arguments that no config holds."""
+
+        def __init__(self, trouble):
+            super().__init__()
+            self.trouble = trouble
+
+        def call(self, x):
+            return x
+
+    class Trouble(Exception):
+        pass
+
+    x, y = samples()
+    model = keras.Sequential([Stubborn(Trouble()), keras.layers.Dense(3, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model(x[:1])
+
+    outcome = gradscope.treat(model, x, y, **PLAN)
+
+    assert outcome.status == "nothing to prescribe"
+    assert "the training could not be examined" in str(outcome)
 
 
 def test_where_labels_are_noise_no_treatment_helps():
@@ -145,6 +173,7 @@ def test_samples_with_nan_are_left_out_and_told():
 
     assert outcome.status == "improved"
     np.testing.assert_array_equal(outcome.rows, np.isfinite(x).all(1))
+    assert f"without the {(~outcome.rows).sum()} samples" in outcome.next_steps
     assert "10 samples with NaN or Inf left out" in outcome.trial.note
 
 
