@@ -23,6 +23,7 @@ SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
 # By cause: what follows from it where both start at the same layer. Units that are off hand on
 # neither a gradient nor a signal.
 _FOLLOWS = {
+    "learning-rate-too-high": ("dead-relu",),
     "disconnected-layer": ("vanishing-gradient", "learning-speed-imbalance"),
     "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
 }
