@@ -154,7 +154,8 @@ OPERATION_GRADIENTS = Capability(
     feature="Naming the operation whose slope makes NaN or Inf",
     needs=(_GRADIENT, _REGISTER),
     since=_SINCE,
-    without="of NaN that arises on the way back, an operation of the gradient is named",
+    without="of NaN that arises on the way back, an operation of the gradient is named, and second "
+    "derivatives that are zero everywhere are not found",
     probe=_probe_gradients,
 )
 # What a tape calls for the gradient of an operation, and what has it call another function, in the

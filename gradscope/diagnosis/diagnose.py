@@ -11,6 +11,7 @@ from typing import Any
 from gradscope.errors import UsageError
 from gradscope.messages import shown, unknown
 from gradscope.records import Check, Finding, Profile, Skipped
+from gradscope.signals.losses import SLOWNESS
 from gradscope.symptoms import Symptom, registry
 from gradscope.thresholds import Threshold
 
@@ -22,6 +23,7 @@ SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
 # By cause: what follows from it where both start at the same layer. Units that are off hand on
 # neither a gradient nor a signal.
 _FOLLOWS = {
+    "learning-rate-too-high": ("dead-relu",),
     "disconnected-layer": ("vanishing-gradient", "learning-speed-imbalance"),
     "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
 }
@@ -205,8 +207,7 @@ def reconcile(
     return tuple(sort_findings(kept))
 
 
-# What is wrong whatever a short training comes to.
-_STANDS = (DATA, "mismatched-loss", "disconnected-layer")
+_STANDS = (DATA, PAIRING, "disconnected-layer")
 
 
 def join_rehearsal(
@@ -237,7 +238,7 @@ def join_rehearsal(
     if not is_lost:
         harmless = ("error", "warning") if has_learned else ("warning",) * is_learning
     for finding in start:
-        if finding.severity in harmless and finding.symptom not in _STANDS:
+        if finding.severity in harmless and not _stands(finding):
             message = f"{finding.message} In a rehearsal of {steps:,} steps it did no harm."
             finding = dataclasses.replace(
                 finding, persistence="start", severity="info", message=message
@@ -253,6 +254,11 @@ def join_rehearsal(
             message = f"{finding.message} (Seen in a rehearsal of {steps:,} steps.)"
             kept.append(dataclasses.replace(finding, message=message))
     return tuple(sort_findings(kept))
+
+
+def _stands(finding: Finding) -> bool:
+    """Whether it is wrong whatever a short training comes to; that a loss is slow is not."""
+    return finding.symptom in _STANDS and finding.evidence[0].statistic != SLOWNESS
 
 
 def without_second_look(checks: Sequence[Check], reason: str) -> tuple[Check, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,20 +16,22 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import patched
-from gradscope.backend.patches import functions_eager, without_recomputation
+from gradscope.backend.patches import functions_eager, gradients_noted, without_recomputation
 from gradscope.backend.sites import Site
 from gradscope.backend.train_step import Step, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
 from gradscope.inputs.batches import Batch, count_samples
+from gradscope.measure import curvature
 from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import described
 from gradscope.measure.recorder import Rows, as_array
 from gradscope.measure.taps import Patches, patches
 from gradscope.messages import one_line
-from gradscope.records import NonFiniteOrigin
+from gradscope.records import FlatCurvature, NonFiniteOrigin
 
 # Intermediate results of a layer may be some octaves above what a tap sees: float16 ends at 2**16.
 _FLOAT16_TOP = 2.0**12
+_SECOND_ORDER = 3  # gradients: the slope, the slope of the slope, and that of the weights
 _BLIND_AMPLIFICATION = 2.0**24  # where every gradient is zero: float16 below one spans 24 octaves
 
 
@@ -46,6 +49,7 @@ class Captured:
         updaters: which optimizer updates which weights; none where the model has no optimizer.
         amplified: of a model that computes in float16, the rows of passes with a loss scale so
             large that next to no gradient underflows; None for others.
+        num_gradients: how often a pass asks a tape for a gradient, at most.
     """
 
     rows: Rows
@@ -56,6 +60,7 @@ class Captured:
     updaters: tuple[Updater, ...] = ()
     term_losses: dict[str, float] = field(default_factory=dict)
     amplified: Rows | None = None
+    num_gradients: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +161,34 @@ def _watched(
     return None
 
 
+def flat_curvature(
+    model: keras.Model,
+    sites: tuple[Site, ...],
+    batches: Sequence[Batch],
+    objective: Objective,
+    captured: Captured,
+    restart: Callable[[], None],
+) -> FlatCurvature | None:
+    """The second derivatives that the loss is made of and that are zero everywhere.
+
+    A pass over one batch is run again and watched, if it asks for so many gradients that there may
+    be such; None at once where it does not.
+    """
+    if captured.num_gradients < _SECOND_ORDER:
+        return None
+    restart()
+    rows = Rows()
+    watch = curvature.Watch(rows)
+    changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
+    # As for `non_finite_origin`, a failure must not cost the report.
+    with suppress(Exception), functions_eager(True), patched(changes), without_recomputation():
+        rows.begin_pass(count_samples(batches[0].x))
+        with watch.on():
+            _backward(model, batches[0], objective, captured.loss_scale)
+        return watch.found()
+    return None
+
+
 def _amplified_scale(captured: Captured) -> float:
     """The power of two that takes the largest gradient near the top of float16's range."""
     rows = captured.rows
@@ -184,9 +217,16 @@ def _passes(
     losses: list[float] = []
     step = Step(0.0, [], ())
     outputs = None
+    num_gradients = Counter[int]()
     # User code under tf.function would hide its tensors from the taps.
     changes = _loss_patches(model, objective)
-    with functions_eager(True), patched(changes), _no_collection(), without_recomputation():
+    with (
+        functions_eager(True),
+        patched(changes),
+        _no_collection(),
+        without_recomputation(),
+        gradients_noted(lambda *_: num_gradients.update([len(losses)])),
+    ):
         for batch in batches:
             rows.begin_pass(count_samples(batch.x))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
@@ -198,7 +238,16 @@ def _passes(
                     rows.reducer.add(("gradient", number), as_array(gradient))
             losses.append(float(step.loss))
     by_output = dict(pair for _, _, loss in changes for pair in _term_losses(loss))
-    return Captured(rows, tuple(losses), step.gradients, scale, outputs, step.updaters, by_output)
+    return Captured(
+        rows,
+        tuple(losses),
+        step.gradients,
+        scale,
+        outputs,
+        step.updaters,
+        by_output,
+        num_gradients=max(num_gradients.values(), default=0),
+    )
 
 
 def _term_losses(loss: Any) -> Iterator[tuple[str, float]]:

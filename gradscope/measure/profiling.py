@@ -24,7 +24,13 @@ from gradscope.measure import activations
 from gradscope.measure.layer_call import Row
 from gradscope.measure.loss_terms import loss_terms
 from gradscope.measure.moving_statistics import inference_gaps
-from gradscope.measure.passes import Captured, Objective, capture, non_finite_origin
+from gradscope.measure.passes import (
+    Captured,
+    Objective,
+    capture,
+    flat_curvature,
+    non_finite_origin,
+)
 from gradscope.measure.stops import stop_of
 from gradscope.measure.weights import kernel_stats, ratio, rescaled, weight_profiles
 from gradscope.records import (
@@ -71,6 +77,7 @@ def profile(
         _check_built(model, values)
         weights, no_update = weight_profiles(model, captured, values)
         origin = non_finite_origin(model, places, batches, objective, captured, restart)
+        curvature = flat_curvature(model, places, batches, objective, captured, restart)
         gaps = _inference_gaps(places, values, captured, len(batches), objective)
     terms = loss_terms(model, captured.outputs, batches, objective, data.tensors)
     known = captured.term_losses
@@ -89,6 +96,7 @@ def profile(
         steps=steps,
         versions=versions(),
         non_finite=origin,
+        flat_curvature=curvature,
     )
 
 

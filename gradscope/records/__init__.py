@@ -22,7 +22,7 @@ from gradscope.records.findings import (
 )
 from gradscope.records.history import Curve, Death, Event, History, Snapshot, Validation
 from gradscope.records.layers import LayerProfile
-from gradscope.records.numerics import Cause, NonFiniteOrigin
+from gradscope.records.numerics import Cause, FlatCurvature, NonFiniteOrigin
 from gradscope.records.profiles import DataCard, LossCard, ModelCard, Profile
 from gradscope.records.rehearsal import ConstantPrediction, Rehearsal, YardstickRun
 from gradscope.records.tensors import (
@@ -54,6 +54,7 @@ __all__ = [
     "Evidence",
     "FeatureScales",
     "Finding",
+    "FlatCurvature",
     "Histogram",
     "History",
     "LayerProfile",

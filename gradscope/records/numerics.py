@@ -1,4 +1,4 @@
-"""Where NaN or Inf came from."""
+"""Where NaN or Inf came from, and derivatives that are zero everywhere."""
 
 from __future__ import annotations
 
@@ -51,3 +51,16 @@ class NonFiniteOrigin:
     dtype: str = "float32"
     operand: Size | None = None
     fraction: Fraction = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FlatCurvature:
+    """Second derivatives in the loss that are zero everywhere.
+
+    Attributes:
+        activation: what they go through, as Keras spells it ("relu").
+        layers: ids of the calls that apply it; empty where code of the model's own does.
+    """
+
+    activation: str
+    layers: tuple[str, ...] = ()

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from gradscope.records.data import DataTensor, LossTerm
 from gradscope.records.history import History
 from gradscope.records.layers import LayerProfile
-from gradscope.records.numerics import NonFiniteOrigin
+from gradscope.records.numerics import FlatCurvature, NonFiniteOrigin
 from gradscope.records.ranges import Count
 from gradscope.records.rehearsal import Rehearsal
 
@@ -75,6 +75,8 @@ class Profile:
         rehearsal: what a copy and the yardstick came to; None where none was made.
         non_finite: the operation that NaN or Inf came from; None where all is finite, and where it
             was not looked for (a run that was watched).
+        flat_curvature: second derivatives in the loss that are zero everywhere; None where there
+            are none, and where they were not looked for (a run that was watched).
     """
 
     model: ModelCard
@@ -87,6 +89,7 @@ class Profile:
     history: History | None = None
     rehearsal: Rehearsal | None = None
     non_finite: NonFiniteOrigin | None = None
+    flat_curvature: FlatCurvature | None = None
 
     def __post_init__(self) -> None:
         ids = [layer.id for layer in self.layers]

@@ -17,6 +17,7 @@ from gradscope.records import (
     DataCard,
     Declined,
     Finding,
+    FlatCurvature,
     History,
     LayerProfile,
     LossCard,
@@ -60,6 +61,7 @@ class Report:
     history: History | None = None
     rehearsal: Rehearsal | None = None
     non_finite: NonFiniteOrigin | None = None
+    flat_curvature: FlatCurvature | None = None
     seed: int = 0
     steps: int = 0
     versions: dict[str, str] | None = None
@@ -78,6 +80,7 @@ class Report:
             history=profile.history,
             rehearsal=profile.rehearsal,
             non_finite=profile.non_finite,
+            flat_curvature=profile.flat_curvature,
             seed=profile.seed,
             versions=profile.versions,
             **made,
@@ -96,6 +99,7 @@ class Report:
             history=self.history,
             rehearsal=self.rehearsal,
             non_finite=self.non_finite,
+            flat_curvature=self.flat_curvature,
         )
 
     def to_plain(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from gradscope.records import DataTensor, Evidence, LossTerm, Profile, Severity
 from gradscope.signals.feature_scales import takes_plain_steps
 from gradscope.signals.losses import (
+    ABSOLUTE_ERROR,
     BINARY,
     BROADCASTING,
     CATEGORICAL,
@@ -15,8 +16,10 @@ from gradscope.signals.losses import (
     HINGES,
     REGRESSIONS,
     SLACK,
+    SLOWNESS,
     SPARSE,
     Verdict,
+    are_two_classes,
     is_distance,
     num_units,
 )
@@ -39,6 +42,7 @@ def on_labels(
         _broadcast(term, labels),
         _out_of_reach(term, labels, limits),
         _numbered_classes(term, labels),
+        _absolute_error(term, labels),
         _slow(term, labels, profile),
     )
     yield from (verdict for verdict in found if verdict)
@@ -221,6 +225,27 @@ def _numbered_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
     return "info", Evidence("num_distinct_labels", float(count), 3.0), text
 
 
+def _absolute_error(term: LossTerm, labels: DataTensor) -> Verdict | None:
+    if term.loss != ABSOLUTE_ERROR:
+        return None
+    is_pair = num_units(term) == 1 and are_two_classes(labels)
+    share = 1.0 if is_pair else labels.one_hot_fraction or 0.0
+    if share < 1.0 - SLACK:
+        return None
+    if not is_pair:
+        remedy = "use softmax with categorical_crossentropy"
+    elif labels.minimum == 0.0:
+        remedy = "use sigmoid with binary_crossentropy"
+    else:
+        remedy = "use a linear output with hinge"
+    text = (
+        f"{term.loss} on class labels is lowest, of all constant outputs, at the most frequent "
+        "class, and its gradient does not grow with the error: it learns classes slowly or stays "
+        f"there; {remedy}"
+    )
+    return "warning", Evidence(SLOWNESS, share, 1.0 - SLACK, "fraction"), text
+
+
 def _slow(term: LossTerm, labels: DataTensor, profile: Profile) -> Verdict | None:
     one_hot = labels.one_hot_fraction or 0.0
     if term.loss not in REGRESSIONS or term.activation not in ("softmax", "sigmoid"):
@@ -231,4 +256,4 @@ def _slow(term: LossTerm, labels: DataTensor, profile: Profile) -> Verdict | Non
         f"{term.loss} on {term.activation} learns classes slowly under SGD: its gradient is "
         "multiplied by the activation's derivative; use categorical_crossentropy"
     )
-    return "warning", Evidence("one_hot_fraction", one_hot, 1.0 - SLACK, "fraction"), text
+    return "warning", Evidence(SLOWNESS, one_hot, 1.0 - SLACK, "fraction"), text

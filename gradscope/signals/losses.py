@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from gradscope.records import Evidence, LossTerm, Severity
+import math
+
+from gradscope.records import DataTensor, Evidence, LossTerm, Severity
 
 Verdict = tuple[Severity, Evidence, str]
 
@@ -19,10 +21,12 @@ REGRESSIONS = (
     "huber",
     "log_cosh",
 )
+ABSOLUTE_ERROR = "mean_absolute_error"
 HINGES = ("hinge", "squared_hinge")
 BROADCASTING = (*REGRESSIONS, *HINGES, "poisson", "cosine_similarity")
 JUDGED = (*CROSSENTROPIES, *BROADCASTING, DIVERGENCE)
 SLACK = 0.01  # what rounding and resampling may add to labels and outputs
+SLOWNESS = "one_hot_fraction"  # evidence that a loss learns slowly, which a training may disprove
 
 
 def is_distance(term: LossTerm) -> bool:
@@ -32,3 +36,10 @@ def is_distance(term: LossTerm) -> bool:
 
 def num_units(term: LossTerm) -> int:
     return term.shape[-1] if term.shape else 1
+
+
+def are_two_classes(labels: DataTensor) -> bool:
+    """Whether there is one label a sample, and it is 0 or 1, or -1 or 1, throughout."""
+    ends = (labels.minimum, labels.maximum)
+    is_pair = labels.num_distinct == 2 and ends in ((0.0, 1.0), (-1.0, 1.0))
+    return is_pair and math.prod(labels.shape) == 1

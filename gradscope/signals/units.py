@@ -1,11 +1,12 @@
-"""Units that are copies of one another."""
+"""Units that are copies of one another, and units that are off for all samples."""
 
 from __future__ import annotations
 
-from gradscope.records import LayerProfile, Profile, WeightProfile
+from gradscope.records import History, LayerProfile, Profile, WeightProfile
 from gradscope.signals.common import consumers, lacks_weights
 
 HALF = 0.5
+FEW_SAMPLES = 32  # off for fewer, a unit may be on for others
 
 
 def repeated(profile: Profile, at_least: float = HALF) -> list[tuple[LayerProfile, float, str]]:
@@ -57,3 +58,27 @@ def num_pruned(weight: WeightProfile) -> int:
     """
     units = weight.shape[-1] if weight.shape else 0
     return weight.num_zero_units if weight.num_zero_units < units else 0
+
+
+def longest_seen(hidden: list[LayerProfile], history: History) -> list[LayerProfile]:
+    """Each row where its fewest units are dead, of the last snapshots that hold enough samples."""
+    seen = {row.id: 0.0 for row in hidden if row.num_units}
+    found: dict[str, list[LayerProfile]] = {id: [] for id in seen}
+    for snapshot in reversed(history.snapshots):
+        wanted = {id for id, count in seen.items() if count < FEW_SAMPLES}
+        if not wanted:
+            break
+        for row in snapshot.layers:
+            if row.id in wanted and row.num_units and row.output is not None:
+                seen[row.id] += row.output.count / row.num_units
+                found[row.id].append(row)
+    return [min(found[id], key=dead_share) for id in seen if seen[id] >= FEW_SAMPLES]
+
+
+def dead_share(layer: LayerProfile) -> float:
+    """The share of dead units, of those that were not removed by pruning."""
+    if not layer.num_dead or not layer.num_units:
+        return 0.0
+    kernels = (w for w in layer.weights if w.shape and w.shape[-1] == layer.num_units)
+    pruned = max((num_pruned(w) for w in kernels), default=0)
+    return max(0, layer.num_dead - pruned) / (layer.num_units - pruned)

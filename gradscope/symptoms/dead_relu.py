@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import Evidence, Finding, History, LayerProfile, Profile, Skipped
+from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
 from gradscope.signals.common import clean_unless, confidence, consumers, example_chain, names, num
-from gradscope.signals.units import num_pruned
+from gradscope.signals.units import FEW_SAMPLES, dead_share, longest_seen
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "dead-relu"
-_FEW_SAMPLES = 32
 
 
 def _example(fraction: float, sparsity: float = 0.5) -> Profile:
@@ -43,8 +42,8 @@ def _example(fraction: float, sparsity: float = 0.5) -> Profile:
         "a training run as many batches as hold 32 samples together."
     ),
     silent=(
-        "Units off for most samples but not for all: 60-80 % zeros are ordinary sparsity. Output "
-        "layers. Made-up inputs."
+        "Units off for most samples but not for all: 60-80 % zeros are ordinary sparsity; units "
+        "that are on in another call of their layer. Output layers. Made-up inputs."
     ),
     needs=("data",),
     measures=("layers", "num_dead"),
@@ -85,17 +84,18 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     hidden = [layer for layer in profile.layers if takers[layer.id]]
     lacking = [row for row in hidden if _is_uncounted(row)]
     if profile.history is not None:
-        rectifiers, hidden = hidden, _longest_seen(hidden, profile.history)
+        rectifiers, hidden = hidden, longest_seen(hidden, profile.history)
         seen = {row.id for row in hidden}
         lacking += [row for row in rectifiers if row.num_units and row.id not in seen]
-    shares = {layer.id: _dead_share(layer) for layer in hidden}
+    hidden = _at_their_best(hidden)
+    shares = {layer.id: dead_share(layer) for layer in hidden}
     bound = limits["warning_fraction"]
     dead = [row for row in hidden if shares[row.id] > bound]
     if not dead:
-        return clean_unless(_ID, lacking, f"which units are off for {_FEW_SAMPLES} samples")
+        return clean_unless(_ID, lacking, f"which units are off for {FEW_SAMPLES} samples")
     worst = max(dead, key=lambda layer: shares[layer.id])
     is_error = shares[worst.id] >= limits["error_fraction"]
-    enough = profile.history is not None or profile.data.num_samples >= _FEW_SAMPLES
+    enough = profile.history is not None or profile.data.num_samples >= FEW_SAMPLES
     return [
         Finding(
             symptom=_ID,
@@ -111,33 +111,18 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     ]
 
 
+def _at_their_best(hidden: list[LayerProfile]) -> list[LayerProfile]:
+    """Of each layer with weights the call with the fewest dead units: on in one, a unit learns."""
+    best: dict[str, LayerProfile] = {}
+    for row in hidden:
+        key = row.path if row.weights else row.id
+        best[key] = min(best.get(key, row), row, key=dead_share)
+    return list(best.values())
+
+
 def _is_uncounted(layer: LayerProfile) -> bool:
     counts = (layer.num_dead, layer.num_units)
     return None in counts and (layer.dead_fraction, *counts) != (None, None, None)
-
-
-def _longest_seen(hidden: list[LayerProfile], history: History) -> list[LayerProfile]:
-    """Each row where its fewest units are dead, of the last snapshots that hold enough samples."""
-    seen = {row.id: 0.0 for row in hidden if row.num_units}
-    found: dict[str, list[LayerProfile]] = {id: [] for id in seen}
-    for snapshot in reversed(history.snapshots):
-        wanted = {id for id, count in seen.items() if count < _FEW_SAMPLES}
-        if not wanted:
-            break
-        for row in snapshot.layers:
-            if row.id in wanted and row.num_units and row.output is not None:
-                seen[row.id] += row.output.count / row.num_units
-                found[row.id].append(row)
-    return [min(found[id], key=_dead_share) for id in seen if seen[id] >= _FEW_SAMPLES]
-
-
-def _dead_share(layer: LayerProfile) -> float:
-    """The share of dead units, of those that were not removed by pruning."""
-    if not layer.num_dead or not layer.num_units:
-        return 0.0
-    kernels = (w for w in layer.weights if w.shape and w.shape[-1] == layer.num_units)
-    pruned = max((num_pruned(w) for w in kernels), default=0)
-    return max(0, layer.num_dead - pruned) / (layer.num_units - pruned)
 
 
 def _culprits(dead: list[LayerProfile]) -> tuple[str, ...]:

@@ -5,7 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-from gradscope.records import Evidence, Finding, LayerProfile, Profile, Severity, Skipped
+from gradscope.records import (
+    Evidence,
+    Finding,
+    FlatCurvature,
+    LayerProfile,
+    Profile,
+    Severity,
+    Skipped,
+)
 from gradscope.signals.common import (
     clean_unless,
     consumers,
@@ -38,15 +46,22 @@ def _example(*, reached: bool, trainable: bool = True) -> Profile:
     ),
     measured=(
         "Trainable weights whose gradient is None, and operations whose derivative is zero "
-        "everywhere (sign) at which a gradient arrives and none leaves. The operation is told by "
+        "everywhere (sign) at which a gradient arrives and none leaves. Second derivatives by an "
+        "input that the loss is made of (nested tapes) and that are zero through ReLU, ReLU6 or "
+        "leaky ReLU. The operation is told by "
         "the class or the code of the layers between."
     ),
     silent=(
         "Frozen weights (trainable=False), and weights whose gradient is zero but exists, unless "
-        "behind sign and its kin; straight-through estimators."
+        "behind sign and its kin; straight-through estimators; ReLU under a loss of first "
+        "derivatives (gradient penalties)."
     ),
-    treatments=("straight-through",),
-    sources=("TensorFlow guide, Introduction to gradients: getting a gradient of None",),
+    treatments=("straight-through", "swap-activation"),
+    sources=(
+        "TensorFlow guide, Introduction to gradients: getting a gradient of None",
+        "Sitzmann et al. 2020, Implicit neural representations with periodic activation functions, "
+        "arXiv:2006.09661, section 1: the second derivative of ReLU networks is zero everywhere",
+    ),
     sick=lambda: _example(reached=False),
     healthy=lambda: _example(reached=False, trainable=False),
 )
@@ -54,6 +69,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     takers = consumers(profile)
     found = [_flat(layer) for layer in profile.layers if _lets_nothing_pass(layer)]
     found += _without_gradient(profile, takers)
+    if profile.flat_curvature is not None:
+        found.insert(0, _curvature(profile.flat_curvature))
     cut = {layer.id: layer for layer in profile.layers if _num_cut(layer)}
     if not cut:
         lacking = [layer for layer in profile.layers if lacks_weights(layer)]
@@ -104,6 +121,23 @@ def _flat(layer: LayerProfile) -> Finding:
             f"{names([layer.id])} takes the {layer.stop} of its input, which has derivative zero: "
             "no layer below it learns."
         ),
+    )
+
+
+def _curvature(flat: FlatCurvature) -> Finding:
+    where = f"at {names(flat.layers)}" if flat.layers else "in the model's own code"
+    return Finding(
+        symptom=_ID,
+        severity="error",
+        confidence="high",
+        layers=flat.layers,
+        culprits=flat.layers,
+        evidence=(Evidence("second_derivative", 0.0, 0.0),),
+        message=(
+            f"The loss holds second derivatives of {flat.activation} {where}, which are 0 "
+            "everywhere: no weight changes them. Use a smooth activation such as tanh or swish."
+        ),
+        treatments=("swap-activation",),
     )
 
 

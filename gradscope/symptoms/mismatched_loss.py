@@ -54,7 +54,9 @@ def _example(outside: float, largest: float) -> Profile:
         "Losses of your own that are not lowest where the output is the label; autoencoders and "
         "soft labels between 0 and 1; softmax with any crossentropy whose logits Keras finds (it "
         "computes from those); mean squared error on class labels with an adaptive optimizer, or "
-        "on one or two units; labels outside by rounding. Notes: a single label out of reach, and "
+        "on one or two units; absolute error on several flags a sample (pictures); labels outside "
+        "by rounding. Notes: what learns classes slowly but did so in a rehearsal, a single label "
+        "out of reach, and "
         "whole numbers on one linear unit, which may be ratings."
     ),
     measures=(),
@@ -89,6 +91,9 @@ def _example(outside: float, largest: float) -> Profile:
         "Bishop 2006, Pattern recognition and machine learning, section 4.3.6 and 5.2: each output "
         "activation has its matching loss",
         "Golik, Doetsch, Ney 2013, Cross-entropy vs. squared error training",
+        "Ghosh, Kumar, Sastry 2017, Robust loss functions under label noise, arXiv:1712.09482",
+        "Zhang, Sabuncu 2018, Generalized cross entropy loss, arXiv:1805.07836, section 3.2: the "
+        "absolute error is slow on classes",
         "Keras, keras.losses: labels, shapes and from_logits of each loss",
     ),
     sick=lambda: _example(0.6, 2.0),

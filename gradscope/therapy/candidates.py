@@ -49,6 +49,7 @@ _PLAINER = (
     *("glorot-initialization", "he-initialization", "swap-activation"),
 )
 _INSTEAD = {"matched-loss": "matched-head", "learning-rate": "adaptive-optimizer"}
+_BLIND = "the loss still holds second derivatives that are 0, so that a fall of it means nothing"
 _WEIGHTS = {"error": 3, "warning": 1, "info": 0}
 # Where values are not finite nothing else is examined: whatever else there is stays hidden.
 _HIDING = {"non-finite-values": 20}
@@ -238,7 +239,7 @@ def propose(
     """
     offered = [p for p in list_applicable(report) if is_allowed(p)]
     for some in (offered[i : i + FEW] for i in range(0, len(offered), FEW)):
-        outcomes = [examine(model, (prescription,), data) for prescription in some]
+        outcomes = [_refuse_blind(examine(model, (prescription,), data)) for prescription in some]
         found = [outcome for outcome in outcomes if isinstance(outcome, Candidate)]
         declined = [outcome for outcome in outcomes if isinstance(outcome, Declined)]
         found.sort(key=lambda c: c.burden)
@@ -248,6 +249,12 @@ def propose(
                 found.append(chain)
         found.sort(key=lambda c: (c.burden, len(c.ids)))
         yield [*found, *declined]
+
+
+def _refuse_blind(outcome: Candidate | Declined) -> Candidate | Declined:
+    if isinstance(outcome, Candidate) and outcome.report.flat_curvature is not None:
+        return Declined(outcome.name, _BLIND)
+    return outcome
 
 
 def list_applicable(report: Report) -> list[Prescription]:

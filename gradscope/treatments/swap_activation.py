@@ -1,4 +1,4 @@
-"""swap-activation: rectifiers in the place of activations that pass too little of the gradient."""
+"""swap-activation: another function where the activation passes too little of the gradient."""
 
 from __future__ import annotations
 
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 _ID = "swap-activation"
 _DEAD_FRACTION = 0.5
 _FAR = 2.0
+_SMOOTH = "tanh"
+_CURVED = "disconnected-layer"  # where the loss asks for a second derivative
 _SOURCES = (
     "Glorot, Bordes, Bengio 2011, Deep sparse rectifier neural networks",
     "He et al. 2015, Delving deep into rectifiers, arXiv:1502.01852, section 2.2",
@@ -51,20 +53,26 @@ _SOURCES = (
 
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
-    """ReLU for what saturates or overflows, leaky ReLU for what is dead; outputs and gates stay."""
+    """ReLU for what saturates or overflows, leaky ReLU for what is dead, tanh for what is flat.
+
+    Outputs and gates stay.
+    """
     takers = consumers(profile)
     rows = {layer.id: layer for layer in profile.layers}
     swapped = list(_swapped(profile, findings, takers, rows))
     if not swapped:
         return Declined(
             _ID,
-            "no affected hidden layer has an activation that saturates or overflows, or dead units",
+            "no affected hidden layer has an activation that saturates or overflows, dead units or "
+            "a second derivative that the loss asks for",
         )
     activations = {layer.path: name for layer, name in swapped}
     initializers, zero_biases = {}, []
     for layer, name in swapped:
         kernel = kernel_before(layer, rows)
         if kernel is None or kernel.class_ not in KERNELS:
+            continue
+        if name == _SMOOTH:
             continue
         if _starts_wrong(kernel, name, takers, rows):
             initializers[kernel.path] = "he_normal"
@@ -75,7 +83,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         [layer for layer, _ in swapped],
         findings,
         safety="unsafe",
-        rationale=_rationale([layer for layer, _ in swapped]),
+        rationale=_rationale(swapped),
         snippet=_snippet(swapped, initializers, zero_biases),
         parameters={
             "activations": activations,
@@ -90,22 +98,35 @@ def _swapped(
     profile: Profile, findings: Sequence[Finding], takers: Takers, rows: dict[str, LayerProfile]
 ) -> list[tuple[LayerProfile, str]]:
     """(layer that applies the activation, the activation that it should apply)."""
-    named = {layer.path for layer in affected(profile, findings)}
-    named |= {b.path for layer in affected(profile, findings) for b in behind(layer, takers)}
+    about = affected(profile, [f for f in findings if f.symptom != _CURVED])
+    named = {layer.path for layer in about}
+    named |= {b.path for layer in about for b in behind(layer, takers)}
+    flat = _flat(profile, findings)
     inner = hidden_ids(profile, takers)
     found = []
     for layer in profile.layers:
         kernel = kernel_before(layer, rows)
-        if layer.path not in named or layer.call or layer.id not in inner:
+        if layer.path not in named | flat or layer.call or layer.id not in inner:
             continue
         if is_gate(layer, takers) or (kernel is not None and not is_trained(kernel)):
             continue
         is_dead = (layer.dead_fraction or 0.0) > _DEAD_FRACTION
-        if layer.class_ in (*KERNELS, "Activation") and (layer.saturates or _overflows(layer)):
+        if layer.class_ in (*KERNELS, "Activation") and layer.path in flat:
+            found.append((layer, _SMOOTH))
+        elif layer.path not in named:
+            continue
+        elif layer.class_ in (*KERNELS, "Activation") and (layer.saturates or _overflows(layer)):
             found.append((layer, "relu"))
         elif layer.class_ in (*KERNELS, "Activation", "ReLU") and is_dead:
             found.append((layer, "leaky_relu"))
     return found
+
+
+def _flat(profile: Profile, findings: Sequence[Finding]) -> set[str]:
+    """Paths of the layers whose second derivative the loss asks for, where that is found."""
+    if profile.flat_curvature is None or all(f.symptom != _CURVED for f in findings):
+        return set()
+    return {id.rpartition(":")[0] for id in profile.flat_curvature.layers}
 
 
 def _overflows(layer: LayerProfile) -> bool:
@@ -128,8 +149,14 @@ def _outweighed(kernel: LayerProfile) -> bool:
     return bias > max(1.0, part)
 
 
-def _rationale(layers: list[LayerProfile]) -> str:
+def _rationale(swapped: Sequence[tuple[LayerProfile, str]]) -> str:
     parts = []
+    if smooth := [layer.id for layer, to in swapped if to == _SMOOTH]:
+        parts.append(
+            f"The second derivative of {names(smooth)} is 0 everywhere, and the loss asks for it; "
+            f"{_SMOOTH} has one."
+        )
+    layers = [layer for layer, to in swapped if to != _SMOOTH]
     saturating = [layer for layer in layers if layer.saturates]
     if saturating:
         first = saturating[0]
@@ -157,7 +184,7 @@ def _snippet(
     swapped: Sequence[tuple[LayerProfile, str]], initializers: dict[str, str], biases: list[str]
 ) -> str:
     code = ["# before model.compile(...)"]
-    for name in ("relu", "leaky_relu"):
+    for name in ("relu", "leaky_relu", _SMOOTH):
         paths = [layer.path for layer, to in swapped if to == name and layer.class_ != "ReLU"]
         if paths:
             code.append(for_layers(paths, f"layer.activation = keras.activations.{name}"))
@@ -173,11 +200,13 @@ def _snippet(
 
 @treatment(
     id=_ID,
-    summary="ReLU for hidden activations that saturate or overflow, leaky ReLU for dead ones",
+    summary="ReLU for hidden activations that saturate or overflow, leaky ReLU for dead ones, tanh "
+    "where the loss asks for second derivatives",
     why=(
         "A sigmoid passes at most a quarter of the gradient and a saturated one nearly nothing; "
         "layer after layer these factors multiply. A rectifier passes all of it where it is on, "
-        "and a leaky one never stops passing."
+        "and a leaky one never stops passing. Neither has a second derivative, which a loss on "
+        "curvature (a differential equation) needs."
     ),
     caution=(
         "The model computes another function. Kernels in front of a ReLU that takes the place of a "

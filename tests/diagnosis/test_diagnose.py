@@ -138,8 +138,9 @@ def test_what_starts_elsewhere_does_not_follow():
     assert found == {"dead-relu": "error", "vanishing-gradient": "error"}
 
 
-def finding(symptom: str, severity: str) -> Finding:
-    return Finding(symptom, severity, "high", (), (), (Evidence("ratio", 2.0, 1.0),), "It is bad.")
+def finding(symptom: str, severity: str, statistic: str = "ratio") -> Finding:
+    evidence = Evidence(statistic, 2.0, 1.0)
+    return Finding(symptom, severity, "high", (), (), (evidence,), "It is bad.")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,17 @@ def test_what_a_rehearsal_shows_to_be_harmless_becomes_a_note(severity, how, lef
 
     assert [f.severity for f in at_start] == [left]
     assert [f.severity for f in at_end] == [left] * (left != "info")
+
+
+@pytest.mark.parametrize(
+    ("statistic", "left"), [("output_excess", "warning"), ("one_hot_fraction", "info")]
+)
+def test_a_rehearsal_that_learns_clears_a_loss_of_slowness_alone(statistic, left):
+    found = finding("mismatched-loss", "warning", statistic)
+
+    joined = join_rehearsal([found], [], [], has_learned=True, is_learning=False, steps=200)
+
+    assert [f.severity for f in joined] == [left]
 
 
 def test_what_was_lost_in_training_clears_nothing():

@@ -27,9 +27,6 @@ PROGRAMS = catalogue.find_programs()
 SHARED = [p for p in PROGRAMS if not p.held_out]
 each = pytest.mark.parametrize("program", PROGRAMS, ids=lambda p: p.id)
 each_shared = pytest.mark.parametrize("program", SHARED, ids=lambda p: p.id)
-# Called, but not by their cause: the absolute error of XOR, embeddings that collapse under a rate
-# of 0.1, second derivatives through ReLU.
-CAUSE_UNKNOWN = ("xor-absolute-error", "triplets-collapse", "equation-relu")
 
 
 def test_ids_are_unique_and_kebab_case():
@@ -114,9 +111,7 @@ def test_budget_of_the_cure_is_that_of_the_question_unless_it_is_another_one():
 def test_rehearsal_says_what_ails_it(program: Program):
     report = _rehearse(program, cured=False)
     said = {f.symptom for f in report.findings if f.severity != "info"}
-    assert said
-    if program.id not in CAUSE_UNKNOWN:
-        assert said & program.causes, f"said {sorted(said)}"
+    assert said & program.causes, f"said {sorted(said)}"
 
 
 @pytest.mark.slow

@@ -19,10 +19,7 @@ from tests.support.snapshot import Snapshot
 
 def profile_of(model, x=None, y=None, **kwargs) -> tuple[Profile, tuple[Finding, ...]]:
     report = gradscope.analyze(model, x, y, **kwargs)
-    profile = Profile(
-        report.model, report.data, report.loss, report.layers, non_finite=report.non_finite
-    )
-    return profile, report.findings
+    return report.profile(), report.findings
 
 
 def asking(symptom: str, profile: Profile) -> Finding:

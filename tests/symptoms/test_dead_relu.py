@@ -55,6 +55,20 @@ def test_counts_are_named():
     assert "60 of 64 units of dense_0 are off for all 128 samples seen" in finding.message
 
 
+@pytest.mark.parametrize(("weighted", "symptoms"), [(True, []), (False, [ID])])
+def test_units_that_are_on_in_another_call_of_their_layer_are_alive(weighted, symptoms):
+    """Of layers without weights, the units of two calls are not the same."""
+    profile = relu_net(10, 60)
+    first, second, output = profile.layers
+    weights = first.weights if weighted else ()
+    second = dataclasses.replace(second, path=first.path, call=1, weights=weights)
+    first = dataclasses.replace(first, weights=weights)
+    output = dataclasses.replace(output, inputs=(second.id,))
+
+    layers = (first, dataclasses.replace(second, inputs=(first.id,)), output)
+    assert [f.symptom for f in find(ID, dataclasses.replace(profile, layers=layers))] == symptoms
+
+
 def watched(batch_size: int, *num_dead: int) -> Profile:
     """A run whose snapshots found so many of 64 units dead, the last one last."""
     output = example_stats(count=64 * batch_size)

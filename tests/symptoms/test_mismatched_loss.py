@@ -267,6 +267,14 @@ SICK = {
     "poisson, linear": (lambda: (dense(1), classes(64, 9), "poisson"), "error", "softplus"),
     "hinge, sigmoid": (lambda: (dense(1, "sigmoid"), 2 * flags() - 1, "hinge"), "error", "never m"),
     "softmax mse": (lambda: (dense(4, "softmax"), one_hot(4), "mse"), "warning", "slowly"),
+    "sigmoid mae": (lambda: (dense(1, "sigmoid"), flags(), "mae"), "warning", "most frequent"),
+    "linear mae": (lambda: (dense(1), flags(), "mae"), "warning", "binary_crossentropy"),
+    "signs, mae": (lambda: (dense(1, "tanh"), 2 * flags() - 1, "mae"), "warning", "hinge"),
+    "softmax mae": (
+        lambda: (dense(3, "softmax"), one_hot(), "mae"),
+        "warning",
+        "categorical_crossentropy",
+    ),
 }
 
 
@@ -317,6 +325,14 @@ HEALTHY = {
     "autoencoder bce": lambda: (dense(8, "sigmoid"), UNIFORM((64, 8)), "binary_crossentropy"),
     "autoencoder mse": lambda: (dense(8, "sigmoid"), UNIFORM((64, 8)), "mse"),
     "binary images, mse": lambda: (dense(8, "sigmoid"), flags(8), "mse"),
+    "binary images, mae": lambda: (dense(8, "sigmoid"), flags(8), "mae"),
+    "binary picture, mae": lambda: (
+        [dense(8, "sigmoid"), layers.Reshape((4, 2, 1))],
+        flags(8).reshape(64, 4, 2, 1),
+        "mae",
+    ),
+    "regression, mae": lambda: (dense(1), normal(64, 1), "mae"),
+    "two prices, mae": lambda: (dense(1), 3.0 * flags(), "mae"),
     "brier": lambda: (dense(1, "sigmoid"), flags(), "mse"),
     "divergence": lambda: (dense(3, "softmax"), one_hot(), losses.KLDivergence()),
     "poisson exp": lambda: (dense(1, "exponential"), classes(64, 9), "poisson"),

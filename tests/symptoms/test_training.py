@@ -11,7 +11,9 @@ import pytest
 
 from gradscope.diagnosis.diagnose import diagnose
 from gradscope.records import Finding, LossTerm, Profile, Timesteps
+from gradscope.signals.common import example_stats
 from gradscope.signals.example_runs import example_curve, example_noise, example_run
+from gradscope.signals.rehearsals import example_rehearsal
 
 
 def findings(id: str, profile: Profile) -> list[Finding]:
@@ -154,6 +156,54 @@ def test_long_steps_that_learn_are_none_too_high():
 
 def test_usual_steps_are_none_too_high():
     assert findings("learning-rate-too-high", example_run(noisy(1.5), ratio=1e-3)) == []
+
+
+def dying(*num_dead: int, ratio: float = 0.4, constant: float | None = None, batch_size: int = 64):
+    """A falling loss; the hidden layers' units, 64 each, that each snapshot found dead."""
+    losses = [0.9**n for n in range(10 * len(num_dead))]
+    profile = example_run(losses, ratio=ratio, constant=constant)
+    history = profile.history
+    assert history is not None
+    output = example_stats(count=64 * batch_size)
+    snapshots = []
+    for snapshot, dead in zip(history.snapshots, num_dead, strict=False):
+        rows = [dataclasses.replace(r, num_dead=dead, num_units=64, output=output)
+                for r in snapshot.layers]  # fmt: skip
+        snapshots.append(dataclasses.replace(snapshot, layers=tuple(rows)))
+    history = dataclasses.replace(history, snapshots=tuple(snapshots))
+    return dataclasses.replace(profile, layers=snapshots[-1].layers, history=history)
+
+
+@pytest.mark.parametrize(("num_dead", "severity"), [(40, "warning"), (60, "error")])
+def test_a_rate_that_kills_units_is_too_high_whatever_the_loss_is(num_dead, severity):
+    found, _ = diagnose(dying(4, 30, num_dead))
+    severities = {f.symptom: f.severity for f in found}
+
+    assert severities["learning-rate-too-high"] == severity
+    assert severities["dead-relu"] == "info"  # it follows
+    assert found[0].symptom == "learning-rate-too-high"
+    assert "of the units of dense_0, dense_1, dense_2 died" in found[0].message
+
+
+@pytest.mark.parametrize(
+    "profile",
+    [
+        dying(4, 20, 30),  # sparsity that grows
+        dying(4, 30, 60, ratio=0.01),  # they die, but not of long steps
+        dying(40, 50, 60),  # dead from the start
+        dying(4, 30, 60, constant=1.0),  # what is left has learned
+        dying(4, *[60] * 3, batch_size=8),  # 32 samples, in one of which they were on
+    ],
+)
+def test_units_that_did_not_die_of_the_rate(profile):
+    assert findings("learning-rate-too-high", profile) == []
+
+
+def test_units_that_died_in_a_rehearsal_that_learned_do_no_harm():
+    rehearsed = example_rehearsal([0.1] * 60, 0.94)
+    profile = dataclasses.replace(dying(4, 30, 60), rehearsal=rehearsed.rehearsal)
+
+    assert findings("learning-rate-too-high", profile) == []
 
 
 def test_short_steps_are_enough_for_a_long_run():

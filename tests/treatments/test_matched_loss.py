@@ -137,6 +137,22 @@ CASES = {
         (lambda: [*dense(3)(), layers.Softmax()], "categorical_crossentropy", SEVERAL),
         ("sigmoid", "binary_crossentropy", False),
     ),
+    "absolute error on flags": (
+        (dense(1, "sigmoid"), "mae", FLAGS),
+        ("sigmoid", "binary_crossentropy", False),
+    ),
+    "absolute error on flags, linear": (
+        (dense(1), "mae", FLAGS),
+        ("sigmoid", "binary_crossentropy", False),
+    ),
+    "absolute error on signs": (
+        (dense(1, "tanh"), "mae", 2 * FLAGS - 1),
+        ("linear", "hinge", False),
+    ),
+    "absolute error on one-hot labels": (
+        (dense(3, "softmax"), "mae", ONE_HOT),
+        ("softmax", "categorical_crossentropy", False),
+    ),
     "slow under plain steps": (
         (dense(3, "softmax"), "mse", ONE_HOT),
         ("softmax", "categorical_crossentropy", False),

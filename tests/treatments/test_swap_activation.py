@@ -5,9 +5,12 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
+import gradscope
 from gradscope.records import Declined
+from tests.programs.own_steps import Oscillator
 from tests.support.by_hand import normal
 from tests.support.sick_models import Subclassed
 from tests.support.treated import operated, outputs, planned, through_file, treated
@@ -187,3 +190,27 @@ def test_the_snippet_does_the_same():
 
     assert activations(model) == ["relu", "relu", "relu", "sigmoid"]
     assert np.isfinite(outputs(model, DATA[0])).all()
+
+
+def oscillator(activation: str) -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = Oscillator(activation)
+    model.compile("adam")
+    model.build((None, 1))
+    return model
+
+
+def test_what_the_loss_bends_becomes_smooth():
+    times = normal(64, 1)
+
+    model = treated(ID, oscillator("relu"), times, None, symptom="disconnected-layer").model
+
+    assert activations(model.net) == ["tanh", "tanh", "tanh", "linear"]
+    assert gradscope.analyze(model, times).flat_curvature is None
+
+
+def test_what_gets_no_gradient_for_another_reason_stays_as_it_is():
+    cut = layers.Lambda(lambda t: tf.round(t), output_shape=lambda shape: shape)
+    patient = sequential(layers.Dense(32, "sigmoid"), cut, layers.Dense(3))
+
+    assert isinstance(planned(ID, patient, *DATA, symptom="disconnected-layer"), Declined)

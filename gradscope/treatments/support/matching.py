@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from gradscope.records import DataTensor, LossTerm
 from gradscope.signals.losses import (
+    ABSOLUTE_ERROR,
     BINARY,
     CATEGORICAL,
     CROSSENTROPIES,
@@ -13,6 +14,7 @@ from gradscope.signals.losses import (
     REGRESSIONS,
     SLACK,
     SPARSE,
+    are_two_classes,
     num_units,
 )
 
@@ -181,9 +183,14 @@ def _are_indices(term: LossTerm, labels: DataTensor, low: float, high: float) ->
 
 
 def _are_classes(term: LossTerm, labels: DataTensor, low: float, high: float) -> bool:
-    """Class labels: one hot, or 0 and 1 on an output that gives a probability."""
+    """Class labels: one hot, or 0 and 1 on an output that gives a probability.
+
+    To the absolute error two labels are classes whatever the output gives: it learns one of them.
+    """
     if num_units(term) > 1:
         return (labels.one_hot_fraction or 0.0) >= 1 - SLACK
+    if term.loss == ABSOLUTE_ERROR and are_two_classes(labels):
+        return True
     return term.activation in ("softmax", "sigmoid") and labels.is_whole and low >= 0 and high <= 1
 
 

@@ -1,0 +1,79 @@
+"""Second derivatives that a loss is made of, through activations that have none.
+
+A loss on the slope of a network (a differential equation, a penalty on curvature) may ask for the
+derivative of a derivative. Through ReLU and its kin that is 0 everywhere, so the term is constant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gradscope.backend.patches import gradients_noted, operations_watched
+from gradscope.measure.recorder import Rows, as_array
+from gradscope.records import FlatCurvature
+
+# The piecewise linear operations, as TensorFlow and as Keras names them.
+_ACTIVATIONS = {"Relu": "relu", "Relu6": "relu6", "LeakyRelu": "leaky_relu"}
+
+
+class Watch:
+    """The second derivatives by tensors that come to nothing, in one step.
+
+    The weights' own gradient goes through the slope of a slope too where a loss holds slopes (a
+    gradient penalty), and rightly finds 0 there. So only gradients by something else count, and
+    only before another gradient is asked for: what comes last is no part of the loss.
+    """
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        # of each activation's argument and result: the tensor, to keep it alive, and the row
+        self._rows_of: dict[int, tuple[Any, str | None]] = {}
+        self._passed: list[tuple[str, str | None]] = []  # in the gradient that is being taken
+        self._flat: list[tuple[str, str | None]] = []
+        self._in_loss: list[tuple[str, str | None]] = []
+
+    @contextmanager
+    def on(self) -> Iterator[None]:
+        with ExitStack() as stack:
+            stack.enter_context(operations_watched(self._operation, self._gradient))
+            stack.enter_context(gradients_noted(self._taken))
+            yield
+
+    def found(self) -> FlatCurvature | None:
+        if not self._in_loss:
+            return None
+        layers = dict.fromkeys(row for _, row in self._in_loss if row is not None)
+        ordered = [id for id in self._rows.rows if id in layers]
+        return FlatCurvature(self._in_loss[0][0], tuple(ordered))
+
+    def _operation(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
+        if name in _ACTIVATIONS:
+            row = self._rows.active[-1].id if self._rows.active else None
+            self._rows_of |= {id(tensor): (tensor, row) for tensor in (*inputs, *outputs)}
+
+    def _gradient(self, name: str, inputs: list[Any], *_: Any) -> None:
+        activation = _ACTIVATIONS.get(name.removesuffix("Grad"))
+        if activation is not None and name.endswith("Grad"):
+            known = (self._rows_of.get(id(tensor)) for tensor in inputs)
+            row = next((row for _, row in filter(None, known)), None)
+            self._passed.append((activation, row))
+
+    def _taken(self, target: Any, sources: Any, gradients: Any) -> None:
+        self._in_loss += self._flat
+        passed, self._passed, self._flat = self._passed, [], []
+        by_weights = any(map(_is_variable, keras.tree.flatten(sources)))
+        if not by_weights and not any(map(_is_something, keras.tree.flatten(gradients))):
+            self._flat = passed
+
+
+def _is_variable(source: Any) -> bool:
+    return isinstance(source, (tf.Variable, keras.Variable))
+
+
+def _is_something(gradient: Any) -> bool:
+    return gradient is not None and bool(as_array(gradient).any())
