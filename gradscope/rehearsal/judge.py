@@ -75,6 +75,7 @@ class Judge:
         self._model, self._data = model, data
         self._steps, self._batch_size, self._seed = steps, batch_size, seed
         self._trained: tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick | None = None
+        self._is_comparable = True
 
     def judge(self, copy: keras.Model, steps: int | None = None) -> Beside:
         """Score a copy as it is now.
@@ -100,6 +101,7 @@ class Judge:
             return Beside(reason=f"its predictions could not be had: {one_line(error)}")
         names = list(output_specs(self._model))
         mine = score_predictions(yardstick.targets, scored.y, predictions, names)
+        self._is_comparable = any(score.share is not None for score in mine)
         compared = list(zip(yardstick.targets, mine, theirs, strict=True))
         target, own, other = max(compared, key=lambda pair: _lag(pair[1], pair[2]))
         return Beside(
@@ -119,10 +121,14 @@ class Judge:
         )
 
     def scale(self) -> Scale | None:
-        """How outputs are measured as `judge` does; None where there is no yardstick."""
+        """How outputs are measured as `judge` does; None where it has nothing to compare.
+
+        That is without a yardstick, and where outputs are no predictions of the labels: the
+        embeddings of a triplet loss.
+        """
         if self._trained is None:
             self._trained = self._train()
-        if isinstance(self._trained, NoYardstick):
+        if isinstance(self._trained, NoYardstick) or not self._is_comparable:
             return None
         yardstick, _, scores = self._trained
         names = tuple(output_specs(self._model))

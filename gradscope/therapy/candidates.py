@@ -194,6 +194,8 @@ def ask_for_more(report: Report) -> Report:
     if rehearsal is None or yardstick is None or yardstick.share is None or yardstick.score is None:
         return report
     allowed, mine = yardstick.share, rehearsal.share
+    if mine is None and rehearsal.stopped != "not finite":
+        return report  # its outputs could not be compared with the labels
     if allowed < MIN_YARDSTICK_SHARE or (mine is not None and mine >= GOAL * allowed):
         return report
     present = [f for f in report.findings if f.symptom == _SLOW]
