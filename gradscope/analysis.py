@@ -70,8 +70,8 @@ def analyze(
         num_batches: batches to measure on; arrays are sampled at random with `seed`.
         loss: what `compile(loss=...)` takes; default is the compiled loss, or one chosen from the
             output activation.
-        select: ids of the symptoms to examine; all by default.
-        ignore: ids of symptoms to leave out.
+        select: ids of the symptoms to examine, or one id; all by default.
+        ignore: ids of symptoms to leave out, or one id.
         thresholds: bounds to use instead of the symptoms' own, by id ("<symptom>.<name>");
             `gradscope thresholds` lists them.
         seed: of the sampling and of made-up inputs and labels.

@@ -36,7 +36,7 @@ def assert_healthy(
         rehearse: train a copy for a short while as well, as `rehearse` does. Takes seconds, and
             examines the learning rate, the optimizer and the scale of the targets, which the start
             alone does not show. A training that cannot be examined fails the test.
-        ignore: ids of symptoms that are not examined.
+        ignore: ids of symptoms that are not examined, or one id.
         seed: of the sampling, so that a test says the same at every run.
 
     Raises:

@@ -1,10 +1,10 @@
-"""What to say of a value that cannot be: the value, in short, and the names nearest to it."""
+"""Values that a user gave: ids, and what to say of a value that cannot be."""
 
 from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 150
@@ -14,6 +14,11 @@ def shown(value: object) -> str:
     """`value` as Python writes it, cut: what a foreign file holds can be endless."""
     text = _REPR.repr(value)
     return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def as_ids(given: Collection[str] | None) -> Collection[str]:
+    """Ids as a collection: a plain string is one id, None is none."""
+    return (given,) if isinstance(given, str) else given or ()
 
 
 def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gradscope.errors import UsageError
-from gradscope.messages import shown, unknown
+from gradscope.messages import as_ids, shown, unknown
 from gradscope.records import Check, Finding, Profile, Skipped
 from gradscope.signals.losses import SLOWNESS
 from gradscope.symptoms import Symptom, registry
@@ -37,12 +37,11 @@ def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> li
         UsageError: an id that no symptom has, near ones are named; or nothing is left to examine.
     """
     known = registry()
-    for id in (*(select or ()), *(ignore or ())):
+    select, ignore = as_ids(select), as_ids(ignore)
+    for id in (*select, *ignore):
         if id not in known:
             raise UsageError(unknown("symptom", id, known, "See 'gradscope symptoms'."))
-    symptoms = [
-        s for s in known.values() if (not select or s.id in select) and s.id not in (ignore or ())
-    ]
+    symptoms = [s for s in known.values() if (not select or s.id in select) and s.id not in ignore]
     if not symptoms:
         raise UsageError("No symptom is left to examine. Select others, or ignore fewer.")
     return sorted(symptoms, key=lambda s: s.precedence)

@@ -103,6 +103,10 @@ class Monitor(keras.callbacks.Callback):
         self._faults: set[str] = set()
         self._last: _Last | None = None
 
+    def __repr__(self) -> str:
+        steps, found = self._follower.timeline.num_steps, len(self.findings)
+        return f"<Monitor: steps watched: {steps}, findings now: {found}>"
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: held for name, held in vars(self).items() if name not in _OF_A_RUN}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradscope.records.brief import brief
 from gradscope.records.ranges import Count, Fraction, Size
 
 Role = Literal["x", "y", "sample_weight"]
@@ -58,6 +59,8 @@ class DataTensor:
     means: tuple[float, ...] = ()
     stds: tuple[Size, ...] = ()
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class FeatureScales:
@@ -84,6 +87,8 @@ class FeatureScales:
     std_max: Size
     offset: Size
     zero_fraction: Fraction
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,3 +136,5 @@ class LossTerm:
     in_code: bool = False
     value: float | None = None
     is_distance: bool | None = None
+
+    __repr__ = brief

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from gradscope.records.brief import brief
+
 Severity = Literal["error", "warning", "info"]
 Confidence = Literal["high", "medium", "low"]
 Status = Literal["found", "clean", "not examined"]
@@ -20,6 +22,8 @@ class Evidence:
     threshold: float
     unit: str = ""
     layer: str | None = None
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Finding:
     treatments: tuple[str, ...] = ()
     persistence: Persistence | None = None
 
+    __repr__ = brief
+
     def __post_init__(self) -> None:
         if not self.evidence:
             raise ValueError(f"A finding needs evidence. Received none for {self.symptom!r}.")
@@ -55,6 +61,8 @@ class Skipped:
     reason: str
     lacks_data: bool = False
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class Declined:
@@ -62,6 +70,8 @@ class Declined:
 
     what: str
     reason: str
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +87,8 @@ class Check:
     status: Status
     reason: str | None = None
     lacks_data: bool = False
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +109,8 @@ class Prescription:
     rationale: str
     snippet: str
     sources: tuple[str, ...] = ()
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         if not self.resolves:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gradscope.records.brief import brief
 from gradscope.records.layers import LayerProfile
 from gradscope.records.ranges import Count, Size
 
@@ -26,6 +27,8 @@ class Curve:
     maximum: tuple[float | None, ...] = ()
     num_non_finite: tuple[int, ...] = ()
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
@@ -45,6 +48,8 @@ class Snapshot:
     gradient_norm: Size | None
     layers: tuple[LayerProfile, ...]
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class Validation:
@@ -63,6 +68,8 @@ class Death:
     step: Count
     num_units: Count
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -72,6 +79,8 @@ class Event:
     symptom: str
     kind: str
     message: str
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +116,5 @@ class History:
     constant_loss: float | None = None
     batch_constant: Curve = Curve()
     unwatched: tuple[str, ...] = ()
+
+    __repr__ = brief

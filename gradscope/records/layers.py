@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gradscope.records.brief import brief
 from gradscope.records.data import FeatureScales
 from gradscope.records.ranges import Count, Fraction, Size
 from gradscope.records.tensors import BackwardFactors, TensorStats, Timesteps, WeightProfile
@@ -87,6 +88,8 @@ class LayerProfile:
     inference_gap: Size | None = None
     weights: tuple[WeightProfile, ...] = ()
     unmeasured: dict[str, str] = field(default_factory=dict)
+
+    __repr__ = brief
 
     @property
     def id(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from gradscope.records.brief import brief
 from gradscope.records.ranges import Fraction, Size
 
 Cause = Literal[
@@ -51,6 +52,8 @@ class NonFiniteOrigin:
     dtype: str = "float32"
     operand: Size | None = None
     fraction: Fraction = 1.0
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)

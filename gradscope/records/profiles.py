@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gradscope.records.brief import brief
 from gradscope.records.data import DataTensor, LossTerm
 from gradscope.records.history import History
 from gradscope.records.layers import LayerProfile
@@ -32,6 +33,8 @@ class ModelCard:
     dtype_policy: str = "float32"
     momentum: float | None = None
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class DataCard:
@@ -49,6 +52,8 @@ class DataCard:
     note: str | None = None
     tensors: tuple[DataTensor, ...] = ()
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class LossCard:
@@ -63,6 +68,8 @@ class LossCard:
     value: float | None
     note: str | None = None
     terms: tuple[LossTerm, ...] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +97,8 @@ class Profile:
     rehearsal: Rehearsal | None = None
     non_finite: NonFiniteOrigin | None = None
     flat_curvature: FlatCurvature | None = None
+
+    __repr__ = brief
 
     def __post_init__(self) -> None:
         ids = [layer.id for layer in self.layers]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from gradscope.records.brief import brief
 from gradscope.records.history import Curve
 from gradscope.records.ranges import Count, Size
 from gradscope.records.trials import RangeTest
@@ -48,6 +49,8 @@ class YardstickRun:
     gap_errors: float | None = None
     curve: Curve = field(default_factory=Curve)
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class Rehearsal:
@@ -88,3 +91,5 @@ class Rehearsal:
     output: str | None = None
     reason: str | None = None
     range_test: RangeTest | None = None
+
+    __repr__ = brief

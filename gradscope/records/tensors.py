@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from gradscope.records.brief import brief
 from gradscope.records.ranges import Count, Fraction, Size
 
 
@@ -20,6 +21,8 @@ class Histogram:
 
     first_exponent: int = 0
     counts: tuple[Count, ...] = ()
+
+    __repr__ = brief
 
     @property
     def log10_edges(self) -> tuple[float, ...]:
@@ -47,6 +50,8 @@ class TensorStats:
     zero_fraction: Fraction
     histogram: Histogram = Histogram()
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class BackwardFactors:
@@ -61,6 +66,8 @@ class BackwardFactors:
     activation_factor: Size | None = None
     weight_factor: Size | None = None
     gain: Size | None = None
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,8 @@ class Timesteps:
     gradient_rms: tuple[Size, ...]
     recurrent_gain: tuple[Size, ...]
     half_life: Size | None
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +114,5 @@ class WeightProfile:
     update: TensorStats | None
     update_ratio: Size | None
     num_zero_units: Count = 0
+
+    __repr__ = brief

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Literal
 
+from gradscope.messages import shown
+from gradscope.records.brief import brief
 from gradscope.records.findings import Finding
 
 Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
@@ -38,6 +41,8 @@ class Run:
     diverged: bool
     seconds: float
 
+    __repr__ = brief
+
 
 @dataclass(frozen=True, slots=True)
 class Arm:
@@ -51,6 +56,8 @@ class Arm:
     runs: tuple[Run, ...]
     findings: tuple[Finding, ...] = ()
     gradient_norms: tuple[float | None, ...] = ()
+
+    __repr__ = brief
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +91,18 @@ class Trial:
     reason: str
     note: str | None = None
 
+    def __repr__(self) -> str:
+        what = shown(" + ".join(self.treatments) or "before against after")
+        p = "" if self.p_value is None else f", p = {self.p_value:.2g}"
+        gain = f"{self.measure} {self.difference:+.3g}"
+        return f"<Trial of {what}: {self.verdict}, {gain}{p}, seeds: {len(self.seeds)}>"
+
+    def _repr_html_(self) -> str | None:
+        """The page inside a frame of its own, so that its style stays out of the notebook."""
+        # Looked up by name: records stand below the report and import nothing from it.
+        page: str | None = import_module("gradscope.report.notebook").show_trial(self)
+        return page
+
 
 @dataclass(frozen=True, slots=True)
 class RangeTest:
@@ -108,3 +127,5 @@ class RangeTest:
     steepest_rate: float | None
     divergence_rate: float | None
     suggestion: float | None
+
+    __repr__ = brief

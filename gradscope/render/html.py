@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from gradscope.render.page import page
@@ -30,33 +31,52 @@ _CAUSES = (waterfall, factors)
 _MEASURED = (graph, histograms, speed, forward, shares, lag)
 
 
+# What a shorter page does without, one after the other: what a reader misses least comes first.
+_BULKY = ("layers", "pictures", "causes", "trials", "rehearsal", "history", "hero")
+
+
 def render_html(report: dict[str, Any]) -> str:
     """One HTML page from the plain data of a report (`Report.to_plain()`)."""
+    return page("report.html.jinja", **_parts(report))
+
+
+def render_ever_shorter(report: dict[str, Any]) -> Iterator[str]:
+    """The page, then pages with ever fewer of their bulkiest parts; each says what it lacks."""
+    parts = _parts(report)
+    yield page("report.html.jinja", **parts)
+    for number, part in enumerate(_BULKY, 1):
+        if parts[part]:
+            note = f"{', '.join(_BULKY[:number])}: to_html() writes the whole page"
+            recipe = [*parts["recipe"], ("left out here", note)]
+            parts = {**parts, part: []}
+            yield page("report.html.jinja", **{**parts, "recipe": recipe})
+
+
+def _parts(report: dict[str, Any]) -> dict[str, Any]:
     report = clean(report)
     opinion = verdict(report)
     hero = _hero(report)
     measured = [picture for kind in _MEASURED for picture in kind(report)]
-    return page(
-        "report.html.jinja",
-        title=opinion.sentence,
-        verdict=opinion,
-        culprits=named(opinion.culprits, items(report, "layers"), 5),
-        remedy=remedy(report, opinion),
-        facts=facts(report),
-        hero=hero,
-        findings=findings(report),
-        causes=[picture for kind in _CAUSES for picture in kind(report)],
-        prescriptions=prescriptions(report),
-        trials=trials(report),
-        rehearsal=rehearsal(report),
-        history=history(report),
-        pictures=[picture for picture in measured if picture not in hero],
-        layers=layers(report, opinion),
-        columns=COLUMNS,
-        checks=checks(report),
-        declined=declined(report),
-        recipe=recipe(report),
-    )
+    return {
+        "title": opinion.sentence,
+        "verdict": opinion,
+        "culprits": named(opinion.culprits, items(report, "layers"), 5),
+        "remedy": remedy(report, opinion),
+        "facts": facts(report),
+        "hero": hero,
+        "findings": findings(report),
+        "causes": [picture for kind in _CAUSES for picture in kind(report)],
+        "prescriptions": prescriptions(report),
+        "trials": trials(report),
+        "rehearsal": rehearsal(report),
+        "history": history(report),
+        "pictures": [picture for picture in measured if picture not in hero],
+        "layers": layers(report, opinion),
+        "columns": COLUMNS,
+        "checks": checks(report),
+        "declined": declined(report),
+        "recipe": recipe(report),
+    }
 
 
 def _hero(report: dict[str, Any]) -> list[Picture]:

@@ -99,6 +99,15 @@ class Comparison:
     def __str__(self) -> str:
         return self.summary()
 
+    def __repr__(self) -> str:
+        return f"<Comparison: {len(self.better)} better, {len(self.worse)} worse>"
+
+    def _repr_html_(self) -> str | None:
+        """The page inside a frame of its own, so that its style stays out of the notebook."""
+        from gradscope.report.notebook import show_comparison
+
+        return show_comparison(self.to_plain())
+
 
 def compare(before: Report, after: Report) -> Comparison:
     """What got better and what got worse from one report to another.

@@ -140,15 +140,17 @@ class Report:
     def __str__(self) -> str:
         return self.summary()
 
-    def _repr_html_(self) -> str:
-        """The page inside a frame of its own, so that its style stays out of the notebook."""
-        from markupsafe import escape
+    def __repr__(self) -> str:
+        found = list(dict.fromkeys(shown(f.symptom) for f in self.findings))
+        more = f" and {len(found) - 3} more" if len(found) > 3 else ""
+        told = f"found {', '.join(found[:3])}{more}" if found else "nothing found"
+        return f"<Report on {shown(self.model.name)}: {told}>"
 
-        page = escape(self.to_html())
-        return (
-            f'<iframe srcdoc="{page}" sandbox="allow-scripts" title="gradscope report" '
-            'style="width:100%;height:640px;border:0"></iframe>'
-        )
+    def _repr_html_(self) -> str | None:
+        """The page inside a frame of its own, so that its style stays out of the notebook."""
+        from gradscope.report.notebook import show_report
+
+        return show_report(self.to_plain())
 
 
 def outcome_text(report: Report) -> str:

@@ -40,6 +40,13 @@ def test_version(gradscope):
     assert gradscope("--version").stdout == f"gradscope {__version__}\n"
 
 
+def test_the_package_runs_as_a_module():
+    command = [sys.executable, "-m", "gradscope", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+
+    assert done.stdout == f"gradscope {__version__}\n"
+
+
 @pytest.mark.parametrize("arguments", [(), ("--help",), ("inspect", "--help")])
 def test_help_goes_to_stdout(gradscope, arguments):
     outcome = gradscope(*arguments)

@@ -27,6 +27,16 @@ def test_nothing_left_to_examine_is_refused():
         chosen(["dead-relu"], ["dead-relu"])
 
 
+def test_a_plain_string_selects_and_ignores_one_symptom():
+    assert [s.id for s in chosen("dead-relu", None)] == ["dead-relu"]
+    assert chosen(None, "dead-relu") == chosen(None, ["dead-relu"])
+
+
+def test_a_plain_string_that_no_symptom_is_called_is_refused_by_its_name():
+    with pytest.raises(UsageError, match="Unknown symptom 'dead-rely'"):
+        chosen("dead-rely", None)
+
+
 def test_no_overrides_are_none():
     assert overrides(None) == {}
 

@@ -174,3 +174,10 @@ def test_symptoms_of_the_run_itself_want_no_snapshot():
     watch.look(sick())
 
     assert not watch.is_unsure
+
+
+def test_a_plain_string_selects_one_symptom():
+    watch = Watch(select=ID)
+
+    watch.look(sick())
+    assert [event.symptom for event in watch.look(sick())] == [ID]

@@ -39,7 +39,7 @@ def _without_tags(page: str) -> str:
 
 
 def _notebook(report: Report) -> str:
-    frame = re.search(r'srcdoc="([^"]*)"', report._repr_html_()).group(1)
+    frame = re.search(r"srcdoc='([^']*)'", report._repr_html_()).group(1)
     return _without_tags(html.unescape(frame))
 
 

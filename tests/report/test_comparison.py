@@ -167,6 +167,20 @@ def test_hostile_names_stay_text_on_the_page():
     assert "<img" not in page
 
 
+def test_a_notebook_shows_the_page_in_a_frame():
+    shown = compare(sick_sigmoid_report(), healthy_report())._repr_html_()
+
+    assert shown.startswith("<iframe title=")
+    assert "What got better" in shown
+
+
+def test_it_is_one_line_at_a_prompt():
+    found = compare(healthy_report(), sick_sigmoid_report())
+
+    better, worse = len(found.better), len(found.worse)
+    assert repr(found) == f"<Comparison: {better} better, {worse} worse>"
+
+
 def test_it_is_a_public_name():
     assert gradscope.compare is compare
 

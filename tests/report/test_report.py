@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import stat
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from gradscope.errors import UsageError
 from gradscope.records import SCHEMA, Check, DataCard, LossCard, ModelCard
 from gradscope.records.codec import from_plain
+from gradscope.render.html import render_ever_shorter
+from gradscope.render.notebook import MOST_BYTES
 from gradscope.report.report import Report, load_report, write_atomically
-from tests.support.factories import recurrent_report, sick_sigmoid_report
+from tests.support.factories import (
+    deep_report,
+    hostile_names_report,
+    recurrent_report,
+    sick_sigmoid_report,
+)
 from tests.support.refusals import refusal
+from tests.support.reports import REPORTS, history_report, treated_report, trial
 
 
 def small() -> Report:
@@ -134,5 +145,60 @@ def test_text_of_a_report_is_its_summary():
 def test_a_notebook_shows_the_page_in_a_frame():
     shown = small()._repr_html_()
 
-    assert shown.startswith("<iframe srcdoc=")
-    assert "<script" not in shown
+    assert shown.startswith("<iframe title=")
+    assert shown.count("'") == 2  # nothing of the page ends the attribute that holds it
+    assert shown.endswith("'></iframe>")
+
+
+@pytest.mark.parametrize("build", [deep_report, treated_report, history_report, recurrent_report])
+def test_a_notebook_shows_no_more_than_a_notebook_can_keep(build):
+    assert len(build()._repr_html_().encode()) <= MOST_BYTES
+
+
+def test_a_shortened_page_says_what_it_lacks():
+    *_, shortest = render_ever_shorter(deep_report().to_plain())
+
+    assert "left out here" in shortest
+    assert 'id="layer-table"' not in shortest
+
+
+def test_a_notebook_shows_the_text_of_what_no_page_is_small_enough_for():
+    long = dataclasses.replace(small(), command="x" * MOST_BYTES)
+
+    assert long._repr_html_() is None
+
+
+def test_a_notebook_shows_a_trial_by_itself():
+    assert "Accuracy on held-out samples rose" in trial()._repr_html_()
+
+
+def records(value: Any) -> Iterator[Any]:
+    """A record and all that it holds."""
+    if dataclasses.is_dataclass(value):
+        yield value
+        for field in dataclasses.fields(value):
+            yield from records(getattr(value, field.name))
+    elif isinstance(value, tuple):
+        for item in value:
+            yield from records(item)
+
+
+@pytest.mark.parametrize("build", [*REPORTS, hostile_names_report], ids=lambda b: b.__name__)
+def test_every_record_is_one_line_at_a_prompt(build):
+    for record in records(build()):
+        line = repr(record)
+        assert line.isprintable()
+        assert len(line) <= 200
+        assert type(record).__name__ in line
+
+
+def test_a_report_names_what_was_found_at_a_prompt():
+    assert repr(sick_sigmoid_report()) == (
+        "<Report on 'mlp': found 'learning-speed-imbalance', 'vanishing-gradient'>"
+    )
+
+
+def test_a_trial_gives_its_verdict_at_a_prompt():
+    assert repr(trial()) == (
+        "<Trial of 'swap-activation': improved, accuracy +0.78, p = 0.0004, seeds: 3>"
+    )

@@ -1,0 +1,26 @@
+"""What a notebook shows of a report, a comparison or a trial."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gradscope.records import Trial
+from gradscope.records.codec import to_plain
+from gradscope.render.comparison import render_comparison_html
+from gradscope.render.html import render_ever_shorter
+from gradscope.render.notebook import frame
+
+
+def show_report(plain: dict[str, Any]) -> str | None:
+    """The page of a report; without its bulkiest parts where it would be too large."""
+    return frame(render_ever_shorter(plain), "gradscope report")
+
+
+def show_comparison(plain: dict[str, Any]) -> str | None:
+    """The page of a comparison."""
+    return frame([render_comparison_html(plain)], "gradscope comparison")
+
+
+def show_trial(trial: Trial) -> str | None:
+    """The page of a report that holds nothing but the trial."""
+    return show_report({"trials": [to_plain(trial)]})
