@@ -363,7 +363,7 @@ def test_a_layer_that_is_never_called_keeps_nothing_from_being_watched():
 
 
 def test_it_is_one_line_at_a_prompt():
-    assert repr(Monitor()) == "<Monitor: steps watched: 0, findings now: 0>"
+    assert repr(gradscope.Monitor()) == "<Monitor: steps watched: 0, findings now: 0>"
 
 
 def test_a_loop_of_train_on_batch():
