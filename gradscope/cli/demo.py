@@ -22,16 +22,16 @@ _FOLDER = Path("gradscope-demo")
 
 @click.command()
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--list", "listed", is_flag=True, help="Name the samples, with one line each.")
+@click.option("--list", "listed", is_flag=True, help="List the samples.")
 @click.option(
-    "--html", metavar="F", callback=writable, help="Write the page to F, its reports beside it."
+    "--html", metavar="F", callback=writable, help="Write the page to F and its reports next to it."
 )
 @click.option("--debug", is_flag=True, help="Show tracebacks and warnings.")
 def demo(names: tuple[str, ...], listed: bool, html: str | None, debug: bool) -> int:
-    """Show a network that does not train, and its cure.
+    """Demonstrate a network that does not train, and its cure.
 
-    The sample NAME, sigmoid-depth by default, is run: its report, the cure, the proof. Pages go to
-    the folder gradscope-demo, where index.html links all that were run. It takes about a minute.
+    Runs the sample NAME (default: sigmoid-depth): the report, the cure and the proof. Pages go to
+    the folder gradscope-demo, whose index.html links them all. Takes about a minute.
 
     Exit codes: 0 every claim held, 1 one did not, 2 usage.
     """
@@ -75,7 +75,7 @@ def _told_in_folder(chosen: list[Any], debug: bool) -> int:
     for sample in chosen:
         held.append(_told(sample, _FOLDER / f"{sample.id}.html", debug))
         index = save_index(_FOLDER, summaries)
-    print_text(f"Open {index} in a browser: it links all that were run here.")
+    print_text(f"Open {index} in a browser: it links all samples run here.")
     return int(not all(held))
 
 

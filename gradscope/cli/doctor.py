@@ -12,16 +12,16 @@ from gradscope.cli.terminal import import_tensorflow, print_text, status
 
 
 @click.command("doctor")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor_command(as_json: bool) -> None:
-    """Show what works in this environment, and what is off.
+    """Show what works in this environment and what does not.
 
     Shows versions, backend, devices and optional packages, and tries every private name of Keras
-    and TensorFlow that gradscope uses. Ends with exit code 0 whatever it finds.
+    and TensorFlow that gradscope uses. Always exits with code 0.
     """
     from gradscope.backend.environment import examine
 
-    with status("Trying what gradscope needs of Keras and TensorFlow"):
+    with status("Checking the internals of Keras and TensorFlow"):
         with contextlib.suppress(Exception):  # `examine` tells why
             import_tensorflow(quietly=True)
         found = examine()
@@ -45,7 +45,7 @@ def render(found: dict[str, Any]) -> str:
         cost = "" if extra["available"] else f": {', '.join(extra['missing'])}. {extra['remedy']}"
         lines.append(f"{_state(extra)}{extra['id']} ({extra['feature']}){cost}")
     if found["capabilities"]:
-        lines += ["", "What gradscope needs of the insides of Keras and TensorFlow"]
+        lines += ["", "Internals of Keras and TensorFlow that gradscope uses"]
     for capability in found["capabilities"]:
         lines.append(f"{_state(capability)}{capability['id']}: {capability['feature']}")
         if not capability["available"]:

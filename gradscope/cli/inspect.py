@@ -31,25 +31,35 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model")
-@click.option("--data", metavar="D", help=".npz, .npy, .csv, a folder, or module:factory.")
+@click.option("--data", metavar="D", help="Data: .npz, .npy, .csv, a folder, or module:factory.")
 @click.option("--target", metavar="COLUMN", help="The label column of a .csv file.")
 @click.option(
-    "--batches", type=click.IntRange(min=1), default=4, show_default=True, help="Batches to read."
+    "--batches",
+    type=click.IntRange(min=1),
+    default=4,
+    show_default=True,
+    help="Number of batches to read.",
 )
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples each."
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Samples per batch.",
 )
-@click.option("--loss", metavar="NAME", help="Instead of the model's own loss.")
+@click.option("--loss", metavar="NAME", help="Loss to use instead of the model's own.")
 @click.option(
     "--rehearse",
     "rehearse_steps",
     type=click.IntRange(min=1),
     metavar="STEPS",
-    help="Steps that a copy is trained for; 200 by default, within 30 seconds.",
+    help="Number of steps to train a copy for (default: 200, at most 30 seconds).",
 )
-@click.option("--no-rehearse", is_flag=True, help="Examine the start only; train nothing.")
 @click.option(
-    "--epochs", type=click.IntRange(min=1), help="How long you plan to train; 10 by default."
+    "--no-rehearse", is_flag=True, help="Examine the start only, without training a copy."
+)
+@click.option(
+    "--epochs", type=click.IntRange(min=1), help="Number of epochs you plan to train (default: 10)."
 )
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 @click.option("--html", metavar="F", callback=writable, help="Write the report as a web page.")
@@ -60,34 +70,40 @@ if TYPE_CHECKING:
     type=click.Choice(FORMATS),
     default="text",
     show_default=True,
-    help="What to print.",
+    help="Output format.",
 )
 @click.option(
     "--select",
     metavar="IDS",
     multiple=True,
     callback=symptom_ids,
-    help="Only these symptoms (a,b,...).",
+    help="Examine only these symptoms (comma-separated).",
 )
 @click.option(
-    "--ignore", metavar="IDS", multiple=True, callback=symptom_ids, help="Not these symptoms."
+    "--ignore",
+    metavar="IDS",
+    multiple=True,
+    callback=symptom_ids,
+    help="Skip these symptoms (comma-separated).",
 )
 @click.option(
     "--fail-on",
     type=click.Choice(list(FAIL_ON)),
     show_default="error",
-    help="Exit with 1 at findings of this severity or above.",
+    help="Exit with code 1 if a finding has at least this severity.",
 )
-@click.option("--custom-objects", metavar="FILE.py", help="Run this file for custom layers.")
+@click.option(
+    "--custom-objects", metavar="FILE.py", help="Python file that defines custom layers; it is run."
+)
 @allow_option
-@click.option("--unsafe", is_flag=True, help="Run Python code stored in the model file.")
+@click.option("--unsafe", is_flag=True, help="Allow Python code stored in the model file to run.")
 @max_memory_option
 @timeout_option
 @click.option("--debug", is_flag=True, help="Show tracebacks and warnings.")
 def inspect(**options: Any) -> int:
     """Examine MODEL: a .keras or .h5 file, or module:factory.
 
-    If the data hold labels and the model is compiled, a copy is also trained for a short while.
+    If the data contain labels and the model is compiled, a copy is trained for a short while.
 
     --select, --ignore and --fail-on default to [tool.gradscope] in pyproject.toml.
 
@@ -97,9 +113,9 @@ def inspect(**options: Any) -> int:
     if options["rehearse_steps"] and options["no_rehearse"]:
         raise click.UsageError("Pass --rehearse or --no-rehearse, not both.")
     if options["rehearse_steps"] and options["data"] is None:
-        raise click.UsageError("--rehearse trains on labelled data: pass --data.")
+        raise click.UsageError("--rehearse trains on labelled data. Pass --data.")
     if options["target"] and options["data"] is None:
-        raise click.UsageError("--target names a column of --data: pass both.")
+        raise click.UsageError("--target names a column of --data. Pass both.")
     options = settled(options, find_config(Path.cwd()))
     report = examined(options)
     show_report(report, options["form"], options["fail_on"])

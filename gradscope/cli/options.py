@@ -14,14 +14,14 @@ max_memory_option = click.option(
     "--max-memory",
     metavar="GB",
     type=click.FloatRange(min=0, min_open=True),
-    show_default="80 % of what is free",
-    help="End when the work takes more memory, TensorFlow's own not counted.",
+    show_default="80 % of free memory",
+    help="Stop if more memory is used (not counting TensorFlow's own).",
 )
 allow_option = click.option(
     "--allow",
     metavar="PACKAGE",
     multiple=True,
-    help="Let the model file name classes of this installed package, as keras_hub.",
+    help="Allow classes of this installed package in the model file, e.g. keras_hub.",
 )
 timeout_option = click.option(
     "--timeout",
@@ -29,7 +29,7 @@ timeout_option = click.option(
     type=click.FloatRange(min=0, min_open=True, max=1e9),
     default=3600,
     show_default=True,
-    help="End when the work takes longer.",
+    help="Stop if the work takes longer.",
 )
 
 
@@ -66,7 +66,7 @@ def writable(context: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"There is no folder {str(path.parent)!r}. Create it first.")
     writable = os.access(path.parent, os.W_OK | os.X_OK)
     if not writable or (path.exists() and not os.access(path, os.W_OK)):
-        raise click.BadParameter(f"{value!r} cannot be written. Choose another path.")
+        raise click.BadParameter(f"{value!r} is not writable. Choose another path.")
     return value
 
 

@@ -16,7 +16,7 @@ from gradscope.messages import unknown
 
 @click.command("symptoms")
 def symptoms_command() -> None:
-    """List the symptoms that are examined."""
+    """List all symptoms."""
     from gradscope.symptoms import registry
 
     print_summaries(registry().values())
@@ -24,7 +24,7 @@ def symptoms_command() -> None:
 
 @click.command("treatments")
 def treatments_command() -> None:
-    """List the treatments that are prescribed."""
+    """List all treatments."""
     from gradscope.treatments import registry
 
     print_summaries(registry().values())
@@ -32,7 +32,7 @@ def treatments_command() -> None:
 
 @click.command("thresholds")
 def thresholds_command() -> None:
-    """List the bounds that symptoms are judged by, and those that pyproject.toml sets."""
+    """List the thresholds of all symptoms, with those set in pyproject.toml."""
     from gradscope.diagnosis.reference import threshold_rows
     from gradscope.render.explain import print_thresholds, render_thresholds
     from gradscope.symptoms import registry
@@ -45,7 +45,7 @@ def thresholds_command() -> None:
 @click.command("explain")
 @click.argument("id")
 def explain_command(id: str) -> None:
-    """Explain the symptom or treatment ID: what it is, why, and what goes with it."""
+    """Explain the symptom or treatment ID."""
     from gradscope import symptoms, treatments
     from gradscope.diagnosis import reference
     from gradscope.render.explain import print_page, render_page

@@ -16,10 +16,10 @@ _DEBUG = click.option(
 @click.command("report")
 @click.argument("run", metavar="RUN.json")
 @click.option("-o", "--output", metavar="F.html", callback=writable, help="Write a web page.")
-@click.option("--format", "form", type=click.Choice(FORMATS), help="Print it in this form.")
+@click.option("--format", "form", type=click.Choice(FORMATS), help="Print in this format.")
 @_DEBUG
 def report_command(run: str, output: str | None, form: str | None) -> None:
-    """Show RUN.json, a report that --json wrote, as a web page or in another form."""
+    """Convert RUN.json, a report written by --json, to a web page or another format."""
     from gradscope.report.report import load_report
 
     if output is None and form is None:
@@ -38,7 +38,7 @@ def report_command(run: str, output: str | None, form: str | None) -> None:
 @click.option("--json", metavar="F", callback=writable, help="Write the comparison as JSON.")
 @_DEBUG
 def compare_command(before: str, after: str, html: str | None, json: str | None) -> None:
-    """Say what got better and what got worse from A.json to B.json, reports that --json wrote."""
+    """Compare two reports written by --json: what got better, what got worse."""
     from gradscope.render.comparison import print_comparison, render_comparison
     from gradscope.report.comparison import compare
     from gradscope.report.report import load_report

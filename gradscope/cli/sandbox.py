@@ -40,8 +40,8 @@ _INTERRUPTED = "interrupted"
 _ONEDNN = ("TF_ENABLE_ONEDNN_OPTS", "0")
 _FRAME = re.compile(r'File "(.+)", line (\d+) in (.+)')
 _LIBRARIES = {"tensorflow": "TensorFlow", "keras": "Keras", "numpy": "NumPy"}
-_HARM = "the file is damaged or made to do harm"
-_MORE_MEMORY = "pass --max-memory GB if it is worth more"
+_HARM = "the file is damaged or malicious"
+_MORE_MEMORY = "pass a larger --max-memory GB to allow more"
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,13 @@ def limited(
     start = time.monotonic()
     answer, code = _run(task, limits.seconds)
     if answer is not None and _is_crash(code) and os.environ.get(_ONEDNN[0]) != _ONEDNN[1]:
-        say("note", f"{what} crashed {_place(answer)}; trying once more without oneDNN.")
+        say("note", f"{what} crashed {_place(answer)}; trying again without oneDNN.")
         left = max(limits.seconds - (time.monotonic() - start), 1.0)
         answer, code = _run(task, left, (_ONEDNN,))
     if answer is None:
         raise UnreadableError(
-            f"{what} took longer than {limits.seconds:g} s: pass --timeout SECONDS if it is "
-            "worth more."
+            f"{what} took longer than {limits.seconds:g} s. Pass a larger --timeout "
+            "SECONDS to allow more."
         )
     return _understood(answer, code, what, limits)
 
@@ -194,7 +194,7 @@ def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> A
         raise KeyboardInterrupt
     if reply["error"] is None:
         size = f"{limits.memory / 1e9:.3g} GB of" if limits.memory else "all the"
-        raise UnreadableError(f"{what} takes more than {size} memory: {_MORE_MEMORY}.")
+        raise UnreadableError(f"{what} uses more than {size} memory: {_MORE_MEMORY}.")
     failure = GradscopeError(reply["error"])
     failure.exit_code = reply["code"]
     raise failure
@@ -202,18 +202,17 @@ def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> A
 
 def _ending(code: int | None, answer: bytes) -> str:
     if code is None or code >= 0:
-        return "ended its process without a result"
+        return "ended without a result"
     name = _signal_name(code)
     if name in ("SIGKILL", "SIGABRT"):
         return (
-            f"ended its process by {name}{_at(answer)}: most often no memory was left "
-            f"({_MORE_MEMORY}), or {_HARM}"
+            f"ended with {name}{_at(answer)}: usually memory ran out ({_MORE_MEMORY}), or {_HARM}"
         )
     if not _is_crash(code) or _reads_file(answer) or not _frames(answer):
-        return f"ended its process by {name}{_at(answer)}: {_HARM}"
+        return f"ended with {name}{_at(answer)}: {_HARM}"
     return (
-        f"crashed {_place(answer)} by {name}, with and without oneDNN. That is a fault of the "
-        "library, not of the file: try another version of it, or another machine"
+        f"crashed {_place(answer)} with {name}, with and without oneDNN. That is a bug in the "
+        "library, not in the file: try another version, or another machine"
     )
 
 

@@ -98,14 +98,14 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), error.exit_code
     reason = str(error).strip().split("\n", 1)[0][:300].rstrip(".") or "no message"
     if isinstance(error, OSError) and error.strerror:
-        place = f" {str(error.filename)!r}" if error.filename else ""
+        place = f" {str(error.filename)!r}" if error.filename else " a file"
         return (
-            f"the system refused{place}: {error.strerror}. Make room or see to it there.",
+            f"cannot access{place}: {error.strerror}. Check permissions and free disk space.",
             _FAILED,
         )
     if isinstance(error, RecursionError):
-        return "the model is nested too deeply to be examined: simplify it.", _FAILED
-    line = f"gradscope itself failed, with {type(error).__name__}: {reason}. That is a bug in it: "
+        return "the model is nested too deeply to be examined. Simplify it.", _FAILED
+    line = f"gradscope itself failed with {type(error).__name__}: {reason}. This is a bug: "
     return f"{line}please report it with the traceback that --debug shows.", _FAILED
 
 

@@ -63,7 +63,9 @@ def treatment_ids(
 
 @click.command()
 @click.argument("model")
-@click.option("--data", metavar="D", required=True, help=".npz, .csv, a folder, or module:factory.")
+@click.option(
+    "--data", metavar="D", required=True, help="Data: .npz, .csv, a folder, or module:factory."
+)
 @click.option("-o", "--output", metavar="FIXED.keras", required=True, callback=keras_file)
 @click.option("--target", metavar="COLUMN", help="The label column of a .csv file.")
 @click.option(
@@ -71,13 +73,27 @@ def treatment_ids(
     metavar="IDS",
     multiple=True,
     callback=treatment_ids,
-    help="Only these treatments (a,b,...).",
+    help="Try only these treatments (comma-separated).",
 )
-@click.option("--steps", type=click.IntRange(min=4), help="Steps of a run; default ten epochs.")
-@click.option("--seeds", type=click.IntRange(min=2), default=3, show_default=True)
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option(
-    "--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="Samples each."
+    "--steps", type=click.IntRange(min=4), help="Steps per training run (default: 10 epochs)."
+)
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=2),
+    default=3,
+    show_default=True,
+    help="Paired runs per proof.",
+)
+@click.option(
+    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes."
+)
+@click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Samples per batch.",
 )
 @click.option("--html", metavar="F", callback=writable, help="Write the report as a web page.")
 @click.option("--json", metavar="F", callback=writable, help="Write the report as JSON.")
@@ -87,22 +103,24 @@ def treatment_ids(
     type=click.Choice(["text", "json"]),
     default="text",
     show_default=True,
-    help="What to print.",
+    help="Output format.",
 )
 @max_memory_option
 @timeout_option
-@click.option("--custom-objects", metavar="FILE.py", help="Run this file for custom layers.")
+@click.option(
+    "--custom-objects", metavar="FILE.py", help="Python file that defines custom layers; it is run."
+)
 @allow_option
-@click.option("--unsafe", is_flag=True, help="Run Python code stored in the model file.")
+@click.option("--unsafe", is_flag=True, help="Allow Python code stored in the model file to run.")
 @click.option("--debug", is_flag=True, help="Show tracebacks and warnings.")
 def treat(**options: Any) -> int:
-    """Make MODEL train: try treatments on copies, and write the smallest set that is proven.
+    """Make MODEL train: try treatments on copies and write the smallest set proven to help.
 
-    MODEL itself is not trained and not changed. FIXED.keras holds the treated model, not trained
-    either; it is written only if the treatment is proven to help.
+    MODEL is neither trained nor changed. FIXED.keras holds the treated, untrained model. It is
+    written only if the treatment is proven to help.
 
-    Exit codes: 0 improved, or healthy and nothing to do; 1 no treatment helped; 2 usage,
-    3 model or data unreadable, 4 cannot be examined or trained.
+    Exit codes: 0 improved, or healthy; 1 no treatment helped; 2 usage; 3 model or data
+    unreadable; 4 cannot be examined or trained.
     """
     from gradscope.report.report import Report
 

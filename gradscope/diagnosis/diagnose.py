@@ -193,7 +193,7 @@ def reconcile(
         elif finding.symptom in still:
             kept.append(dataclasses.replace(finding, persistence="stays"))
         else:
-            message = f"{finding.message} After {steps} steps it is gone by itself."
+            message = f"{finding.message} After {steps} steps it is gone without treatment."
             kept.append(
                 dataclasses.replace(finding, persistence="start", severity="info", message=message)
             )

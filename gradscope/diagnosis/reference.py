@@ -13,10 +13,10 @@ from gradscope.thresholds import Threshold
 from gradscope.treatments import Treatment
 
 _NEEDS: dict[Need, str] = {
-    "data": "Real data: with made-up inputs it is not examined.",
-    "history": "A training run that gradscope.Monitor watched.",
+    "data": "Real data; it is not examined with made-up inputs.",
+    "history": "A training run watched by gradscope.Monitor.",
     "recurrent": "A recurrent layer.",
-    "rehearsal": "A rehearsal beside a yardstick, by gradscope.rehearse or gradscope inspect.",
+    "rehearsal": "A rehearsal, by gradscope.rehearse or gradscope inspect.",
 }
 
 
@@ -40,7 +40,7 @@ def symptom_page(
         {"heading": "What it needs", "text": " ".join(_NEEDS[need] for need in symptom.needs)},
         {"heading": "When it is not reported", "text": symptom.silent},
         {"heading": "Thresholds", "thresholds": threshold_rows([symptom], overrides, origin)},
-        {"heading": "What treats it, the first choice first", "entries": [*symptom.treatments]},
+        {"heading": "Treatments, best first", "entries": [*symptom.treatments]},
         {"heading": "Sources", "entries": [*symptom.sources]},
     ]
     filled = [section for section in sections if all(section.values())]
@@ -52,7 +52,7 @@ def treatment_page(treatment: Treatment) -> dict[str, Any]:
     answered = [s.id for s in symptoms.registry().values() if treatment.id in s.treatments]
     sections: list[dict[str, Any]] = [
         {"heading": "Why it helps", "text": treatment.why},
-        {"heading": "What to mind", "text": treatment.caution},
+        {"heading": "Caution", "text": treatment.caution},
         {"heading": "What it treats", "entries": answered},
         {"heading": "Sources", "entries": [*treatment.sources]},
     ]

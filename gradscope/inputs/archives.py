@@ -109,7 +109,7 @@ def _member_fault(member: zipfile.ZipInfo) -> str | None:
     path = member.filename
     # What zipfile makes of a name is not what another program makes of it: the bytes count too.
     if "\\" in path or path != member.orig_filename or not path.isprintable():
-        return "has a name with characters that have no place there"
+        return "has a name with invalid characters"
     if path.startswith("/") or ":" in path or ".." in path.split("/"):
         return "would be unpacked outside of its folder"
     mode = member.external_attr >> 16

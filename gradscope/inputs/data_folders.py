@@ -90,7 +90,7 @@ def _image_shape(path: Path, model: keras.Model) -> tuple[int, int, int]:
     specs = list(input_specs(model).values())
     shape = tuple(specs[0].shape) if len(specs) == 1 else ()
     if len(shape) != 4 or shape[3] not in (*_COLOR_MODES, None):
-        expected = ", ".join(str(tuple(spec.shape)) for spec in specs) or "nothing it tells of"
+        expected = ", ".join(str(tuple(spec.shape)) for spec in specs) or "unknown inputs"
         raise UnreadableError(
             f"{str(path)!r} is a folder of images, but the model takes {expected}. Expected one "
             "input (None, height, width, 1, 3 or 4): prepare the data as .npz or module:factory."

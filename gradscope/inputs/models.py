@@ -318,7 +318,7 @@ def _not_restored(path: Path, error: Exception) -> UnreadableError:
 def _raised(what: str, error: BaseException) -> UnreadableError:
     return UnreadableError(
         f"{what} raised {type(error).__name__}: {_sentence(error)} "
-        "Correct it there; --debug shows the traceback."
+        "Fix it there; --debug shows the traceback."
     )
 
 

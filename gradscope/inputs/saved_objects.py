@@ -60,11 +60,11 @@ def fault_in(config: Any) -> str | None:
         if depth > _MAX_DEPTH:
             return f"is nested more than {_MAX_DEPTH} deep"
         if isinstance(item, int) and abs(item) >= 1 << 63:
-            return "holds an absurd number"
+            return "holds a number that is out of range"
         if isinstance(item, dict):
             name = item.get("name")
             if isinstance(name, str) and not (name.isprintable() and len(name) <= _MAX_NAME):
-                return "holds a name with control characters, or an endless one"
+                return "holds a name with control characters, or one that is too long"
             stack += [(value, depth + 1) for value in item.values()]
         elif isinstance(item, list):
             stack += [(value, depth + 1) for value in item]

@@ -136,7 +136,7 @@ class Monitor(keras.callbacks.Callback):
         if _watcher(model.train_function) is not None:  # left by a step that was interrupted
             _set_train_function(model, model.train_function.args[0])
         if self._follower.model not in (None, model):
-            _warn("gradscope.Monitor watches another model now, and forgets the one before.")
+            _warn("gradscope.Monitor now watches another model and discards the previous run.")
             self._begin_anew()
         self._follower.is_on = False
         with self._guarded("watching this model", fatal=True):
@@ -156,7 +156,7 @@ class Monitor(keras.callbacks.Callback):
             return
         with self._guarded("watching this model", fatal=True):
             if _watcher(own) is not None:
-                raise UsageError("Another Monitor watches this fit. Pass one of them only.")
+                raise UsageError("Another Monitor already watches this fit. Pass only one.")
             self._follower.use(own)
             # It gives the model its own one back before it does anything else.
             _set_train_function(self.model, functools.partial(self._run, own))
@@ -206,7 +206,7 @@ class Monitor(keras.callbacks.Callback):
                 _set_train_function(model, own)
             elif self._follower.is_on:
                 with self._guarded("watching all steps", fatal=True):
-                    raise UsageError("The model got another train function meanwhile.")
+                    raise UsageError("The model's train function was replaced meanwhile.")
             self.on_epoch_end(self._follower.timeline.epoch)
             self.on_train_end()
 
@@ -321,7 +321,7 @@ def _check_place(name: str, place: Any) -> None:
     if not path.parent.is_dir():
         raise UsageError(
             f"{name}={os.fspath(place)!r}: the folder {os.fspath(path.parent)!r} does not exist. "
-            "Make it first, or choose another."
+            "Create it first, or choose another."
         )
 
 

@@ -92,13 +92,13 @@ class Judge:
         yardstick, run, theirs = self._trained
         if any(target.num_positions > 1 for target in yardstick.targets) and _masks(self._model):
             return Beside(
-                reason="its output is masked, and what its labels hold there is not meant"
+                reason="its output is masked, and the labels of masked entries are not meaningful"
             )
         scored = self._scored
         try:
             predictions = copy.predict(scored.x, batch_size=256, verbose=0)
         except Exception as error:
-            return Beside(reason=f"its predictions could not be had: {one_line(error)}")
+            return Beside(reason=f"its predictions could not be computed: {one_line(error)}")
         names = list(output_specs(self._model))
         mine = score_predictions(yardstick.targets, scored.y, predictions, names)
         self._is_comparable = any(score.share is not None for score in mine)

@@ -65,7 +65,7 @@ def _sentence(comparison: dict[str, Any]) -> str:
         for direction in ("better", "worse")
     )
     if not items(comparison, "changes"):
-        return "Nothing that matters changed."
+        return "No relevant change."
     return f"{better} for the better, {worse} for the worse."
 
 
@@ -142,5 +142,5 @@ def _flows(comparison: dict[str, Any]) -> list[Picture]:
     title = "Gradient flow, before and after"
     along = by_layer([row.name for row in longest], ALONG)
     chart = line_chart(title, along, series, y_label="L2 norm of dL/d output (log scale)")
-    caption = "How much of the gradient arrives at each layer, from the right to the left."
+    caption = "The gradient that arrives at each layer; read from right to left."
     return [Picture(title, caption, chart)]

@@ -33,7 +33,7 @@ def history_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     lines = [("steps", steps + (f" of {number(planned)}" if planned else ""))]
     losses = [loss for loss in items(history, "loss", "mean") if loss is not None]
     if losses:
-        lines.append(("loss", f"{number(losses[0])} at first, {number(losses[-1])} at last"))
+        lines.append(("loss", f"{number(losses[0])} at the start, {number(losses[-1])} at the end"))
     held_out = items(history, "validation")
     if held_out:
         lines.append(("validation loss", number(held_out[-1].get("loss"))))
@@ -43,7 +43,7 @@ def history_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     events = items(history, "events")
     lines += [(f"step {number(e.get('step'))}", _event(e)) for e in events[:_MAX_EVENTS]]
     if len(events) > _MAX_EVENTS:
-        lines.append(("", f"and {number(len(events) - _MAX_EVENTS)} events more"))
+        lines.append(("", f"and {number(len(events) - _MAX_EVENTS)} more events"))
     lines += [("not watched", str(what)) for what in items(history, "unwatched")]
     return lines
 
@@ -73,10 +73,10 @@ def rehearsal_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 _ENDED = {
-    "plan": ", the whole plan",
-    "seconds": ", then the time was used up",
-    "not finite": ", then the loss was not finite",
-    "failed": ", then a step failed",
+    "plan": ", all that were planned",
+    "seconds": ", until the time limit",
+    "not finite": ", until the loss was not finite",
+    "failed": ", until a step failed",
 }
 
 

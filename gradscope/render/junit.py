@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.values import clean, dig, findings_by_severity, items, named, number
+from gradscope.render.values import clean, dig, findings_by_severity, items, measured, named
 from gradscope.render.verdict import verdict
 
 # What XML 1.0 (section 2.2) allows in a document; `clean` has escaped the rest but for these.
@@ -68,11 +68,11 @@ def _findings(report: dict[str, Any], failing: Collection[str]) -> list[ElementT
 def _details(finding: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     culprits = items(finding, "culprits")
     lines = [f"culprits: {named(culprits, rows)}"] if culprits else []
-    lines += [
-        f"{e.get('statistic')} {number(e.get('observed'))} {e.get('unit') or ''} "
-        f"(threshold {number(e.get('threshold'))}) {e.get('layer') or ''}".strip()
-        for e in items(finding, "evidence")
-    ]
+    for evidence in items(finding, "evidence"):
+        e = measured(evidence, rows)
+        where = f" at {e.layer}" if e.layer else ""
+        observed = f"{e.observed} {e.unit}".strip()
+        lines.append(f"{e.what}{where}: {observed} (threshold {e.threshold})")
     treatments = ", ".join(items(finding, "treatments"))
     return [*lines, f"treatments: {treatments}"] if treatments else lines
 

@@ -11,7 +11,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.values import clean, findings_by_severity, items, named, number, offered
+from gradscope.render.values import (
+    clean,
+    findings_by_severity,
+    items,
+    measured,
+    named,
+    number,
+    offered,
+)
 from gradscope.render.verdict import STATUSES, count_checks, verdict
 
 # All but letters, digits and what never is markup where `escape` is used; an underscore inside a
@@ -77,14 +85,9 @@ def _findings(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Ite
     yield "| symptom | layer | statistic | observed | threshold |\n|---|---|---|---:|---:|"
     for finding in findings:
         evidence = items(finding, "evidence")
-        for e in evidence[:_MAX_EVIDENCE]:
-            numbers = (
-                finding.get("symptom") or "",
-                e.get("layer") or "",
-                e.get("statistic") or "",
-                f"{number(e.get('observed'))} {e.get('unit') or ''}",
-                number(e.get("threshold")),
-            )
+        for e in (measured(e, rows) for e in evidence[:_MAX_EVIDENCE]):
+            observed = f"{e.observed} {e.unit}".strip()
+            numbers = (finding.get("symptom") or "", e.layer, e.what, observed, e.threshold)
             yield f"| {' | '.join(escape(cell) for cell in numbers)} |"
     yield "\n</details>"
 

@@ -51,7 +51,7 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     by_hand = [p for p in items(report, "prescriptions") if p.get("safety") == "advice"]
     if by_hand and not kept:
         lines = "\n".join(str(p.get("rationale") or "") for p in by_hand)
-        yield from _section("To be done by hand", Text(lines))
+        yield from _section("Do this by hand", Text(lines))
     rejected = items(report, "rejected")
     if rejected:
         yield from _section("Rejected", _rejected(rejected))
@@ -66,7 +66,7 @@ def _sentence(report: dict[str, Any]) -> str:
     kept = " + ".join(str(p.get("treatment")) for p in items(report, "kept"))
     outcome = report.get("outcome")
     if outcome == "healthy":
-        return "Nothing was found at warning or above, so nothing is prescribed."
+        return "No finding is a warning or an error, so nothing is prescribed."
     if outcome == "improved":
         return f"{kept} against {symptoms}: proven in {_num_trials(report)}."
     if outcome == "not improved":
@@ -107,7 +107,7 @@ def _evidence(report: dict[str, Any], trial: dict[str, Any]) -> Table:
     table.add_row("symptoms found", *(_count(arm) for arm in (before, after)))
     shell = Table.grid()
     shell.add_row(Text(f"{trial.get('verdict')}: {trial.get('reason')}"))
-    shell.add_row(Text(f"{number(trial.get('steps'))} steps each; {trial.get('note') or ''}"))
+    shell.add_row(Text(f"{number(trial.get('steps'))} steps per run; {trial.get('note') or ''}"))
     shell.add_row(table)
     return shell
 

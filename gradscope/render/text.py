@@ -21,6 +21,7 @@ from gradscope.render.values import (
     geometric_mean,
     items,
     labels,
+    measured,
     measured_on,
     named,
     number,
@@ -139,7 +140,7 @@ def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) ->
     culprits = items(finding, "culprits")
     victims = [name for name in items(finding, "layers") if name not in set(culprits)]
     evidence = items(finding, "evidence")
-    lines = [_evidence(e) for e in evidence[:_MAX_EVIDENCE]]
+    lines = [_evidence(e, rows) for e in evidence[:_MAX_EVIDENCE]]
     if len(evidence) > _MAX_EVIDENCE:
         lines.append(f"and {number(len(evidence) - _MAX_EVIDENCE)} more")
     facts = (
@@ -154,11 +155,10 @@ def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) ->
     return _pairs([(Text(f"{index}.", style="dim"), title), ("", body)])
 
 
-def _evidence(evidence: dict[str, Any]) -> str:
-    where = f" at {evidence['layer']}" if evidence.get("layer") else ""
-    unit = f" {evidence['unit']}" if evidence.get("unit") else ""
-    observed, threshold = number(evidence.get("observed")), number(evidence.get("threshold"))
-    return f"{evidence.get('statistic')}{where}: {observed}{unit} (threshold {threshold})"
+def _evidence(evidence: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    e = measured(evidence, rows)
+    where = f" at {e.layer}" if e.layer else ""
+    return f"{e.what}{where}: {f'{e.observed} {e.unit}'.strip()} (threshold {e.threshold})"
 
 
 def _sparkline(rows: list[dict[str, Any]]) -> RenderableType | None:

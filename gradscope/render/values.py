@@ -189,6 +189,30 @@ def named(names: Sequence[str], rows: Sequence[dict[str, Any]], limit: int = 8) 
     return ", ".join(phrases[:limit]) + (f" and {number(more)} more" if more > 0 else "")
 
 
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A piece of evidence as people read it."""
+
+    what: str
+    observed: str
+    threshold: str
+    unit: str
+    layer: str
+
+
+def measured(evidence: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Measured:
+    """What was measured, in words; the unit is left out where they name it."""
+    what = (evidence.get("statistic") or "").replace("_", " ")
+    unit, layer = evidence.get("unit") or "", evidence.get("layer")
+    return Measured(
+        what=what,
+        observed=number(evidence.get("observed")),
+        threshold=number(evidence.get("threshold")),
+        unit="" if unit in what else unit,
+        layer=named([layer], rows) if layer else "",
+    )
+
+
 def geometric_mean(values: Iterable[float | None]) -> float | None:
     """The mean factor of a product, zeros and missing values left out; None without any."""
     logs = [math.log(v) for v in values if v]

@@ -79,7 +79,7 @@ def _nothing_found(report: dict[str, Any], num_notes: int) -> Verdict:
         sentence = f"{said}: {counts}{notes}."
     else:
         level = "not examined"
-        sentence = f"Nothing can be said: no symptom was examined, {number(skipped)} were skipped."
+        sentence = f"No symptom was examined: {number(skipped)} were skipped."
     caveats = _caveats(report)
     if level == "clean start":
         caveats = (_rehearse(report), *caveats)
@@ -100,8 +100,8 @@ def _training(report: dict[str, Any]) -> tuple[str, str]:
     if share is not None and share < _LEAST_SHARE:
         return (
             "nothing learned",
-            f"In {steps} neither the model nor a plain network learned these data; "
-            "look at the inputs and labels, or rehearse for longer",
+            f"Neither the model nor a plain network learned these data in {steps}; "
+            "check the inputs and labels, or rehearse for longer",
         )
     return "healthy", f"No symptom found in {steps} of training{rehearsed_scores(report)}"
 
@@ -159,8 +159,8 @@ def _rehearse(report: dict[str, Any]) -> str:
     reason = next(iter(reasons), "")
     if not reason or "gradscope.rehearse" in reason:
         return (
-            "Training was not examined: use gradscope.rehearse(model, x, y), or gradscope inspect "
-            "with --data that holds labels."
+            "Training was not examined. To examine it, use gradscope.rehearse(model, x, y), or "
+            "gradscope inspect with --data that contains labels."
         )
     return f"Training was not examined: {reason}."
 
@@ -168,11 +168,11 @@ def _rehearse(report: dict[str, Any]) -> str:
 def _caveats(report: dict[str, Any]) -> tuple[str, ...]:
     caveats = []
     if (report.get("data") or {}).get("kind") == "synthetic":
-        caveats.append("The data was synthetic: examine the model on your own with --data.")
+        caveats.append("The data were made up. Examine the model on your own with --data.")
     # A model without recurrent layers misses nothing by not being examined for theirs.
     lacking = [c for c in items(report, "checks") if c.get("lacks_data")]
     if lacking:
         caveats.append(
-            f"{plural(len(lacking), 'symptom')} could not be examined: see the reasons below."
+            f"{plural(len(lacking), 'symptom')} could not be examined; the reasons are below."
         )
     return tuple(caveats)

@@ -20,7 +20,7 @@ Direction = Literal["better", "worse", "unknown"]
 
 _RANK = {"none": 0, "info": 1, "warning": 2, "error": 3}
 # Differences below these are told by no one: half a decade, five units of a hundred, one per cent.
-_AGAINST = "gradient against the loss side"
+_AGAINST = "gradient relative to the loss"
 _LEAST_DECADES = 0.5
 _LEAST_SHARE = 0.05
 _LEAST_RELATIVE = 0.01

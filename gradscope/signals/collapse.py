@@ -6,7 +6,7 @@ import itertools
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.signals import flow
-from gradscope.signals.common import confidence_in_weights, names
+from gradscope.signals.common import confidence_in_weights, stretch_of
 from gradscope.signals.flow import normalizes
 from gradscope.signals.forward_flow import (
     RESET,
@@ -79,19 +79,19 @@ def finding(
 ) -> Finding:
     """The finding of a loss of this kind (a key of the thresholds) beyond the bounds."""
     last, total = stretch.layers[-1], stretch.total
-    way = f"from {names([stretch.layers[0].id])} to {names([last.id])}"
+    way = stretch_of(stretch.layers[0].id, last.id)
     if kind == "decades":
         rms = last.output.rms if last.output else 0.0
         message = f"The signal shrinks by {total:.1f} decades {way}, to an rms of {rms:.1e}."
     elif kind == "variation_decades":
         message = (
-            f"What differs between samples shrinks by {total:.1f} decades {way}: only "
+            f"The variation between samples shrinks by {total:.1f} decades {way}: only "
             f"{last.sample_variation:.1e} of its output depends on the input."
         )
     else:
         message = (
-            f"What differs between positions shrinks by {total:.1f} decades {way}: all positions "
-            f"of a sequence become one but for {last.position_variation:.1e} of the output."
+            f"The variation between positions shrinks by {total:.1f} decades {way}: only "
+            f"{last.position_variation:.1e} of the output depends on the position."
         )
     return Finding(
         symptom=symptom,

@@ -73,8 +73,14 @@ def names(ids: Sequence[str], limit: int = 4) -> str:
     """Layer names for a sentence, the middle of a long list left out."""
     short = [i.removesuffix(":0") for i in ids]
     if len(short) > limit:
-        return f"{short[0]}, {short[1]} .. {short[-1]} ({len(short)} layers)"
+        return f"{short[0]} … {short[-1]} ({len(short)} layers)"
     return ", ".join(short)
+
+
+def stretch_of(first: str, last: str) -> str:
+    """From one layer to another; "in" where both are the same."""
+    a, b = names([first]), names([last])
+    return f"in {a}" if a == b else f"from {a} to {b}"
 
 
 def example_stats(rms: float = 1.0, count: int = 2048, finite: float = 1.0) -> TensorStats:

@@ -73,10 +73,10 @@ def enough(history: History, steps: float, share: float) -> bool:
     return history.num_steps >= max(steps, share * (num_budget(history) or 0))
 
 
-NO_LEVEL = "it is not known what a constant prediction reaches with this loss"
-NO_LOSSES = "no finite loss was seen in the steps that count"
-NOT_POSITIVE = "the loss is zero or below, so that ratios of it mean nothing"
-NO_UPDATES = "too few snapshots tell by how much a step changes the kernels"
+NO_LEVEL = "the loss of a constant prediction is not known"
+NO_LOSSES = "no relevant step had a finite loss"
+NOT_POSITIVE = "the loss is zero or negative, so ratios of it mean nothing"
+NO_UPDATES = "too few snapshots measured how much an update changes the kernels"
 
 
 def too_early(symptom: str, history: History) -> Skipped:

@@ -103,7 +103,7 @@ def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, gr
     worst = max(stretch, key=lambda s: sign * s.lost)
     if not growing and worst.lost >= _CUT_OFF:
         name = common.names([worst.layer.id])
-        return f"No gradient gets below {name}: it is zero in every layer under it."
+        return f"No gradient gets past {name}: it is zero in every layer before it."
     parts = {k: sign * v for k, v in shares(stretch).items()}
     split = ", ".join(
         f"{name} {parts[key]:.1f}"
@@ -114,9 +114,10 @@ def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, gr
         )
         if abs(parts[key]) >= _WORTH_TELLING
     )
+    way = common.stretch_of(ids[0], ids[-1])
     text = (
-        f"On its way from {common.names(ids[:1])} down to {common.names(ids[-1:])} the gradient "
-        f"{verb} by {total:.1f} decades, {total / len(stretch):.2f} a layer ({split})."
+        f"On its way back {way} the gradient {verb} by {total:.1f} decades, "
+        f"{total / len(stretch):.2f} per layer ({split})."
     )
     if len(culprits) < len(stretch) / 2:
         text += f" Most of it happens in {common.names([s.layer.id for s in culprits])}."
@@ -139,6 +140,6 @@ def _bound(stretch: Sequence[Step]) -> str:
     for _ in same:
         ceiling *= highest
     return (
-        f" {name}'s derivative never exceeds {highest:.3g} (measured {measured:.3g} a layer), so "
-        f"{len(same)} of them pass on at most {highest:.3g}^{len(same)} = {ceiling:.1e}."
+        f" The derivative of {name} never exceeds {highest:.3g} (measured: {measured:.3g} per "
+        f"layer), so {len(same)} layers pass on at most {highest:.3g}^{len(same)} = {ceiling:.1e}."
     )

@@ -44,25 +44,25 @@ _TOLD: dict[Cause, tuple[str, str]] = {
         "ops.sqrt(ops.sum(ops.square(x), axis=-1) + 1e-6). ops.where around it does not help.",
     ),
     "root-of-negative": (
-        "is given a number below 0",
+        "gets a number below 0",
         "Clip its argument: ops.sqrt(ops.maximum(x, 1e-6)); a variance computed as a difference "
         "of means can come out below 0.",
     ),
     "log-of-zero": (
-        "is given 0 (often an exponential or a probability that underflowed)",
+        "gets 0 (often an exponential or a probability that underflowed)",
         "Keep its argument above 0: ops.log(ops.maximum(x, 1e-7)), or ops.log1p(x) in place of "
         "ops.log(1 + x). The logarithm of a sum of exponentials (a mixture, a softmax) is "
         "ops.logsumexp or ops.log_softmax of the exponents, which cannot underflow.",
     ),
     "log-of-negative": (
-        "is given a number below where it is defined",
+        "gets a number below where it is defined",
         "Keep its argument above 0: ops.log(ops.maximum(x, 1e-7)), or make it positive "
         "(ops.softplus, a sigmoid or softmax output).",
     ),
     "division-by-zero": (
         "divides by 0",
-        "Keep the divisor away from 0: ops.maximum(d, 1e-7), or an epsilon added to it (inside "
-        "the root, where it is one). ops.where around the quotient does not help on the way back.",
+        "Keep the divisor away from 0: ops.maximum(d, 1e-7), or add an epsilon to it (inside the "
+        "root, if it is one). ops.where around the quotient does not help in the backward pass.",
     ),
     "power-of-zero": (
         "has an infinite value or slope at 0",
@@ -73,14 +73,14 @@ _TOLD: dict[Cause, tuple[str, str]] = {
         "Keep the base above 0: ops.power(ops.maximum(x, 1e-6), p).",
     ),
     "outside-domain": (
-        "is given a number at or beyond the end of where it is defined",
+        "gets a number at or beyond the end of where it is defined",
         "Clip its argument to the inside of its domain: ops.clip(x, -1 + 1e-6, 1 - 1e-6) for "
         "arccos, arcsin and arctanh.",
     ),
     "exp-overflow": (
-        "overflows: of more than 88.7 it is infinite in float32",
-        "Clip its argument (ops.clip(x, -20, 20)), or stay with the logarithm (ops.logsumexp, "
-        "ops.softplus). Inputs that are not scaled bring it there: scale them.",
+        "overflows: above 88.7 it is infinite in float32",
+        "Clip its argument (ops.clip(x, -20, 20)), or stay in the logarithm (ops.logsumexp, "
+        "ops.softplus). Unscaled inputs often cause this: scale them.",
     ),
     "float16-overflow": (
         "overflows float16, which ends at 65504",
@@ -102,11 +102,11 @@ _TOLD: dict[Cause, tuple[str, str]] = {
         "one entry of every row unmasked.",
     ),
     "empty-operand": (
-        "is given nothing: a mean of no entries is 0 / 0",
+        "gets nothing: a mean of no entries is 0 / 0",
         "Leave empty selections out, or divide by ops.maximum(count, 1).",
     ),
     "other": (
-        "makes it of finite values",
+        "makes it from finite values",
         "Look at what goes into this operation; tf.debugging.enable_check_numerics() stops there.",
     ),
 }
@@ -126,10 +126,10 @@ def describe(origin: NonFiniteOrigin) -> str:
     if origin.place == "loss":
         where = "of the loss"
     code = f" ({origin.code})" if origin.code else ""
-    back = " on the way back" if origin.direction == "backward" else ""
+    back = " in the backward pass" if origin.direction == "backward" else ""
     operand = ""
     if origin.cause in ("exp-overflow", "float16-overflow", "overflow") and origin.operand:
-        operand = f" (it is given up to {origin.operand:.3g})"
+        operand = f" (its argument reaches {origin.operand:.3g})"
     return (
         f"NaN or Inf comes from the operation {origin.operation} {where}{code}{back}: "
         f"it {happened}{operand}."

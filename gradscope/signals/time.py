@@ -64,13 +64,13 @@ def _message(layer: LayerProfile, changed: float, growing: bool) -> str:
     name = common.names([layer.id])
     factor = 10.0 ** ((changed if growing else -changed) / lags)
     if changed >= _ZERO_DECADES:
-        return f"In {name} no gradient gets back through all {lags} steps: it is zero on the way."
+        return f"In {name} no gradient survives {common.num(lags, 'step')} back in time."
     text = (
-        f"In {name} the gradient is multiplied by {factor:.3g} with every step back in time: "
-        f"{'' if growing else '-'}{changed:.1f} decades over {lags} steps"
+        f"In {name} the gradient is multiplied by {factor:.3g} at every step back in time: "
+        f"{'' if growing else '-'}{changed:.1f} decades over {common.num(lags, 'step')}"
     )
     if steps.half_life is not None:
-        text += f", half of it is lost every {steps.half_life:.1f} steps"
+        text += f"; it halves every {steps.half_life:.1f} steps"
     return text + "."
 
 

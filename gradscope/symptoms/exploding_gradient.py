@@ -29,24 +29,32 @@ def _healthy() -> Profile:
 @symptom(
     id=_ID,
     precedence=120,
-    summary="the gradient grows with depth until the first layers are thrown about",
+    summary=(
+        "the gradient grows on its way back until the first layers get updates that are far too "
+        "large"
+    ),
     why=(
-        "Where weights multiply the gradient by more than one in every layer, the first layers get "
-        "steps that are larger by orders of magnitude: the loss jumps, then turns into NaN."
+        "If the weights multiply the gradient by more than one in every layer, the first layers "
+        "get updates that are too large by orders of magnitude: the loss jumps, then turns into "
+        "NaN."
     ),
     measured=(
-        "L2 norm of dL/d(output) by graph depth; the stretch over which it grows most towards the "
-        "input, in decades, split into activation derivatives, weights and other operations."
+        "L2 norm of dL/d(output) by graph depth. The stretch over which it grows most toward the "
+        "input is reported in decades, split into activation derivatives, weights and other "
+        "operations."
     ),
-    silent="Gradients are large alike in all layers (large targets); weights that start at zero.",
+    silent=(
+        "Gradients that are equally large in all layers (large targets); weights that start at "
+        "zero."
+    ),
     thresholds=(
         Threshold(
             f"{_ID}.warning_decades",
             3.0,
             "decades",
             "convention",
-            "the mirror image of vanishing-gradient.warning_decades",
-            "One learning rate cannot serve layers whose gradients are 1,000 times apart.",
+            "mirrors vanishing-gradient.warning_decades",
+            "No single learning rate suits layers whose gradients are 1,000 times apart.",
         ),
         Threshold(
             f"{_ID}.warning_decades_per_layer",
@@ -55,15 +63,15 @@ def _healthy() -> Profile:
             "calibrated",
             "fresh ResNet101, ResNet152 and NASNetLarge grow by 0.04 to 0.06 a layer, python -m "
             "tests.zoo larger; sick models by 0.22 and more, python -m benchmarks.diagnosis",
-            "Up to error_decades a slower growth is that of great depth between normalisations.",
+            "Below error_decades, slower growth is normal for great depth between normalisations.",
         ),
         Threshold(
             f"{_ID}.error_decades",
             5.0,
             "decades",
             "convention",
-            "the mirror image of vanishing-gradient.error_decades",
-            "A step that suits the last layers changes the first by more than their size.",
+            "mirrors vanishing-gradient.error_decades",
+            "An update that suits the last layers changes the first by more than their size.",
         ),
     ),
     treatments=_TREATMENTS["weight"],

@@ -13,16 +13,19 @@ _ID = "exploding-through-time"
 @symptom(
     id=_ID,
     precedence=140,
-    summary="the gradient grows over the time steps until one step throws the weights away",
+    summary=(
+        "the gradient grows with every time step back, so a single update can wreck the weights"
+    ),
     why=(
-        "Recurrent weights whose largest singular value is well above one multiply the gradient at "
-        "every step back in time; over a long sequence the step becomes huge and the loss jumps."
+        "If the largest singular value of the recurrent weights is well above one, they multiply "
+        "the gradient at every step back in time. Over a long sequence the update becomes huge "
+        "and the loss jumps."
     ),
     measured=(
-        "For each step, norm of the gradient handed on to the step before over norm of the "
-        "gradient at the step (all states together); their product over the sequence, in decades."
+        "For each time step, the norm of the gradient passed on to the previous step over the "
+        "norm at this step (all states together); the product over the sequence, in decades."
     ),
-    silent="Growth of less than a hundredfold over the whole sequence.",
+    silent="Growth by less than a factor of 100 over the whole sequence.",
     needs=("recurrent",),
     thresholds=(
         Threshold(
@@ -31,7 +34,7 @@ _ID = "exploding-through-time"
             "decades",
             "convention",
             "steps from early inputs 100 times those from late ones",
-            "Growth through time is not bounded by the architecture: longer sequences get worse.",
+            "The architecture does not bound growth through time: longer sequences make it worse.",
         ),
         Threshold(
             f"{_ID}.error_decades",
@@ -39,7 +42,7 @@ _ID = "exploding-through-time"
             "decades",
             "convention",
             "steps from early inputs 10,000 times those from late ones",
-            "A learning rate small enough for the first steps is useless for the last.",
+            "A learning rate small enough for the first time steps is useless for the last.",
         ),
     ),
     treatments=("gradient-clipping", "orthogonal-recurrent-initialization", "gated-recurrence"),

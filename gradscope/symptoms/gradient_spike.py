@@ -25,19 +25,19 @@ def _run(spike: float) -> Profile:
 @symptom(
     id=_ID,
     precedence=200,
-    summary="one step's gradient is many times longer than any before it",
+    summary="the gradient of one step is many times larger than any before it",
     why=(
-        "A step along it throws the weights out of the region in which gradients of the usual "
-        "length were right: the loss jumps, and with saturated or dead units it stays there."
+        "Such an update moves the weights far from where the gradient is meaningful. The loss "
+        "jumps, and it stays high if units saturate or die."
     ),
     measured=(
-        "Norm of all gradients of a step over the longest of all steps before it, at least 32 of "
-        "them; in the last 64 steps."
+        "Norm of all gradients of a step over the largest of all steps before it (at least 32), "
+        "within the last 64 steps."
     ),
     silent=(
-        "Small batches of a model that has converged, whose gradients are short but for a few: "
-        "those are no longer than at the start; gradients that grow over many steps, as on the way "
-        "out of a plateau."
+        "Small batches of a converged model, whose gradients are usually small: spikes no larger "
+        "than the gradients at the start are ignored. Gradients that grow over many steps, as "
+        "when the loss leaves a plateau."
     ),
     needs=("history",),
     thresholds=(
@@ -47,15 +47,15 @@ def _run(spike: float) -> Profile:
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "Ten times the longest gradient of the whole run so far.",
+            "Ten times the largest gradient of the whole run so far.",
         ),
         Threshold(
             f"{_ID}.error_ratio",
             1000.0,
             "ratio",
             "convention",
-            "a step of three decades more than usual",
-            "With plain SGD such a step replaces the weights rather than changes them.",
+            "an update a thousand times larger than usual",
+            "With plain SGD such an update replaces the weights rather than adjusting them.",
         ),
     ),
     treatments=("gradient-clipping", "learning-rate"),
@@ -72,7 +72,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if history.num_steps <= _BEFORE:
         return runs.too_early(_ID, history)
     if not len(norms.mean):
-        return Skipped(_ID, "no finite norm of the gradient was seen")
+        return Skipped(_ID, "no step had a finite gradient norm")
     longest = np.maximum.accumulate(norms.high)[:-1]
     counted = norms.steps[1:] > max(_BEFORE, history.num_steps - _LASTING)
     counted &= (norms.steps[:-1] >= _BEFORE) & (longest > 0)
@@ -97,7 +97,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             ),
             message=(
                 f"At step {norms.steps[worst + 1]:.0f} the gradient's norm is "
-                f"{norms.high[worst + 1]:.3g}, {ratio:.3g} times the longest before it."
+                f"{norms.high[worst + 1]:.3g}, {ratio:.3g} times the largest before it."
             ),
         )
     ]

@@ -24,19 +24,20 @@ def _example(*fractions: float) -> Profile:
 @symptom(
     id=_ID,
     precedence=150,
-    summary="gradients too small for float16 are rounded to zero on their way back",
+    summary="gradients too small for float16 are rounded to zero in the backward pass",
     why=(
-        "float16 has no numbers between 0 and 6e-8. What is rounded away in one layer is missing "
-        "in all layers under it: they learn from the few large gradients, or not at all."
+        "float16 has no numbers between 0 and 6e-8. A gradient that is rounded to zero in one "
+        "layer is missing in all layers below it: they learn from the few large gradients, or not "
+        "at all."
     ),
     measured=(
-        "The backward passes are repeated with a loss scale near the top of float16's range. Of "
-        "the entries of the gradient at a layer's output that are not zero there, the share that "
-        "is zero at the loss scale the model trains with."
+        "The backward pass is repeated with a loss scale near the top of float16's range. "
+        "Reported is the fraction of the nonzero gradient entries that become zero at the loss "
+        "scale the model trains with."
     ),
     silent=(
-        "Zeros that are zero at any scale (ReLU, masks, dropout); layers that compute in another "
-        "type; the few smallest entries of a wide distribution."
+        "Entries that are zero at any scale (ReLU, masks, dropout); layers that compute in "
+        "another dtype; the few smallest entries of a wide distribution."
     ),
     thresholds=(
         Threshold(
@@ -45,7 +46,7 @@ def _example(*fractions: float) -> Profile:
             "fraction",
             "convention",
             "a third of what makes a network diverge (see error_fraction)",
-            "Almost every third gradient is gone.",
+            "Almost a third of the gradients are gone.",
         ),
         Threshold(
             f"{_ID}.error_fraction",
@@ -54,7 +55,7 @@ def _example(*fractions: float) -> Profile:
             "literature",
             "NVIDIA's guide to mixed precision on the SSD detector, which diverges without loss "
             "scaling: 31 % of all gradients become zero and 5.3 % remain, so 85 % are lost",
-            "What is left is too little to train on.",
+            "Too little is left to train on.",
         ),
     ),
     treatments=("loss-scaling", "he-initialization", "batch-normalization"),
@@ -73,7 +74,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     ]
     if not lossy:
         lacking = [layer for layer in profile.layers if _is_uncompared(layer)]
-        return clean_unless(_ID, lacking, "what float16 rounds to zero")
+        return clean_unless(_ID, lacking, "the fraction that float16 rounds to zero")
     lossy.sort(key=lambda layer: -layer.depth)
     worst = max(lossy, key=lambda layer: layer.underflow_fraction or 0.0)
     fraction = worst.underflow_fraction or 0.0
@@ -110,5 +111,5 @@ def _is_uncompared(layer: LayerProfile) -> bool:
 def _message(first: LayerProfile, worst: LayerProfile, fraction: float) -> str:
     return (
         f"{fraction:.0%} of the gradients at {names([worst.id])} are too small for float16 and "
-        f"become zero; from {names([first.id])} down more is lost than can be spared."
+        f"become zero; from {names([first.id])} down, too much is lost."
     )

@@ -25,22 +25,22 @@ def _run(ratio: float, level: float) -> Profile:
 @symptom(
     id=_ID,
     precedence=190,
-    summary="at this rate the steps of the whole run cannot change the weights enough to learn",
+    summary="the learning rate is so low that the whole run barely changes the weights",
     why=(
-        "The rate decides how much of a kernel one step changes. Where all steps of the run taken "
-        "together change it by a few hundredths, the model ends close to where it began."
+        "The learning rate decides how much one update changes a kernel. If all updates of the "
+        "run together change it by only a few percent, the model ends close to where it began."
     ),
     measured=(
-        "Update ratio of the fastest kernel (norm of a step over norm of the kernel) summed over "
-        "the steps taken and those still planned, as if all went the same way: how many runs of "
-        "this length it would take at least to move a kernel by its own norm; where the loss, "
-        "going on as straight as it went, ends no lower than nine tenths of what a constant "
-        "prediction reaches, or of what it was at the start where that is not known."
+        "Update ratio of the fastest kernel (norm of an update over norm of the kernel), summed "
+        "over the steps taken and those still planned, as if all went in the same direction. The "
+        "inverse is how many runs of this length it takes at least to move a kernel by its own "
+        "norm. Reported only if the loss, extrapolated linearly, ends no lower than 90 % of what "
+        "a constant prediction reaches (or of the initial loss, where that is not known)."
     ),
     silent=(
-        "Fine-tuning and converged models, whose loss is far below a constant prediction's; a rate "
-        "that is still warming up; kernels that get no gradient, which no rate would move; runs of "
-        "unknown length."
+        "Fine-tuning and converged models, whose loss is far below a constant prediction's; a "
+        "learning rate that is still warming up; kernels without a gradient, which no learning "
+        "rate would move; runs of unknown length."
     ),
     needs=("history",),
     thresholds=(
@@ -50,7 +50,7 @@ def _run(ratio: float, level: float) -> Profile:
             "runs",
             "calibrated",
             "python -m benchmarks.watching",
-            "In the whole run no kernel can move by more than a tenth of its norm.",
+            "No kernel can move by more than a tenth of its norm in the whole run.",
         ),
         Threshold(
             f"{_ID}.error_runs",
@@ -58,7 +58,7 @@ def _run(ratio: float, level: float) -> Profile:
             "runs",
             "convention",
             "ten times the warning",
-            "The model will end where it began.",
+            "The model ends where it began.",
         ),
         Threshold(
             f"{_ID}.warning_level",
@@ -66,7 +66,7 @@ def _run(ratio: float, level: float) -> Profile:
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "At its present pace the run ends where it knows a tenth at most.",
+            "At its present pace the run learns a tenth of what it could, at most.",
         ),
     ),
     treatments=("learning-rate", "target-normalization", "adaptive-optimizer", "longer-training"),

@@ -20,7 +20,7 @@ from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "learning-speed-imbalance"
-_WHAT = "by how much a step changes the kernels"
+_WHAT = "how much an update changes the kernels"
 _FASTEST = 0.1  # kernels that change by more a step are replaced rather than trained
 _COUNTED = 6.0  # decades behind from which on a kernel stands still, however many there are
 _FLOOR, _ROUNDING = 1e-12, math.log10(2.0**-24)  # float32 hardly keeps a step below the second
@@ -39,21 +39,21 @@ def _example(*decades: float) -> Profile:
 @symptom(
     id=_ID,
     precedence=240,
-    summary="some layers learn hundreds of times more slowly than the others",
+    summary="some layers learn hundreds of times more slowly than others",
     why=(
-        "One learning rate serves all layers. Where one step moves a kernel by a hundredth and "
-        "another by a millionth of its size, the slow layers stay as they started while the fast "
-        "ones make do with what those give them."
+        "All layers share one learning rate. If an update changes one kernel by a hundredth of "
+        "its size and another by a millionth, the slow layers stay at their random start while "
+        "the fast ones have to work with what those give them."
     ),
     measured=(
-        "Norm of one step of the model's own optimizer over norm of the kernel, for every "
-        "trainable kernel; how many decades the slowest lie below the median kernel."
+        "Norm of one update by the model's own optimizer over the norm of the kernel, for every "
+        "trainable kernel; how many decades the slowest lies below the median kernel."
     ),
     silent=(
-        "Converged models: kernels are slow alike, or none moves beyond rounding; biases, scales; "
-        "embeddings, of which a batch touches a few rows; kernels whose gradient is exactly zero, "
-        "which are not slow but cut off; what a weight above takes away that "
-        "starts small and grows at once; blocks that stochastic depth left out in these batches."
+        "Converged models, whose kernels are all slow, or do not move beyond rounding. Biases and "
+        "scales. Embeddings, since a batch touches only a few rows. Kernels whose gradient is "
+        "exactly zero: they are cut off, not slow. A gradient weakened by a later kernel that "
+        "starts small and grows at once. Blocks that stochastic depth dropped in these batches."
     ),
     measures=("layers", "update_ratio"),
     thresholds=(
@@ -115,8 +115,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             culprits=ids,
             evidence=tuple(Evidence("decades_behind", slow[i], bound, "decades", i) for i in ids),
             message=(
-                f"For its size, the slowest kernel of {names(ids)} changes {_times(worst)} "
-                f"less a step than the median kernel, which changes by {10**usual:.1e} of itself."
+                f"Relative to its size, the slowest kernel of {names(ids)} changes {_times(worst)} "
+                f"more slowly than the median kernel, which changes by {10**usual:.1e} of its "
+                "norm per step."
             ),
         )
     ]

@@ -26,19 +26,20 @@ def _healthy() -> Profile:
 @symptom(
     id=_ID,
     precedence=210,
-    summary="the loss becomes NaN, grows beyond where it began, or all that was learned is lost",
+    summary="the loss becomes NaN, rises above its starting value, or loses all progress",
     why=(
-        "Steps that overshoot the minimum by more than they were away from it end up higher each "
-        "time; the loss grows until it overflows. No later step brings back a weight that is NaN."
+        "Updates that overshoot the minimum by more than the distance to it end up higher each "
+        "time: the loss grows until it overflows. No later step repairs a weight that is NaN."
     ),
     measured=(
-        "Batches whose loss is NaN or infinite; else the median loss of the last tenth of the "
-        "steps over the highest of the first four or of the best constant prediction, whichever is "
-        "higher; and, where the loss had once halved, over the lower of the two."
+        "Batches whose loss is NaN or infinite. Otherwise the median loss of the last tenth of "
+        "the steps over the highest of the first four steps or over the loss of the best constant "
+        "prediction, whichever is higher. If the loss had once halved, it is compared with the "
+        "lower of the two."
     ),
     silent=(
-        "Single batches; the bumps of warm restarts and of a rising rate as long as most of what "
-        "was learned is kept; a NaN that later losses have got over."
+        "Single batches; bumps from warm restarts and from a rising learning rate, as long as "
+        "most of the progress is kept; a NaN from which later losses have recovered."
     ),
     needs=("history",),
     thresholds=(
@@ -56,7 +57,7 @@ def _healthy() -> Profile:
             "ratio",
             "convention",
             "two decades above the start",
-            "Nothing is left of what the start knew; the next steps will overflow.",
+            "Everything learned is lost; the next steps will overflow.",
         ),
         Threshold(
             f"{_ID}.warning_relapse",
@@ -64,7 +65,7 @@ def _healthy() -> Profile:
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "The run stood at half the constant prediction's loss, and is back where it began.",
+            "The run had reached half the constant prediction's loss, and is back where it began.",
         ),
     ),
     treatments=("learning-rate", "gradient-clipping", "input-normalization"),
@@ -116,7 +117,7 @@ def _not_finite(history: History) -> Finding:
     return _finding(
         "error",
         Evidence("num_non_finite", float(count), 1.0, "steps"),
-        f"The loss is NaN or infinite since step {first}: no later step brings the weights back.",
+        f"The loss is NaN or infinite since step {first}: no later step repairs the weights.",
         certain=True,
     )
 

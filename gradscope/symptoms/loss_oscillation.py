@@ -26,21 +26,21 @@ def _healthy() -> Profile:
 @symptom(
     id=_ID,
     precedence=220,
-    summary="the loss swings up and down with a period of its own, and gets no lower",
+    summary="the loss swings up and down at a regular period and gets no lower",
     why=(
-        "Where the rate is near 2 over the curvature each step lands as far beyond the valley's "
-        "floor as it stood before it, and with much momentum the weights swing through it for "
-        "long. The steps are spent on going to and fro."
+        "If the learning rate is near 2 / curvature, each update lands as far beyond the valley "
+        "floor as it started before it. With high momentum the weights keep swinging through the "
+        "valley. The steps are spent going back and forth."
     ),
     measured=(
-        "Spectrum of the log of the loss, without its trend, over the last half of the steps (at "
-        "most 256 bins): share of the strongest period in the variance; where the swings are large "
-        "and the second half of them is no lower than the first. Also what momentum leaves of a "
-        "swing over all steps planned, where the loss, in eighths of the run, rises again."
+        "Spectrum of the log of the loss, detrended, over the last half of the steps (at most 256 "
+        "bins): the fraction of the variance in the strongest period, if the swings are large and "
+        "their second half is no lower than their first. Also how much of a swing momentum still "
+        "leaves after all planned steps, if the loss, in eighths of the run, rises again."
     ),
     silent=(
-        "The noise of small batches, which has no period; swings that die out or ride on a falling "
-        "loss; rates that follow a schedule with restarts."
+        "Noise of small batches, which has no period; swings that die out or sit on a falling "
+        "loss; learning rate schedules with restarts."
     ),
     needs=("history",),
     thresholds=(
@@ -58,7 +58,7 @@ def _healthy() -> Profile:
             "ratio",
             "convention",
             "standard deviation of the log of the loss",
-            "The loss changes by a tenth and more with every swing.",
+            "The loss changes by 10 % or more with every swing.",
         ),
         Threshold(
             f"{_ID}.warning_level",
@@ -66,7 +66,7 @@ def _healthy() -> Profile:
             "ratio",
             "convention",
             "loss of the later half of the swings over that of the earlier",
-            "Swings that lead down are only rough.",
+            "If the loss falls along with the swings, training is only rough.",
         ),
         Threshold(
             f"{_ID}.warning_left",

@@ -18,24 +18,24 @@ _GROWN = 2.0  # a loss that doubled is not flat
 @symptom(
     id=_ID,
     precedence=230,
-    summary="the loss is flat, no lower than that of a constant prediction",
+    summary="the loss is flat and no lower than that of a constant prediction",
     why=(
-        "The output's bias learns in a few steps what can be known without the inputs. A model "
-        "whose loss stays there has learned nothing else: its gradient vanishes, its units are "
-        "dead, its start is symmetric, or the inputs say nothing about the labels."
+        "In a few steps the output's bias learns all that can be predicted without the inputs. A "
+        "model whose loss stays there has learned nothing else: its gradient vanishes, its units "
+        "are dead, its start is symmetric, or the inputs say nothing about the labels."
     ),
     measured=(
-        "Mean loss over the last half of the steps, less two standard errors, over that of the "
-        "best constant prediction on the labels (batch by batch where a recurrent gradient "
-        "vanishes); how much of it the second half of these steps took away, at most; growth of "
-        "the gradient, and of the output's variation, in them."
+        "Mean loss over the last half of the steps, minus two standard errors, over the loss of "
+        "the best constant prediction (batch by batch if a recurrent gradient vanishes); how much "
+        "of it the second half of these steps removed, at most; how much the gradient and the "
+        "variation of the output grew meanwhile."
     ),
     silent=(
-        "Converged models, which are far below a constant prediction; losses that grow or have "
-        "become NaN, which is loss-divergence; a first plateau that is being left, where the "
-        "signal grows; noisy losses that may hide that something is learned, unless a recurrent "
-        "gradient vanishes; LSTM and GRU whose output depends on the inputs, which on tasks of "
-        "memory are flat for long and end well."
+        "Converged models, which are far below a constant prediction; losses that grow or are NaN "
+        "(see loss-divergence); a first plateau that the model is leaving, where the signal "
+        "grows; losses so noisy that progress may be hidden, unless a recurrent gradient "
+        "vanishes; LSTM and GRU whose output depends on the inputs, which stay flat for long on "
+        "memory tasks and succeed in the end."
     ),
     needs=("history",),
     thresholds=(
@@ -53,7 +53,7 @@ _GROWN = 2.0  # a loss that doubled is not flat
             "ratio",
             "calibrated",
             "python -m benchmarks.watching",
-            "A loss that may be falling by more than this is given time.",
+            "A loss that may be falling faster than this is given time.",
         ),
         Threshold(
             f"{_ID}.leaving_growth",
@@ -68,8 +68,8 @@ _GROWN = 2.0  # a loss that doubled is not flat
             2.0,
             "decades",
             "convention",
-            "early inputs of a sequence have a hundredth of the say of late ones",
-            "A flat loss is then taken for flat as long as its noise allows it.",
+            "early inputs of a sequence have a hundredth of the influence of late ones",
+            "In that case a flat loss counts as flat even if noise could hide slow progress.",
         ),
     ),
     treatments=(

@@ -25,22 +25,23 @@ def _sick() -> Profile:
 @symptom(
     id=_ID,
     precedence=70,
-    summary="kernels start too small or too large for their activation, layer after layer",
+    summary="kernels start too small or too large for their activation in many layers",
     why=(
-        "Every layer scales what passes by sqrt(fan_in * Var[w]) times its activation's gain. A "
-        "start that is off by a factor in one layer is off by its power in a deep model: the "
-        "signal dies or overflows before training begins."
+        "Every layer scales the signal by sqrt(fan_in * Var[w]) times its activation's gain. An "
+        "initialization that is off by a factor in one layer is off by a power of it in a deep "
+        "model: the signal dies or overflows before training begins."
     ),
     measured=(
-        "Standard deviation of each kernel over the one its activation asks for (He for ReLU's "
-        "kin, LeCun for SELU, else Glorot); the product over depth, in decades, where the measured "
-        "signal, forward or backward, confirms it. Where a normalisation takes the scale out, how "
-        "much more slowly a kernel that is too large learns, confirmed by its update ratio."
+        "Standard deviation of each kernel over the one its activation asks for (He for ReLU and "
+        "its variants, LeCun for SELU, Glorot otherwise); the product over depth, in decades, if "
+        "the measured forward or backward signal confirms it. Behind a normalisation, which "
+        "removes the scale, how much more slowly an oversized kernel learns, confirmed by its "
+        "update ratio."
     ),
     silent=(
-        "Small kernels in front of a normalisation, output kernels, embeddings, residual branches "
-        "that leave the signal alone, one small kernel alone, which grows at once, layers that are "
-        "a little off (Glorot with ReLU)."
+        "Small kernels in front of a normalisation; output kernels; embeddings; residual branches "
+        "that leave the signal alone; a single small kernel, which grows at once; layers that are "
+        "slightly off (Glorot with ReLU)."
     ),
     thresholds=(
         Threshold(
@@ -50,7 +51,7 @@ def _sick() -> Profile:
             "derived",
             "He et al. 2015, arXiv:1502.01852, eq. 9: the variance changes by the product over "
             "layers of fan_in * Var[w] / 2",
-            "The signal is off by a hundredfold before the first step.",
+            "The signal is off by a factor of 100 before the first step.",
         ),
         Threshold(
             f"{_ID}.error_decades",
@@ -58,7 +59,7 @@ def _sick() -> Profile:
             "decades",
             "derived",
             "He et al. 2015, section 2.2: 30 Glorot layers with ReLU (4.5 decades) do not train",
-            "Beyond what deep plain networks were seen to recover from.",
+            "More than deep plain networks were seen to recover from.",
         ),
     ),
     treatments=(

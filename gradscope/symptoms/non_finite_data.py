@@ -35,13 +35,13 @@ def _example(num_non_finite: int) -> Profile:
     precedence=10,
     summary="x, y or sample_weight holds NaN or Inf",
     why=(
-        "The first batch with such a sample makes the loss NaN, and with it every weight: all that "
-        "was learned until then is lost, often only after many good steps."
+        "The first batch with such a sample makes the loss NaN, and every weight with it: "
+        "everything learned until then is lost, often only after many good steps."
     ),
     measured=(
-        "Entries that are not finite, of arrays in all samples and not only in those the model "
-        "runs on; of data sets and generators in the batches that are read. An array of over 1 GB "
-        "is read in evenly spaced blocks that add up to about that."
+        "Entries that are NaN or infinite: in all samples of arrays, not only those the model "
+        "runs on; in the batches read of data sets and generators. An array of over 1 GB is read "
+        "in evenly spaced blocks that add up to about 1 GB."
     ),
     silent="Large but finite values; integers and text, which cannot hold NaN; made-up inputs.",
     needs=("data",),

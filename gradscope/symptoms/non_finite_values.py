@@ -57,21 +57,21 @@ def _sick() -> Profile:
 @symptom(
     id=_ID,
     precedence=20,
-    summary="NaN or Inf appears on the way forward or back",
+    summary="NaN or Inf appears in the forward or backward pass",
     why=(
-        "One NaN spreads to every weight in a single step, and every comparison with it is false: "
-        "nothing else can be judged until it is gone."
+        "One NaN spreads to every weight in a single step, and every comparison with NaN is "
+        "false: nothing else can be judged until it is gone."
     ),
     measured=(
-        "Share of entries that are not finite, in every input, output, weight and gradient; the "
-        "culprit is where finite values go in and others come out. Where there are any, the passes "
-        "are run again and every operation is watched, forward and back: the one that made them is "
-        "named, with the guard that cures it."
+        "Fraction of NaN or infinite entries in every input, output, weight and gradient. The "
+        "culprit is the layer where finite values go in and others come out. Where there are any, "
+        "both passes are run again with every operation watched: the operation that made them is "
+        "named, with a guard that prevents it."
     ),
     silent=(
-        "Infinities that mark what is to be passed over, where the next layer (a maximum, a "
-        "softmax) does so and all gradients are finite. (A loss scale that overflows is halved, as "
-        "in fit.)"
+        "Infinities that mark entries to be skipped, if the next layer (a maximum, a softmax) "
+        "skips them and all gradients are finite. (A loss scale that overflows is halved, as in "
+        "fit.)"
     ),
     treatments=(
         "finite-weights",

@@ -23,17 +23,18 @@ def _example(fraction: float) -> Profile:
 @symptom(
     id=_ID,
     precedence=90,
-    summary="units of a bounded activation are pushed to where it is flat and pass no gradient",
+    summary="units of a bounded activation sit where it is flat and pass almost no gradient",
     why=(
-        "At its flat ends an activation's derivative is close to zero. Units that sit there pass "
-        "on almost no gradient and change little, whatever the loss says."
+        "At its flat ends an activation's derivative is close to zero. Units there pass on almost "
+        "no gradient and hardly change, whatever the loss is."
     ),
     measured=(
-        "Share of pre-activations at which the activation's own derivative is below a tenth of its "
-        "maximum, for any activation that is flat at both ends (sigmoid, tanh, softsign, your own)."
+        "Fraction of pre-activations at which the activation's own derivative is below a tenth of "
+        "its maximum, for any activation that is flat at both ends (sigmoid, tanh, softsign, your "
+        "own)."
     ),
     silent=(
-        "Output layers (a good classifier is sure of itself); ReLU and its kin, where zeros are "
+        "Output layers (a good classifier is confident); ReLU and its variants, where zeros are "
         "sparsity; gates of recurrent cells; made-up inputs."
     ),
     needs=("data",),
@@ -53,7 +54,7 @@ def _example(fraction: float) -> Profile:
             "fraction",
             "convention",
             "nine of ten pre-activations beyond the tenth of the derivative",
-            "The layer passes a tenth of the gradient at most.",
+            "The layer passes on at most a tenth of the gradient.",
         ),
     ),
     treatments=(
@@ -84,7 +85,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             for layer in profile.layers
             if layer.saturates and layer.saturated_fraction is None and takers[layer.id]
         ]
-        return clean_unless(_ID, lacking, "the share of saturated entries")
+        return clean_unless(_ID, lacking, "the fraction of saturated entries")
     saturated.sort(key=lambda layer: layer.depth)
     worst = max(saturated, key=lambda layer: layer.saturated_fraction or 0.0)
     fraction = worst.saturated_fraction or 0.0
@@ -117,5 +118,5 @@ def _message(saturated: list[LayerProfile], worst: LayerProfile) -> str:
         text += f"; also affected: {names([s.id for s in saturated if s is not worst])}"
     first = saturated[0]
     if not first.inputs and first.input is not None and first.input.rms > 5.0:
-        text += f". The inputs have rms {first.input.rms:.3g}: they are not scaled"
+        text += f". The inputs are not scaled (rms {first.input.rms:.3g})"
     return text + "."

@@ -25,17 +25,17 @@ def _example(fraction: float) -> Profile:
     precedence=100,
     summary="the gates of an LSTM or GRU are stuck open or shut",
     why=(
-        "A gate learns when to keep, take in and show. Far out on its sigmoid it has almost no "
-        "gradient: it stays open or shut whatever the input is, and the cell cannot learn what to "
-        "remember."
+        "A gate learns when to keep, add and output information. Far out on its sigmoid it has "
+        "almost no gradient: it stays open or shut whatever the input is, and the cell cannot "
+        "learn what to remember."
     ),
     measured=(
-        "Share of the gates' pre-activations, over all gates, steps and samples, at which the "
+        "Fraction of the gates' pre-activations, over all gates, steps and samples, at which the "
         "gate's derivative is below a tenth of its maximum (sigmoid: beyond +-3.6)."
     ),
     silent=(
         "Cells that hold on to something by design: forget gates open and input gates shut, by a "
-        "large bias or by training, are two gates of an LSTM's three."
+        "large bias or by training, are two of an LSTM's three gates."
     ),
     needs=("data", "recurrent"),
     measures=("layers", "gate_saturated_fraction"),
@@ -48,7 +48,7 @@ def _example(fraction: float) -> Profile:
             "a start for long memories (Tallec and Ollivier 2018, section 2) shuts input gates and "
             "opens forget gates: two thirds at most. LSTMs and GRUs trained on the adding problem "
             "and on recall over 30 to 60 steps had 0 to 0.35",
-            "More gates are stuck than any memory needs.",
+            "More gates are stuck than any memory task needs.",
         ),
         Threshold(
             f"{_ID}.error_fraction",
@@ -57,7 +57,7 @@ def _example(fraction: float) -> Profile:
             "calibrated",
             "recall over 30 steps: biases of +8 or -8 saturate all gates and the answers stay at "
             "chance",
-            "Nearly no gate can learn.",
+            "Almost no gate can learn.",
         ),
     ),
     treatments=(
@@ -88,7 +88,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             and layer.gate_saturated_fraction is None
             and any(name in layer.class_ for name in ("LSTM", "GRU"))
         ]
-        return clean_unless(_ID, lacking, "the share of saturated gates")
+        return clean_unless(_ID, lacking, "the fraction of saturated gates")
     highest = max(layer.gate_saturated_fraction or 0.0 for layer in stuck)
     bound = limits["warning_fraction"]
     ids = tuple(layer.id for layer in stuck)
@@ -119,5 +119,5 @@ def _message(stuck: list[LayerProfile], highest: float) -> str:
     text = f"Up to {highest:.0%} of the gates of {name} are stuck open or shut"
     first = stuck[0]
     if first.input is not None and first.input.rms > _UNSCALED:
-        text += f". The inputs have rms {first.input.rms:.3g}: they are not scaled"
+        text += f". The inputs are not scaled (rms {first.input.rms:.3g})"
     return text + "."

@@ -27,23 +27,23 @@ def _example(shrinks: float, forgets: float) -> Profile:
 @symptom(
     id=_ID,
     precedence=160,
-    summary="the signal fades on its way forward, or becomes the same for every sample or position",
+    summary="activations fade with depth, or become the same for every sample or position",
     why=(
-        "What does not reach the last layers cannot be learned from. Where a deep layer answers "
-        "almost the same to every sample, or next to nothing, biases learn the mean answer at once "
-        "and all that depends on the input follows slowly or never. Where all tokens have become "
-        "one, attention has nothing left to choose from and its queries get no gradient."
+        "What does not reach the last layers cannot be learned. If a deep layer gives almost the "
+        "same answer for every sample, or almost none, biases learn the mean answer at once, and "
+        "everything that depends on the input follows slowly or never. If all tokens have become "
+        "the same, attention has nothing left to choose from and its queries get no gradient."
     ),
     measured=(
-        "Rms of the outputs, and the share of it that differs from sample to sample, along the "
-        "strongest way from the inputs to the output layer: the decades that each loses and has "
-        "not got back there. Of sequences, also the share that differs from position to position, "
-        "from the first layer to what the last attention gets."
+        "Rms of the outputs, and the fraction of it that differs from sample to sample, along the "
+        "strongest path from the inputs to the output layer: the decades each loses and does not "
+        "regain. For sequences, also the fraction that differs from position to position, from "
+        "the first layer to the input of the last attention."
     ),
     silent=(
-        "What a normalisation or a skip connection restores; outputs; pooling, merging, rescaling "
-        "and recurrent layers; large inputs that come down to one; weights that start at zero; "
-        "the slow convergence of samples in deep ReLU networks."
+        "Losses that a normalisation or a skip connection restores; outputs; pooling, merging, "
+        "rescaling and recurrent layers; large inputs that shrink to about one; weights that "
+        "start at zero; the slow convergence of samples in deep ReLU networks."
     ),
     thresholds=(
         Threshold(
@@ -61,7 +61,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
             "decades",
             "calibrated",
             "the same: 5.5 decades lost over 8 layers end at 35 %",
-            "Any bias is stronger than the signal.",
+            "Any bias outweighs the signal.",
         ),
         Threshold(
             f"{_ID}.warning_variation_decades",
@@ -70,7 +70,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
             "calibrated",
             "the same: 5 sigmoid layers lose 2.7 decades and reach 44 %, 3 lose 1.2 and reach "
             "78 %; 50 ReLU layers with He's start lose 0.4",
-            "Samples differ in the third digit only.",
+            "Samples differ only in the third digit.",
         ),
         Threshold(
             f"{_ID}.error_variation_decades",
@@ -78,7 +78,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
             "decades",
             "calibrated",
             "the same: 8 sigmoid layers lose more than 4 decades and stay at chance",
-            "To the last layers all samples are one.",
+            "To the last layers all samples look the same.",
         ),
         Threshold(
             f"{_ID}.warning_position_decades",
@@ -86,7 +86,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
             "decades",
             "convention",
             "as warning_variation_decades, with positions for samples",
-            "Tokens differ in the third digit only.",
+            "Tokens differ only in the third digit.",
         ),
         Threshold(
             f"{_ID}.error_position_decades",
@@ -94,7 +94,7 @@ def _example(shrinks: float, forgets: float) -> Profile:
             "decades",
             "convention",
             "as error_variation_decades, with positions for samples",
-            "To the last layers all tokens are one.",
+            "To the last layers all tokens look the same.",
         ),
     ),
     treatments=(

@@ -11,7 +11,7 @@ from gradscope.signals.common import (
     confidence_in_weights,
     consumers,
     example_chain,
-    names,
+    stretch_of,
 )
 from gradscope.signals.flow import normalizes
 from gradscope.signals.forward_flow import RESET, WHAT, Stretch, level, unmeasured, worst
@@ -32,20 +32,20 @@ def _sick() -> Profile:
 @symptom(
     id=_ID,
     precedence=170,
-    summary="the signal grows from layer to layer on its way forward",
+    summary="activations grow from layer to layer",
     why=(
-        "Where every layer multiplies the signal by more than one, the outputs start at huge "
-        "values: softmax and sigmoid are saturated and wrong, the first losses and gradients are "
-        "enormous, and some layers further the numbers overflow."
+        "If every layer multiplies the signal by more than one, the outputs start at huge values: "
+        "softmax and sigmoid are saturated and wrong, the first losses and gradients are "
+        "enormous, and a few layers later the numbers overflow."
     ),
     measured=(
-        "Rms of the outputs along the strongest way from the inputs to the output layer: the "
-        "decades that it grows by above an rms of one. The loss against that of a guess confirms "
-        "it."
+        "Rms of the outputs along the strongest path from the inputs to the output layer: the "
+        "decades by which it grows above an rms of one. The loss, compared with that of a guess, "
+        "confirms it."
     ),
     silent=(
-        "What a normalisation takes back; residual sums that grow with the root of the depth; "
-        "large inputs; Rescaling layers; large outputs that match large targets."
+        "Growth that a normalisation removes; residual sums that grow with the square root of the "
+        "depth; large inputs; Rescaling layers; large outputs that match large targets."
     ),
     thresholds=(
         Threshold(
@@ -56,7 +56,7 @@ def _sick() -> Profile:
             "scikit-learn's digits, 340 steps of Adam: 8 ReLU layers of N(0, 0.5) grow by 3.7 "
             "decades and reach 82 %, with He's start 98 %; residual sums without normalisation "
             "that grow by 2.2 decades (10 blocks) reach 95 %, by 4.9 (20 blocks) 75 %",
-            "Outputs start a thousandfold too large.",
+            "Outputs start 1,000 times too large.",
         ),
         Threshold(
             f"{_ID}.error_decades",
@@ -64,7 +64,7 @@ def _sick() -> Profile:
             "decades",
             "calibrated",
             "the same: N(0, 1), 5.6 decades, a first loss of 2e5 and 70 %",
-            "float16 overflows here, float32 some layers later.",
+            "float16 overflows here, float32 a few layers later.",
         ),
     ),
     treatments=(
@@ -149,6 +149,6 @@ def _message(stretch: Stretch) -> str:
     last = stretch.layers[-1]
     rms = last.output.rms if last.output else 0.0
     return (
-        f"The signal grows by {stretch.total:.1f} decades from {names([stretch.layers[0].id])} to "
-        f"{names([last.id])}, to an rms of {rms:.1e}."
+        f"The signal grows by {stretch.total:.1f} decades "
+        f"{stretch_of(stretch.layers[0].id, last.id)}, to an rms of {rms:.1e}."
     )

@@ -31,19 +31,21 @@ def _example(num_distinct: int) -> Profile:
 @symptom(
     id=_ID,
     precedence=60,
-    summary="units of a layer are copies of one another, and training does not part them",
+    summary="units of a layer start identical, and training keeps them identical",
     why=(
-        "Units with equal weights in and out get equal gradients: they stay equal, and a layer of "
-        "any width does the work of one unit. A constant or zero start of several layers does that."
+        "Units with equal incoming and outgoing weights get equal gradients: they stay equal, and "
+        "a layer of any width does the work of one unit. A constant or zero initialization of "
+        "several layers causes this."
     ),
     measured=(
-        "How many columns of each hidden kernel differ. Where half of them or more are copies, ten "
-        "steps of the model's own optimizer are taken on a copy and the columns counted again: "
-        "only copies that stay are reported."
+        "How many columns of each hidden kernel differ. If half of them or more are copies, ten "
+        "steps of the model's own optimizer are taken on a copy of the model and the columns are "
+        "counted again: only copies that remain are reported."
     ),
     silent=(
         "A constant kernel between random ones, a zero output kernel, the last kernel of a "
-        "residual branch, adapters: one step parts their units. Embeddings, frozen layers, outputs."
+        "residual branch, adapters: one step makes their units differ. Embeddings, frozen layers, "
+        "outputs."
     ),
     thresholds=(
         Threshold(
@@ -52,7 +54,7 @@ def _example(num_distinct: int) -> Profile:
             "fraction",
             "convention",
             "half of the layer",
-            "Every second unit does nothing that another does not.",
+            "Every second unit only repeats what another one does.",
         ),
         Threshold(
             f"{_ID}.error_fraction",
@@ -60,7 +62,7 @@ def _example(num_distinct: int) -> Profile:
             "fraction",
             "convention",
             "as dead-relu.error_fraction: a tenth of the capacity is left",
-            "The layer is hardly wider than a single unit.",
+            "The layer does little more than a single unit would.",
         ),
     ),
     treatments=("glorot-initialization", "he-initialization"),
@@ -96,7 +98,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             message=(
                 f"Only {different} of {names([worst.id])} differ from one another"
                 + (f"; also affected: {names(others)}" if others else "")
-                + f". {profile.steps} steps of training do not part the copies."
+                + f". {profile.steps} steps of training leave the copies identical."
             ),
             persistence="stays",
         )

@@ -25,18 +25,18 @@ def _example(gap: float) -> Profile:
     precedence=70,
     summary="BatchNormalization predicts with statistics far from those it trains with",
     why=(
-        "In training a batch is normalised by its own mean and variance, at prediction by moving "
-        "averages. Where those lag behind (momentum 0.99 forgets a hundredth a step) or come from "
-        "other data, the layers above see values they never saw, and validation is poor though the "
-        "training loss falls."
+        "In training a batch is normalised by its own mean and variance, at inference by moving "
+        "averages. If those lag behind (momentum 0.99 forgets 1 % per step) or come from other "
+        "data, the layers above get values they never saw in training, and validation is poor "
+        "although the training loss falls."
     ),
     measured=(
-        "For every BatchNormalization: rms over its channels of what an output moves by when the "
-        "moving statistics take the place of the batches', in standard deviations of the output."
+        "For every BatchNormalization: how far an output moves when the moving statistics replace "
+        "those of the batch (rms over the channels), in standard deviations of the output."
     ),
     silent=(
-        "Models that were never trained (means 0, variances 1); frozen layers; noise of batches "
-        "(0.1 to 0.3 of a deviation at 32 samples)."
+        "Models that were never trained (means 0, variances 1); frozen layers; the usual noise of "
+        "batches (0.1 to 0.3 standard deviations at 32 samples)."
     ),
     needs=("data",),
     thresholds=(
@@ -46,7 +46,7 @@ def _example(gap: float) -> Profile:
             "deviations",
             "convention",
             "one standard deviation of the layer's output",
-            "A typical value is taken for one at the edge of what was seen in training.",
+            "A typical value looks like an extreme one to the next layer.",
         ),
         Threshold(
             f"{_ID}.error_gap",

@@ -37,20 +37,21 @@ def _example(small: float) -> Profile:
 @symptom(
     id=_ID,
     precedence=44,
-    summary="one output's loss drowns another's in the layers that they share",
+    summary="one output's loss dominates another's in the layers they share",
     why=(
-        "The losses of several outputs are added up. Where the gradient of one is a thousand times "
-        "another's, the shared layers learn for the first alone; clipping and Adam rescale the sum "
-        "and do not help the second. Usual cause: a squared error on targets in the thousands "
-        "beside a crossentropy."
+        "The losses of several outputs are added up. If the gradient of one is 1,000 times "
+        "another's, the shared layers learn for the first alone; clipping and Adam rescale the "
+        "sum and do not help the second. The usual cause is a squared error on targets in the "
+        "thousands next to a crossentropy."
     ),
     measured=(
-        "Norm of the gradient with which each output arrives at the layers that several share, in "
+        "Norm of the gradient that each output sends to the layers shared by several outputs, in "
         "decades, and the loss of each output."
     ),
     silent=(
-        "Outputs that share no layer; an output of small weight or loss beside another within "
-        "three decades; an output whose own loss is close to zero because it is learnt."
+        "Outputs that share no layer; outputs with a small weight or loss, but within three "
+        "decades of the others; an output whose own loss is close to zero because it has been "
+        "learned."
     ),
     needs=("data",),
     thresholds=(
@@ -60,14 +61,14 @@ def _example(small: float) -> Profile:
             "decades",
             "convention",
             "a thousandth of the step; auxiliary outputs are usually weighted by 0.1 to 1",
-            "The shared layers learn next to nothing for the weaker output.",
+            "The shared layers learn almost nothing for the weaker output.",
         ),
         Threshold(
             f"{_ID}.error_decades",
             4.5,
             "decades",
             "convention",
-            "below the noise that other batches bring",
+            "below the noise between batches",
             "The shared layers learn nothing for the weaker output.",
         ),
     ),

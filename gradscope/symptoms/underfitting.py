@@ -20,23 +20,24 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
 
 @symptom(
     id=_ID,
-    summary="a plain network learns these data in as many steps, and the model does not",
+    summary="a plain network learns these data in the same number of steps; the model does not",
     why=(
-        "The yardstick is a plain network that is known to train: standardised inputs and targets, "
-        "two hidden ReLU layers started by He, a head and a loss that fit the labels, Adam. Where "
-        "it learns and the model does not, the data can be learned and something keeps the model "
-        "from it, whether or not another symptom names it."
+        "The yardstick is a plain network that is known to train: standardised inputs and "
+        "targets, two hidden ReLU layers with He initialization, an output layer and a loss that "
+        "fit the labels, and Adam. If it learns and the model does not, the data can be learned "
+        "and something keeps the model from learning them, whether or not another symptom names "
+        "it."
     ),
     measured=(
-        "The score of the model on held-out samples after a rehearsal, as a share of what the "
-        "constant prediction leaves, and that of the yardstick after as many steps; how many "
-        "standard errors their errors are apart, sample by sample; how far the loss, going on as "
-        "it did in the last third of the steps, falls by the end of the planned training."
+        "The model's score on held-out samples after a rehearsal, where 0 is the constant "
+        "prediction and 1 is perfect, and that of the yardstick after as many steps; how many "
+        "standard errors apart they are, sample by sample; how far the loss, if it continues as "
+        "in the last third of the steps, falls by the end of the planned training."
     ),
     silent=(
         "Data that the yardstick does not learn either; differences within the noise of the "
-        "held-out samples. A model whose loss still falls steadily and has most of its planned "
-        "steps ahead gets a note only."
+        "held-out samples. If the loss still falls steadily and most of the planned steps are "
+        "ahead, only a note is given."
     ),
     needs=("history", "rehearsal"),
     thresholds=(
@@ -46,7 +47,7 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
             "fraction",
             "calibrated",
             "python -m benchmarks.programs",
-            "Below, the data are too hard for a plain network to judge a model by.",
+            "Below this, the data are too hard for a plain network to judge a model by.",
         ),
         Threshold(
             f"{_ID}.warning_share",
@@ -54,15 +55,15 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
             "fraction",
             "calibrated",
             "python -m benchmarks.programs",
-            "Of the yardstick's share; a model above it learns, if more slowly.",
+            "A fraction of the yardstick's score; a model above it learns, if more slowly.",
         ),
         Threshold(
             f"{_ID}.chance_share",
             0.1,
             "fraction",
             "convention",
-            "a tenth of what there is to be learned",
-            "Below, the model is no better than the constant prediction.",
+            "a tenth of what can be learned",
+            "Below this, the model is no better than the constant prediction.",
         ),
         Threshold(
             f"{_ID}.gap",
@@ -70,7 +71,7 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
             "standard errors",
             "convention",
             "one-sided p = 0.02",
-            "Of the paired difference between the errors of model and yardstick.",
+            "For the paired difference between the errors of model and yardstick.",
         ),
         Threshold(
             f"{_ID}.foreseen_fall",
@@ -78,7 +79,7 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
             "fraction",
             "calibrated",
             "python -m benchmarks.programs",
-            "A loss that will fall by so much within the plan is given its time.",
+            "A loss that will fall by this much within the plan is given time.",
         ),
         Threshold(
             f"{_ID}.plan_fraction",
@@ -86,7 +87,7 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
             "fraction",
             "convention",
             "half of the planned steps",
-            "Before, a model that has learned something gets a note only.",
+            "Before that, a model that has learned something gets only a note.",
         ),
     ),
     treatments=(
@@ -125,7 +126,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         if mine >= limits["warning_share"] * other:
             return []
         if beside.gap_errors is None:
-            return Skipped(_ID, "it is not known how surely the yardstick is better")
+            return Skipped(_ID, "it is not known how certain the yardstick's lead is")
         if beside.gap_errors < limits["gap"]:
             return []
     severity, why = _judge(profile, rehearsal, mine, limits)
@@ -161,7 +162,7 @@ def _judge(
 ) -> tuple[Severity, str]:
     """How bad the gap is, by what the loss foretells and by how much of the plan is left."""
     if rehearsal.stopped == "not finite":
-        return "error", "Its loss is not finite any more."
+        return "error", "Its loss is no longer finite."
     if mine is None:
         return "error", "Its predictions are not finite."
     history = history_of(profile)
@@ -189,6 +190,6 @@ def _compare(rehearsal: Rehearsal) -> str:
     where = f" at output {rehearsal.output}" if rehearsal.output else ""
     return (
         f"After {rehearsal.steps:,} steps the model reaches {what} {mine}{where}; a plain network "
-        f"({beside.kind}) trained beside it reaches {beside.score:.2f}, a constant prediction "
-        f"{constant or 0.0:.2f}."
+        f"({beside.kind}) trained on the same data reaches {beside.score:.2f}, a constant "
+        f"prediction {constant or 0.0:.2f}."
     )

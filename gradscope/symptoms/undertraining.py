@@ -22,19 +22,19 @@ def _run(exponent: float) -> Profile:
 
 @symptom(
     id=_ID,
-    summary="the loss still falls at the end of the planned training",
+    summary="the loss is still falling when the planned training ends",
     why=(
-        "A model whose loss falls steadily when its training ends has not learned what it can. "
-        "More epochs of the same training are the cheapest cure there is."
+        "A model whose loss is still falling steadily when training ends has not learned all it "
+        "can. More epochs of the same training are the cheapest remedy."
     ),
     measured=(
         "The exponent b of a power law, loss ~ steps^-b, fitted to the last half of the steps: "
-        "what twice as many steps would leave of the loss is 2^-b. The loss of the last tenth over "
-        "that of the constant prediction (or of the first steps, where that is not known)."
+        "twice as many steps would leave 2^-b of the loss. The loss of the last tenth over that "
+        "of the constant prediction (or of the first steps, where that is not known)."
     ),
     silent=(
-        "Runs that have not come to the end of their plan, or have none; a learning rate that "
-        "still rises; a loss that is already far below a constant prediction's."
+        "Runs that have not reached the end of their plan, or have none; a learning rate that is "
+        "still rising; a loss that is already far below a constant prediction's."
     ),
     needs=("history",),
     thresholds=(
@@ -43,7 +43,7 @@ def _run(exponent: float) -> Profile:
             0.85,
             "fraction",
             "convention",
-            "twice the steps would take away 15 % of the loss",
+            "twice the steps would remove 15 % of the loss",
             "What twice as many steps would leave of the loss, at most.",
         ),
         Threshold(
@@ -51,8 +51,8 @@ def _run(exponent: float) -> Profile:
             0.1,
             "ratio",
             "convention",
-            "nine tenths are learned",
-            "Below, there is little left to be learned.",
+            "90 % is learned",
+            "Below this, little is left to learn.",
         ),
         Threshold(
             f"{_ID}.warning_level",
@@ -60,7 +60,7 @@ def _run(exponent: float) -> Profile:
             "ratio",
             "convention",
             "half is learned",
-            "Above, the training ends where most is still to be learned.",
+            "Above this, most is still to be learned when training ends.",
         ),
     ),
     treatments=("longer-training", "learning-rate"),
@@ -75,9 +75,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     history = history_of(profile)
     planned = history.num_planned_steps
     if profile.rehearsal is not None and profile.rehearsal.epochs is None:
-        return Skipped(_ID, "it is not known for how long you plan to train; pass epochs")
+        return Skipped(_ID, "it is not known how long you plan to train; pass epochs")
     if planned is None:
-        return Skipped(_ID, "it is not known for how long the training is planned")
+        return Skipped(_ID, "it is not known how long the training is planned to be")
     if history.num_steps < _ENDED * planned:
         return Skipped(_ID, f"{history.num_steps:,} of {planned:,} planned steps were taken")
     losses, level = track(history.loss), reference_level(profile)
@@ -107,9 +107,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
                 Evidence("remaining_fraction", remaining, limits["remaining_fraction"], "fraction"),
             ),
             message=(
-                f"The loss still falls when the {planned:,} planned steps end, at {reached:.2g} "
-                f"times what a constant prediction reaches. Twice the steps would leave "
-                f"{remaining:.0%} of it; halving it takes about {factor:.1f} times as many."
+                f"The loss is still falling when the {planned:,} planned steps end, at "
+                f"{reached:.2g} times what a constant prediction reaches. Twice the steps would "
+                f"leave {remaining:.0%} of it; halving it takes about {factor:.1f} times as many."
             ),
         )
     ]

@@ -26,18 +26,18 @@ def _example(largest: float) -> Profile:
     measures=(),
     summary="the inputs or labels are the same for every sample, or come sorted by class",
     why=(
-        "From inputs that never change only the mean label can be learnt, and labels that never "
+        "From inputs that never change only the mean label can be learned, and labels that never "
         "change are learned by a bias alone. Sorted samples do the same to each batch: the model "
-        "learns one class and forgets it for the next, and validation_split takes the last class "
-        "away."
+        "learns one class and forgets it for the next, and validation_split cuts off the last "
+        "class."
     ),
     measured=(
-        "Least and largest value of every tensor of x and y, whether all rows hold the same, and "
-        "whether labels come in the order of their classes."
+        "Smallest and largest value of every tensor of x and y, whether all rows are equal, and "
+        "whether labels are sorted by class."
     ),
     silent=(
-        "Labels under a loss of your own, which may not use them; constant inputs and targets "
-        "beside others that change; fewer than 16 samples."
+        "Labels under a custom loss, which may not use them; constant inputs and targets next to "
+        "others that vary; fewer than 16 samples."
     ),
     needs=("data",),
     treatments=(),
@@ -51,7 +51,7 @@ def _example(largest: float) -> Profile:
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     tensors = [t for t in profile.data.tensors if None not in (t.minimum, t.maximum)]
     if not tensors:
-        return Skipped(_ID, "the data hold no numbers that were read", lacks_data=True)
+        return Skipped(_ID, "no numbers of the data were read", lacks_data=True)
     return [
         *_inputs([t for t in tensors if t.role == "x"]),
         *(found for term in profile.loss.terms for found in _labels(term, profile)),
@@ -64,7 +64,7 @@ def _inputs(tensors: list[DataTensor]) -> Iterator[Finding]:
         return
     names = ", ".join(t.name for t in constant)
     is_all = len(constant) == len(tensors)
-    effect = "nothing can be told apart" if is_all else "nothing is learnt from it"
+    effect = "the samples cannot be told apart" if is_all else "nothing can be learned from it"
     yield _found("error" if is_all else "info", f"{names} is the same for every sample: {effect}.")
 
 
@@ -79,10 +79,13 @@ def _labels(term: LossTerm, profile: Profile) -> Iterator[Finding]:
     elif labels.is_sorted and labels.num_read >= _ENOUGH:
         where = f"The samples come sorted by the labels of {labels.name}"
         if is_whole_array:
-            text = "fit shuffles them, but validation_split takes the last, of one class, before"
+            text = (
+                "fit shuffles them, but validation_split first takes the last ones, all of one "
+                "class"
+            )
             yield _found("info", f"{where}: {text}.")
         else:
-            text = "batches hold one class: shuffle the data set over all of its samples"
+            text = "each batch holds one class: shuffle the data set over all of its samples"
             yield _found("warning", f"{where}, so that {text}.")
 
 

@@ -31,18 +31,18 @@ def _threshold(name: str, value: float, unit: str, source: str, note: str) -> Th
 @symptom(
     id=_ID,
     precedence=50,
-    summary="features reach the first layer too large, too small, off zero or on uneven scales",
+    summary="input features are too large, too small, far from zero or on very different scales",
     why=(
-        "A step of the first kernel moves the outputs by the square of the inputs' norm. Too "
-        "large, and training overshoots or its units saturate; too small, and nothing is learned; "
-        "one feature far larger than the others, or a mean far larger than the spread, and no "
-        "learning rate suits all directions at once."
+        "An update of the first kernel moves the outputs in proportion to the squared norm of the "
+        "inputs. If the inputs are too large, training overshoots or units saturate; if they are "
+        "too small, nothing is learned. If one feature is far larger than the others, or the mean "
+        "far larger than the spread, no learning rate suits all directions."
     ),
     measured=(
-        "On what arrives at the first layers with trainable weights: the norm of a sample's "
-        "features (rms times the root of the fan-in), norm of the means over norm of the standard "
-        "deviations, largest over median standard deviation, and the learning rate times the "
-        "squared norm where the optimizer does not rescale its steps."
+        "For the inputs of the first layers with trainable weights: the norm of a sample's "
+        "features (rms times the square root of the fan-in), the norm of the means over the norm "
+        "of the standard deviations, the largest over the median standard deviation, and the "
+        "learning rate times the squared norm if the optimizer does not rescale its updates."
     ),
     silent=(
         "Inputs behind a Normalization, Rescaling or other preprocessing layer; scale and offset "
@@ -65,7 +65,7 @@ def _threshold(name: str, value: float, unit: str, source: str, note: str) -> Th
             "learning rate * norm^2",
             "SGD diverges beyond 2 / largest eigenvalue (LeCun et al. 1998); it trains at 38, and "
             "ends in NaN or makes no progress at 600 and above (ReLU)",
-            "Steps without rescaling diverge, or kill every unit.",
+            "Plain SGD diverges, or kills every unit.",
         ),
         _threshold(
             "warning_smallness",
@@ -88,7 +88,7 @@ def _threshold(name: str, value: float, unit: str, source: str, note: str) -> Th
             9.0,
             "ratio",
             "at 10, SGD diverges (ReLU) and Adam ends at 13 times its twin's loss; at 3 both train",
-            "All samples look alike next to what they have in common.",
+            "All samples look alike compared with what they have in common.",
         ),
         _threshold(
             "error_offset",
@@ -116,7 +116,7 @@ def _threshold(name: str, value: float, unit: str, source: str, note: str) -> Th
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     if profile.layers and not any(layer.features for layer in profile.layers):
-        return Skipped(_ID, "no layer takes numbers with a scale, such as features or pixels")
+        return Skipped(_ID, "no layer takes numeric features such as pixels or measurements")
     return [
         _finding(layer, profile, found)
         for layer in profile.layers

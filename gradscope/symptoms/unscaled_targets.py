@@ -67,25 +67,26 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
 @symptom(
     id=_ID,
     precedence=55,
-    summary="the targets of a regression lie far from where the output starts, or vary far less",
+    summary="regression targets are far from the initial outputs, or vary far less than they do",
     why=(
-        "An optimizer that rescales its steps moves a weight by about the learning rate, so the "
-        "output needs thousands of steps to get to targets in the thousands. Plain gradient steps "
-        "grow with the error, and diverge instead. Where the targets vary far less than the "
-        "output does at the start, what is to be learnt drowns in what must be unlearnt."
+        "An adaptive optimizer moves a weight by about the learning rate per step, so the output "
+        "needs thousands of steps to reach targets in the thousands. Plain gradient steps grow "
+        "with the error, and diverge instead. If the targets vary far less than the initial "
+        "outputs, what is to be learned drowns in what has to be unlearned."
     ),
     measured=(
-        "For each output under a squared, absolute, Huber or log-cosh loss: mean and standard "
-        "deviation of its labels; how far the mean lies outside of the outputs at the start; and "
-        "how far one step moves the output, from the learning rate and the inputs of the last "
-        "layer. Adam's kin and absolute losses: steps needed over those planned (3,000 where that "
-        "is not known). SGD under squared error: length of the step that the error causes."
+        "For each output with a squared, absolute, Huber or log-cosh loss: mean and standard "
+        "deviation of its labels; how far the mean lies outside the range of the initial outputs; "
+        "and how far one step moves the output, from the learning rate and the inputs of the last "
+        "layer. Adam and its variants, and absolute losses: steps needed over steps planned "
+        "(3,000 where that is not known). SGD with squared error: the size of the step that the "
+        "error causes."
     ),
     silent=(
-        "Standardised targets; targets in the tens, which cost some epochs; classes; a fixed "
-        "Rescaling behind the output that fits; outputs that are there already; bounded outputs "
-        "and exp; runs that have got to half of the constant prediction's loss; optimizers whose "
-        "steps cannot be told beforehand (Adadelta, Ftrl)."
+        "Standardised targets; targets in the tens, which cost a few epochs; classes; a suitable "
+        "fixed Rescaling behind the output; outputs that are already close; bounded outputs and "
+        "exp; runs that have reached half of the constant prediction's loss; optimizers whose "
+        "step size cannot be predicted (Adadelta, Ftrl)."
     ),
     needs=("data",),
     thresholds=(
@@ -102,7 +103,7 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
             100.0,
             "runs",
             f"Adam 1e-3, {_TRIED}: R2 of -0.95 to -1.0 at 380 to 1,000, 0.59 for the deepest ReLU",
-            "The run ends before the output has got there.",
+            "The run ends before the outputs have reached the targets.",
         ),
         _threshold(
             "warning_offset",
@@ -110,7 +111,7 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
             "stds",
             f"Adam 1e-3, {_TRIED}: R2 of -85 to -6,200 where the mean is 100 stds away and 4 to 10 "
             "runs; at 10 stds 0.67 to -1.9",
-            "The mean alone takes a whole run, and an error in it hides what varies.",
+            "Learning the mean takes a whole run, and an error in it hides the variation.",
         ),
         _threshold(
             "warning_step",
@@ -118,7 +119,7 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
             "ratio",
             f"SGD 0.01 and 0.1, {_TRIED}: ReLU trains at 2.1 and below, and ends in NaN in 4 of 8 "
             "cases from 4.4 to 6.9",
-            "Steps are longer than the weights.",
+            "Updates are larger than the weights.",
         ),
         _threshold(
             "error_step",
@@ -126,7 +127,7 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
             "ratio",
             f"SGD 0.01 and 0.1, {_TRIED}: NaN in all of 12 ReLU networks from 9.6 on; tanh, which "
             "bounds the gradient of the last layer, trains up to 90 at a rate of 0.01",
-            "The first steps throw the weights out of range.",
+            "The first updates push the weights out of any useful range.",
         ),
         _threshold(
             "warning_smallness",
@@ -134,14 +135,14 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
             "ratio",
             f"Adam 1e-3 and SGD, {_TRIED}: R2 0.42 to -40 where outputs start 50 to 300 stds wide, "
             "0.98 to 0.3 where 5 to 30",
-            "What the start makes of the inputs is far larger than what is to be learnt.",
+            "The spread of the initial outputs is far larger than what is to be learned.",
         ),
         _threshold(
             "error_smallness",
             500.0,
             "ratio",
             f"Adam 1e-3 and SGD, {_TRIED}: R2 of -56 to -4,200 from 500 on",
-            "The run ends before the start is unlearnt.",
+            "The run ends before the initial outputs are unlearned.",
         ),
     ),
     treatments=("target-normalization", "learning-rate", "adaptive-optimizer"),
@@ -159,7 +160,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         return Skipped(_ID, "no output has a squared or absolute error as its loss")
     known = [(term, scales) for term in terms if (scales := target_scales(term))]
     if not known:
-        return Skipped(_ID, "needs labels that are no classes and whose mean and spread are known")
+        return Skipped(_ID, "needs labels that are not classes and whose mean and spread are known")
     if _has_learnt(profile):
         return []
     judged = [
@@ -171,7 +172,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if not judged and not bounded:
         return Skipped(_ID, "it is not known which layer makes the output, and how")
     if any(term.minimum is None or term.maximum is None for term, _, _ in judged):
-        return Skipped(_ID, "what the output starts with was not measured")
+        return Skipped(_ID, "the initial outputs were not measured")
     if judged and None in (profile.model.learning_rate, profile.model.optimizer):
         return Skipped(_ID, "the model has no optimizer with one learning rate")
     return [

@@ -31,18 +31,18 @@ def _healthy() -> Profile:
     precedence=110,
     summary="the gradient shrinks with depth until the first layers do not learn",
     why=(
-        "Every layer multiplies the gradient by its activation's derivative and its weights. Where "
+        "Every layer multiplies the gradient by its activation's derivative and its weights. If "
         "the product stays below one, layers near the input get a gradient that is smaller by "
         "orders of magnitude and stay at their random start."
     ),
     measured=(
-        "L2 norm of dL/d(output) by graph depth (a skip connection shortens it); the stretch over "
-        "which it falls most, in decades, split into what activation derivatives, weights and "
-        "other operations did."
+        "L2 norm of dL/d(output) by graph depth (a skip connection shortens it). The stretch over "
+        "which it falls most is reported in decades, split into activation derivatives, weights "
+        "and other operations."
     ),
     silent=(
-        "All gradients are small alike (a converged model); branches that start at zero; frozen "
-        "layers; weights that still change by a tenth of themselves a step."
+        "Gradients that are equally small in all layers (a converged model); branches that start "
+        "at zero; frozen layers; weights that still change by a tenth of themselves per step."
     ),
     thresholds=(
         Threshold(
@@ -51,7 +51,8 @@ def _healthy() -> Profile:
             "decades",
             "literature",
             "AutoTrainer (Zhang et al., ICSE 2021), section 3: first/last gradient ratio < 1e-3",
-            "A layer whose gradient is a thousandth of the last one's moves a thousandth as far.",
+            "A layer whose gradient is a thousandth of the last one's learns a thousand times "
+            "more slowly.",
         ),
         Threshold(
             f"{_ID}.error_decades",
@@ -60,7 +61,7 @@ def _healthy() -> Profile:
             "derived",
             "float32 rounds changes below 6e-8 of a weight; at a relative step of 1e-3 in the last "
             "layer, 5 decades leave 1e-8 in the first",
-            "Steps of the first layers are rounded away.",
+            "Updates of the first layers are rounded away.",
         ),
     ),
     treatments=_TREATMENTS["activation"],

@@ -14,20 +14,20 @@ _ID = "vanishing-through-time"
 @symptom(
     id=_ID,
     precedence=130,
-    summary="the gradient dies out over the time steps, so early inputs teach nothing",
+    summary="the gradient dies out over the time steps, so nothing is learned from early inputs",
     why=(
         "Going back one time step multiplies the gradient by the recurrent weights and the "
-        "activation's derivative. Below one, what happened many steps ago does not reach the "
-        "weights, and the layer learns from the last few steps only."
+        "activation's derivative. If the product is below one, what happened many steps ago does "
+        "not reach the weights, and the layer learns from the last few steps only."
     ),
     measured=(
-        "For each step, norm of the gradient handed on to the step before over norm of the "
-        "gradient at the step (all states together); their product over the sequence, in decades."
+        "For each time step, the norm of the gradient passed on to the previous step over the "
+        "norm at this step (all states together); the product over the sequence, in decades."
     ),
     silent=(
-        "Short sequences; gated cells (LSTM, GRU) at their usual start, because their gates open "
-        "in training; masked steps; in a training run whose loss falls, or that has just begun, "
-        "all that is no error: the task may need no long memory."
+        "Short sequences; gated cells (LSTM, GRU) with their default initialization, because "
+        "their gates open in training; masked steps. In a training run whose loss falls, or that "
+        "has just begun, it is not an error: the task may need no long memory."
     ),
     needs=("recurrent",),
     thresholds=(
@@ -45,7 +45,7 @@ _ID = "vanishing-through-time"
             "decades",
             "derived",
             "as vanishing-gradient.error_decades",
-            "What the first steps contribute is rounded away in float32.",
+            "The contribution of the first steps is rounded away in float32.",
         ),
         Threshold(
             f"{_ID}.gated_warning_decades",
@@ -55,7 +55,7 @@ _ID = "vanishing-through-time"
             "float32 spans 38 decades below one. Gates at their usual start lose 0.09 (LSTM) to "
             "0.2 (GRU) decades a step (measured); LSTMs solve the adding problem at 100 steps and "
             "more all the same (Hochreiter and Schmidhuber 1997, experiment 4)",
-            "Not even an underflowing trace of the first step arrives for the gates to learn from.",
+            "Nothing arrives from the first step for the gates to learn from.",
         ),
     ),
     treatments=(

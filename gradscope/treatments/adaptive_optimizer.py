@@ -57,8 +57,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         safety="safe",
         parameters={"learning_rate": rate},
         rationale=(
-            f"{name} takes steps whose length is not that of the learning rate. Adam divides each "
-            f"weight's step by the usual size of its gradient: at {rate:g}, {source}, every weight "
+            f"With {name} the size of an update depends on the size of the gradient. Adam divides "
+            f"by the usual size of each weight's gradient: at {rate:g}, {source}, every weight "
             "moves."
         ),
         snippet=f"model.compile(optimizer={new}, loss=model.loss)",
@@ -68,15 +68,15 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 
 @treatment(
     id=_ID,
-    summary="train with Adam, which gives every weight a step of its own length",
+    summary="train with Adam, which scales the update of each weight separately",
     why=(
-        "Where the gradients of layers are decades apart, no learning rate of SGD suits all. "
-        "Adam's steps are about the learning rate long whatever the gradient's size, so what is "
-        "slow gets on, and what is large does not overshoot."
+        "If the gradients of layers are decades apart, no learning rate of SGD suits all of them. "
+        "Adam's updates are about as large as the learning rate whatever the size of the "
+        "gradient: slow layers catch up, and large gradients do not overshoot."
     ),
     caution=(
-        "What the old optimizer has gathered is lost, a schedule of the learning rate with it. On "
-        "images a well tuned SGD with momentum often generalises better in the end."
+        "The state of the old optimizer is lost, and so is a learning rate schedule. On images, "
+        "well-tuned SGD with momentum often generalises better in the end."
     ),
     rank=95,
     changes=("optimizer",),

@@ -23,15 +23,15 @@ _SOURCES = (
 
 @treatment(
     id=_ID,
-    summary="standardises what hidden Dense and Conv layers make before their activation sees it",
+    summary="insert BatchNormalization before the activation of hidden Dense and Conv layers",
     why=(
-        "Whatever the scale of weights, biases and inputs, each unit's pre-activations get mean 0 "
-        "and variance 1 over the batch: no unit starts saturated or dead, and the gradient keeps "
-        "its size."
+        "Whatever the scale of weights, biases and inputs, the pre-activations of each unit get "
+        "mean 0 and variance 1 over the batch: no unit starts saturated or dead, and the gradient "
+        "keeps its size."
     ),
     caution=(
-        "Needs batches of some size (16 and more), behaves differently in training and in "
-        "prediction, and mixes the samples of a batch."
+        "Needs batches of 16 or more, behaves differently in training and inference, and makes "
+        "the output of a sample depend on its batch."
     ),
     rank=50,
     sources=_SOURCES,

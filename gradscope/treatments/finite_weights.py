@@ -53,7 +53,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         safety="unsafe",
         rationale=(
             f"{count:,} weights of {names([layer.id for layer in layers])} are NaN or infinite, "
-            "and so is every output. At zero they take no part; all others keep what they learnt."
+            "and so is every output. Set to zero they have no effect; all others stay."
         ),
         snippet=for_layers(list(found), _CODE),
         sources=_SOURCES,
@@ -62,14 +62,14 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 
 @treatment(
     id=_ID,
-    summary="sets weights that are NaN or infinite to zero, and keeps all others",
+    summary="set weights that are NaN or infinite to zero, and keep all others",
     why=(
         "One NaN in a checkpoint spreads to every output and, through the gradient, to every "
         "weight. At zero it is one missing connection."
     ),
     caution=(
-        "What the lost weights knew is gone. Variances of a normalisation become one. Where the "
-        "file was damaged, reading it again from its source is better."
+        "What the lost weights had learned is gone. Variances of a normalisation become one. If "
+        "the file was damaged, reading it again from its source is better."
     ),
     rank=4,
     sources=_SOURCES,

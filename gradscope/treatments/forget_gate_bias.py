@@ -67,7 +67,7 @@ def _rationale(layers: Sequence[LayerProfile], steps: int, long: bool, redraw: b
             f"of 1 to {steps - 1} steps, the length of the sequence."
         )
     else:
-        parts.append("A forget bias of 1 lets the state pass until the gates have learnt more.")
+        parts.append("A forget bias of 1 lets the state pass until the gates have learned more.")
     return " ".join(parts)
 
 
@@ -109,15 +109,15 @@ def _reached(path: str) -> str:
 
 @treatment(
     id=_ID,
-    summary="set the gates of an LSTM or GRU to remember, and free gates that are stuck",
+    summary="set the gate biases of an LSTM or GRU to remember, and reset stuck gates",
     why=(
-        "A gate with bias b keeps a share sigmoid(b) of the state at every step: half of it at 0, "
-        "nothing of what was 20 steps ago. With a bias of log(T) a unit remembers for about T "
-        "steps from the start, and the gradient reaches as far back."
+        "A gate with bias b keeps a fraction sigmoid(b) of the state at every step: half of it at "
+        "0, which leaves nothing after 20 steps. With a bias of log(T) a unit remembers for about "
+        "T steps from the start, and the gradient reaches as far back."
     ),
     caution=(
-        "What the layer's gates have learnt is overwritten: their biases, and all of its kernels "
-        "where gates are stuck. Units that start with long memories forget late."
+        "What the layer's gates have learned is overwritten: their biases, and all kernels if "
+        "gates are stuck. Units that start with long memories forget slowly."
     ),
     rank=40,
     sources=_SOURCES,
@@ -156,7 +156,7 @@ def _started(copy: Any, prescription: Prescription) -> Surgery | Declined:
         layer.cell.bias.assign(bias)
         changed = changed or redraw or not np.array_equal(bias, before)
     if not changed:
-        return Declined(_ID, "the biases are these already")
+        return Declined(_ID, "the biases have these values already")
     return edited(copy, prescription.layers)
 
 

@@ -76,13 +76,13 @@ def _snippet(layers: Sequence[LayerProfile], cell: str) -> str:
     summary="replace SimpleRNN by LSTM or GRU",
     why=(
         "A simple recurrent layer overwrites its whole state at every step, so the gradient "
-        "shrinks or grows geometrically with the lag. Gates add to the state instead, and learn "
-        "when to keep it."
+        "shrinks or grows geometrically with the number of steps. Gates add to the state instead, "
+        "and learn when to keep it."
     ),
     caution=(
-        "The layer starts to learn anew, with four (LSTM) or three (GRU) times the weights and "
-        "time. A layer that hands its state to another one becomes a GRU in any case, because an "
-        "LSTM has two states."
+        "The layer starts from scratch, with four (LSTM) or three (GRU) times the weights and "
+        "computing time. A layer that passes its state to another always becomes a GRU, because "
+        "an LSTM has two states."
     ),
     rank=70,
     sources=_SOURCES,

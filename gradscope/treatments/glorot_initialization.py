@@ -25,13 +25,15 @@ _SOURCES = (
 
 @treatment(
     id=_ID,
-    summary="draws kernels of tanh, sigmoid, linear and recurrent layers anew, Glorot uniform",
-    why=(
-        "Weights of variance 2 / (fan_in + fan_out) keep the signal's and the gradient's size from "
-        "layer to layer about equally well where activations are near linear, and random weights "
-        "make units differ."
+    summary=(
+        "reinitialize kernels of tanh, sigmoid, linear and recurrent layers with Glorot uniform"
     ),
-    caution="What the redrawn layers have learnt is lost: for models at the start of training.",
+    why=(
+        "Weights of variance 2 / (fan_in + fan_out) roughly preserve the size of both the signal "
+        "and the gradient from layer to layer where activations are near linear, and random "
+        "weights make units differ."
+    ),
+    caution="What the redrawn layers have learned is lost: use it at the start of training.",
     rank=31,
     sources=_SOURCES,
     plan=plan_of(_ID, "glorot_uniform", _SOURCES),

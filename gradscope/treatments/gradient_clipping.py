@@ -39,22 +39,24 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     weights = [w for w in _weights(profile) if w.trainable and w.gradient is not None]
     gradients = [w.gradient for w in weights if w.gradient is not None]
     if any(g.finite_fraction < 1.0 for g in gradients):
-        return Declined(_ID, "the gradient holds NaN or Inf already, which clipping leaves there")
+        return Declined(
+            _ID, ("the gradient already holds NaN or Inf, which clipping does not remove")
+        )
     norm = math.hypot(*(g.l2_norm for g in gradients)) / math.sqrt(profile.data.num_batches)
     if not norm:
         return Declined(_ID, "the gradient is zero: there is nothing to clip")
     longest = _longest(profile, weights)
     clip = rounded(min(norm, longest))
     if not clip:
-        return Declined(_ID, "the norm to clip at is below what float64 can hold")
+        return Declined(_ID, "the clipping norm is too small for float64")
     rationale = f"The gradient's norm is {norm:.3g} (root mean square over the batches)"
     if longest < norm:
         rationale += (
-            f"; a step of SGD along it would change the weights by {norm / longest:.3g} times "
-            f"{_LARGEST_STEP:.0%} of their norm. Clipped at {clip:g} most steps are shortened"
+            f"; an SGD step along it would change the weights by {norm / longest:.3g} times "
+            f"{_LARGEST_STEP:.0%} of their norm. Clipping at {clip:g} affects most steps"
         )
     else:
-        rationale += f". Clipped at {clip:g}, usual steps stay and longer ones are shortened"
+        rationale += f". Clipping at {clip:g} affects only larger gradients than usual"
     return prescribed(
         _ID,
         (),
@@ -87,15 +89,15 @@ def _longest(profile: Profile, weights: Sequence[WeightProfile]) -> float:
 
 @treatment(
     id=_ID,
-    summary="shorten gradients above a norm, keeping their direction",
+    summary="clip the gradient's global norm, keeping its direction",
     why=(
-        "One gradient far longer than the others throws the weights out of the region in which "
-        "the gradient means anything. Shortened to a usual length it still points the right way."
+        "One gradient far larger than the others moves the weights far from where it is "
+        "meaningful. Clipped to a usual norm it still points in the right direction."
     ),
     caution=(
-        "It treats the steps, not the cause of the long gradients. Where more than half of the "
-        "steps are clipped, the learning rate is too high (Deep Learning Tuning Playbook). Takes "
-        "the place of clipnorm and clipvalue."
+        "It limits the updates, not the cause of large gradients. If more than half of the steps "
+        "are clipped, the learning rate is too high (Deep Learning Tuning Playbook). Replaces "
+        "clipnorm and clipvalue."
     ),
     rank=20,
     sources=_SOURCES,

@@ -97,14 +97,15 @@ def _told(guards: Mapping[str, float]) -> str:
 
 @treatment(
     id=_ID,
-    summary="keeps what goes into roots, logarithms and reciprocals away from zero",
+    summary="keep the arguments of roots, logarithms and reciprocals away from zero",
     why=(
-        "The root's slope at zero is infinite and so is the logarithm: one sample that hits it "
-        "makes the whole gradient NaN, and one step with that makes every weight NaN."
+        "The square root has an infinite slope at zero, and so has the logarithm: one sample that "
+        "hits it makes the whole gradient NaN, and one step with that gradient makes every weight "
+        "NaN."
     ),
     caution=(
-        "Inputs below the guard, a hundredth of their usual size or less, are treated as if they "
-        "were the guard."
+        "Arguments below the guard, which is a hundredth of their usual size or less, are treated "
+        "as equal to it."
     ),
     rank=7,
     sources=_SOURCES,

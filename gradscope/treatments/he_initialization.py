@@ -21,12 +21,12 @@ _SOURCES = ("He et al. 2015, Delving deep into rectifiers, arXiv:1502.01852, eq.
 
 @treatment(
     id=_ID,
-    summary="draws kernels in front of ReLU and its kin anew with variance 2 / fan_in",
+    summary="reinitialize kernels in front of ReLU and its variants with variance 2 / fan_in",
     why=(
-        "A rectifier passes half of the signal's power. Weights of variance 2 / fan_in make up for "
-        "that, so that neither the signal nor the gradient changes its size from layer to layer."
+        "A rectifier passes half of the signal's power. Weights of variance 2 / fan_in compensate "
+        "for that, so that signal and gradient keep their size from layer to layer."
     ),
-    caution="What the redrawn layers have learnt is lost: for models at the start of training.",
+    caution="What the redrawn layers have learned is lost: use it at the start of training.",
     rank=30,
     sources=_SOURCES,
     plan=plan_of(_ID, "he_normal", _SOURCES),

@@ -35,10 +35,10 @@ _LOOKED_UP = ("Masking", "Embedding", "StringLookup", "IntegerLookup", "Hashing"
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """Normalise what arrives at the first layers whose features are not scaled."""
     if profile.data.kind == "synthetic":
-        return Declined(_ID, "needs data: the scales of made-up inputs say nothing")
+        return Declined(_ID, "needs data: made-up inputs have no meaningful scale")
     first = [layer for layer in profile.layers if layer.features is not None]
     if not first:
-        return Declined(_ID, "no features that could be normalised arrive at a layer with weights")
+        return Declined(_ID, "no layer with weights gets features that could be normalised")
     named = {i for f in findings if f.symptom == "unscaled-inputs" for i in f.layers}
     unscaled = [
         layer
@@ -101,23 +101,23 @@ def _told(layer: LayerProfile) -> str:
     scales = layer.features
     assert scales is not None
     return (
-        f"What arrives at {layer.path} has mean {scales.mean:.3g}, rms {scales.rms:.3g} and "
-        f"standard deviations from {scales.std_min:.2g} to {scales.std_max:.2g}; with mean 0 and "
+        f"The inputs of {layer.path} have mean {scales.mean:.3g}, rms {scales.rms:.3g} and "
+        f"standard deviations from {scales.std_min:.2g} to {scales.std_max:.2g}. With mean 0 and "
         "standard deviation 1 one learning rate suits every feature."
     )
 
 
 @treatment(
     id=_ID,
-    summary="give every input feature mean 0 and standard deviation 1 inside the model",
+    summary="give every input feature mean 0 and standard deviation 1, inside the model",
     why=(
-        "Large, tiny or shifted features saturate units and make one direction of the loss far "
-        "steeper than the others. Normalised, all features pull alike, and the scaling travels "
-        "with the model."
+        "Large, tiny or shifted features saturate units and make the loss far steeper in some "
+        "directions than in others. With normalised features one learning rate suits all, and the "
+        "scaling is part of the model."
     ),
     caution=(
-        "Means and deviations come from the data given (up to 65,536 samples) and stay as they "
-        "are. Weights that were trained on raw inputs no longer fit."
+        "Means and standard deviations come from the data given (up to 65,536 samples) and stay "
+        "fixed. Weights that were trained on raw inputs no longer fit."
     ),
     rank=15,
     sources=_SOURCES,

@@ -23,14 +23,14 @@ _SOURCES = (
 
 @treatment(
     id=_ID,
-    summary="standardises each sample's features behind Dense and in front of recurrent layers",
+    summary="insert LayerNormalization behind Dense and in front of recurrent layers",
     why=(
-        "Mean and scale over the features of one sample or step are put right, so the signal and "
-        "the gradient keep their size with batches of any size and in sequences of any length."
+        "The features of each sample or time step get mean 0 and variance 1, so the signal and "
+        "the gradient keep their size with batches and sequences of any length."
     ),
     caution=(
-        "The features' common level is lost at every place: of inputs whose size matters "
-        "(amounts, counts) only the proportions pass."
+        "The common level of the features is lost: of inputs whose size matters (amounts, counts) "
+        "only the proportions remain."
     ),
     rank=51,
     sources=_SOURCES,

@@ -85,12 +85,13 @@ def _snippet(paths: Sequence[str]) -> str:
 
 @treatment(
     id=_ID,
-    summary="orthonormal kernels, each scaled so that its outputs have variance 1 on the data",
+    summary="reinitialize kernels as orthonormal, each scaled so that its outputs have variance 1",
     why=(
-        "Measured on the data, every layer's outputs start with variance 1 whatever activations, "
-        "pooling and merging lie between, where formulas have to assume them."
+        "The scale is measured on the data: the outputs of every layer start with variance 1 "
+        "whatever activations, pooling and merging lie between, where formulas have to assume "
+        "them."
     ),
-    caution="All Dense and Conv kernels that are trained start over, and the start needs data.",
+    caution="All trainable Dense and Conv kernels are redrawn, and the initialization needs data.",
     rank=34,
     sources=_SOURCES,
     plan=plan,

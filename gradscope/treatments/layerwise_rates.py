@@ -31,7 +31,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     if profile.model.optimizer is None:
         return Declined(_ID, NOT_COMPILED)
     if profile.model.optimizer == "Lamb":
-        return Declined(_ID, "LAMB changes every kernel by the same part of its size already")
+        return Declined(_ID, "LAMB already changes every kernel by the same fraction of its norm")
     ratios = sorted(
         weight.update_ratio
         for layer in {layer.path: layer for layer in profile.layers}.values()
@@ -39,7 +39,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         if weight.trainable and len(weight.shape) >= 2 and weight.update_ratio
     )
     if len(ratios) < 2:
-        return Declined(_ID, "fewer than two kernels whose updates could be measured")
+        return Declined(_ID, "the updates of fewer than two kernels could be measured")
     return prescribed(
         _ID,
         (),
@@ -58,15 +58,15 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 
 @treatment(
     id=_ID,
-    summary="LAMB, whose steps change every kernel by the same part of its norm",
+    summary="train with LAMB, which changes every kernel by the same fraction of its norm",
     why=(
-        "Where some kernels change a thousand times less a step than others, for their size, a "
-        "rate that suits one leaves another where it is or throws it about. LAMB divides each "
-        "update by its own norm and multiplies it by that of the weights."
+        "If some kernels change a thousand times more slowly than others, relative to their size, "
+        "a learning rate that suits one leaves another where it is or makes it diverge. LAMB "
+        "divides each update by its own norm and multiplies it by that of the weights."
     ),
     caution=(
-        "Takes the place of the optimizer, with its momentum, schedule and weight decay; clipping "
-        "is not needed. The cause, such as kernels of very uneven sizes, stays."
+        "Replaces the optimizer, including its momentum, schedule and weight decay; clipping is "
+        "not needed. The cause, such as kernels of very different sizes, remains."
     ),
     rank=36,
     changes=("optimizer",),

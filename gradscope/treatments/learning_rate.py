@@ -76,7 +76,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     else:
         assert usual is not None
         factor = _factor(profile, symptoms, usual, max(ratios))
-        known = f"a step changes the median kernel by {usual:.2g} of its norm: usual"
+        known = f"a step changes the median kernel by {usual:.2g} of its norm, which is usual"
     warmup = _WARMUP_STEPS if _wants_warmup(profile, symptoms) else 0
     if factor == 1.0 and not warmup:
         return Declined(_ID, known)
@@ -131,15 +131,19 @@ def _wants_warmup(profile: Profile, symptoms: set[str]) -> bool:
 def _rationale(usual: float | None, rate: float, new: float, warmup: int) -> str:
     """`usual`: how far a step changes the median kernel; None where a range test has decided."""
     if usual is None:
-        text = "With a rate that grows from step to step the loss falls fastest near "
+        text = "In a range test the loss falls fastest at a learning rate near "
         text += f"{new:g}; yours is {rate:g}."
     else:
-        text = f"A step at learning rate {rate:g} changes the median kernel by {usual:.2g} of its "
+        text = (
+            f"An update at learning rate {rate:g} changes the median kernel by {usual:.2g} of its "
+        )
         text += (
-            f"norm; {_TARGET:g} is usual, which {new:g} comes near to." if new != rate else "norm."
+            f"norm; {_TARGET:g} is usual, and {new:g} comes close to it."
+            if new != rate
+            else "norm."
         )
     if warmup:
-        text += f" Rising to {new:g} over {warmup} steps keeps the first steps short."
+        text += f" Warming up to {new:g} over {warmup} steps keeps the first updates small."
     return text
 
 
@@ -155,14 +159,15 @@ def _assigned(name: str, rate: float, warmup: int) -> str:
 
 @treatment(
     id=_ID,
-    summary="set a learning rate at which a step changes a kernel by a thousandth",
+    summary="set a learning rate at which an update changes a kernel by about a thousandth",
     why=(
-        "The rate decides how much of a kernel one step replaces. Far above a thousandth what was "
-        "learnt is overwritten and units die; far below it nothing happens in a training's time."
+        "The learning rate decides how much of a kernel one update replaces. Far above a "
+        "thousandth, what was learned is overwritten and units die; far below it, training makes "
+        "no progress in a reasonable time."
     ),
     caution=(
-        "The ratio is measured where the model stands now and changes as it trains. After a "
-        "warm-up the rate is a schedule, which callbacks such as ReduceLROnPlateau cannot set."
+        "The ratio is measured for the model as it is and changes during training. With a warm-up "
+        "the learning rate is a schedule, which callbacks such as ReduceLROnPlateau cannot set."
     ),
     rank=30,
     sources=_SOURCES,
@@ -203,9 +208,11 @@ def _scaled(schedule: Any, factor: float) -> Any:
     first, last = config.get("initial_learning_rate"), config.get("end_learning_rate")
     rises = last is not None and last > first
     if rises or config.get("warmup_target") is not None:
-        return Declined(_ID, "the learning rate warms up already")
+        return Declined(_ID, "the learning rate already warms up")
     if factor == 1.0:
-        return Declined(_ID, "the learning rate follows a schedule, which gets no warm-up")
+        return Declined(
+            _ID, ("the learning rate follows a schedule, to which no warm-up can be added")
+        )
     for name in ("initial_learning_rate", "end_learning_rate"):
         if config.get(name) is not None:
             config[name] = config[name] * factor

@@ -24,12 +24,12 @@ _SOURCES = (
 
 @treatment(
     id=_ID,
-    summary="draws kernels in front of SELU anew with variance 1 / fan_in",
+    summary="reinitialize kernels in front of SELU with variance 1 / fan_in",
     why=(
-        "SELU pulls mean and variance of its units towards 0 and 1, but only where the weights "
-        "have variance 1 / fan_in."
+        "SELU pulls mean and variance of its units toward 0 and 1, but only if the weights have "
+        "variance 1 / fan_in."
     ),
-    caution="What the redrawn layers have learnt is lost: for models at the start of training.",
+    caution="What the redrawn layers have learned is lost: use it at the start of training.",
     rank=32,
     sources=_SOURCES,
     plan=plan_of(_ID, "lecun_normal", _SOURCES),

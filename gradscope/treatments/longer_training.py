@@ -30,7 +30,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     """The epochs after which 19 parts in 20 of the fall that the curve promises are done."""
     history = profile.history
     if history is None:
-        return Declined(_ID, "needs a watched run, whose loss curve says how long it goes on")
+        return Declined(_ID, "needs a watched run, whose loss curve shows how long training takes")
     if any(history.loss.num_non_finite):
         return Declined(_ID, "the loss is not finite at some steps, so no curve can be fitted")
     fit = fit_decay(track(history.loss))
@@ -71,9 +71,9 @@ def _rationale(fit: Fit, history: History, counts: tuple[int, int, int], unit: s
     most = fit.high >= MOST * float(history.loss.steps[-1])
     until = f"{high:,} or more" if most else f"{high:,}"
     return (
-        f"The loss still falls after {history.num_steps:,} steps. Decays fitted to its curve end "
-        f"at about {fit.floor:.3g}; 95% of the way is done after {epochs:,} {unit} "
-        f"({low:,} to {until} by the curves that fit as well)."
+        f"The loss is still falling after {history.num_steps:,} steps. Curves fitted to it level "
+        f"off at about {fit.floor:.3g}; 95 % of the way is done after {epochs:,} {unit} "
+        f"({low:,} to {until}, by curves that fit equally well)."
     )
 
 
@@ -81,16 +81,16 @@ def _rationale(fit: Fit, history: History, counts: tuple[int, int, int], unit: s
     id=_ID,
     summary="train for as many epochs as the loss curve asks for",
     why=(
-        "A loss that still falls where training ends has not been given the time that it needs. "
-        "How it falls says about how long it will go on."
+        "A loss that is still falling when training ends has not had enough time. The shape of "
+        "the curve tells how long it will keep falling."
     ),
     caution=(
-        "A curve that is carried on is a guess, the wilder the farther it goes, and says nothing "
-        "of overfitting: watch the validation loss, or let EarlyStopping do so."
+        "An extrapolated curve is a guess, less reliable the farther it goes, and says nothing "
+        "about overfitting: watch the validation loss, or use EarlyStopping."
     ),
     rank=96,
     sources=_SOURCES,
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    return Declined(_ID, "how long to train is for you to say when you call fit")
+    return Declined(_ID, "you decide how long to train when you call fit")

@@ -61,12 +61,12 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     id=_ID,
     summary="multiply the loss so that float16 does not round its gradients to zero",
     why=(
-        "float16 rounds to zero what is below 6e-8. A loss multiplied by 32,768 has gradients "
-        "32,768 times as large; they are divided again in float32 before the step."
+        "float16 rounds values below 6e-8 to zero. If the loss is multiplied by 32,768, its "
+        "gradients are 32,768 times as large; they are divided again in float32 before the update."
     ),
     caution=(
-        "A step whose scaled gradients overflow is left out and the scale is halved, so the first "
-        "steps may do nothing. Takes the place of a fixed loss_scale_factor."
+        "A step whose scaled gradients overflow is skipped and the scale is halved, so the first "
+        "steps may do nothing. Replaces a fixed loss_scale_factor."
     ),
     rank=10,
     sources=_SOURCES,

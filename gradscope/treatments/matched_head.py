@@ -122,15 +122,15 @@ def _told(term: LossTerm, head: NewHead) -> str:
     text += f"{head.labels}: "
     if not head.units:
         return text + (
-            "no output of the model stands for them. Number them from 0; then a unit for each with "
+            "no output can represent them. Number them from 0; then one unit per class with "
             "softmax fits."
         )
     if head.scale is not None:
         return text + (
-            "a probability, stretched to them by a Rescaling, learns them under squared error. "
-            "Better still, scale the labels to 0 and 1 and use binary_crossentropy."
+            "a sigmoid rescaled to their range learns them under squared error. Better still, "
+            "scale the labels to 0 and 1 and use binary_crossentropy."
         )
-    return text + f"let it have {num(head.units, 'unit')} with {head.activation} and {head.loss}."
+    return text + f"give it {num(head.units, 'unit')} with {head.activation} and {head.loss}."
 
 
 def _snippet(edits: Sequence[dict[str, Any]], advice: Sequence[str]) -> str:
@@ -150,15 +150,14 @@ def _snippet(edits: Sequence[dict[str, Any]], advice: Sequence[str]) -> str:
 
 @treatment(
     id=_ID,
-    summary="give each output the units, the activation and the loss that its labels ask for",
+    summary="give each output the units, activation and loss that its labels ask for",
     why=(
-        "One unit cannot tell three classes apart, and three cannot be one number: whatever the "
-        "training does, such an output cannot get to its labels."
+        "One unit cannot distinguish three classes, and three units cannot be one number: "
+        "whatever the training does, such an output cannot match its labels."
     ),
     caution=(
-        "The last layer starts anew, and what the model returns has another shape. Code that reads "
-        "its outputs must follow; compiled metrics are replaced by accuracy, or mean absolute "
-        "error."
+        "The last layer is redrawn, and the model's output has another shape. Code that reads the "
+        "outputs must follow; compiled metrics are replaced by accuracy or mean absolute error."
     ),
     rank=6,
     changes=("outputs",),
@@ -169,7 +168,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     from gradscope.backend.isolation import isolated
 
     if prescription.safety == "advice":
-        return Declined(_ID, "only the labels can be changed, which is for you to do")
+        return Declined(_ID, "only the labels can be changed, which is up to you")
     if not model.compiled or model.loss is None:
         return Declined(_ID, "the model is not compiled, so it has no loss to change")
     with isolated(model):

@@ -114,12 +114,12 @@ def _is_editable(term: LossTerm, profile: Profile) -> bool:
 
 
 def _told(term: LossTerm, found: Match, edit: dict[str, Any]) -> str:
-    ends = f"ends in {term.activation}" if term.activation else "ends in values of unknown kind"
+    ends = f"ends in {term.activation}" if term.activation else "ends in values of an unknown kind"
     text = f"Output {term.output} {ends} under {term.loss}"
     text += f", and its labels are {found.labels}" if term.labels else ""
-    change = [f"end in {edit['activation']}"] if edit["activation"] else []
-    change.append(f"take {edit['loss']}{' from logits' if edit['from_logits'] else ''}")
-    return f"{text}: let it {' and '.join(change)}."
+    change = [f"the activation {edit['activation']}"] if edit["activation"] else []
+    change.append(f"the loss {edit['loss']}{' (from_logits=True)' if edit['from_logits'] else ''}")
+    return f"{text}: use {' and '.join(change)}."
 
 
 def _snippet(edits: Sequence[dict[str, Any]], terms: Sequence[LossTerm]) -> str:
@@ -145,15 +145,15 @@ def _logits(edit: dict[str, Any]) -> str:
 
 @treatment(
     id=_ID,
-    summary="give each output the activation and the loss that go with its labels",
+    summary="give each output an activation and a loss that fit its labels",
     why=(
-        "Only where the output can reach the labels, and the loss takes them for what they are, "
-        "does a smaller loss mean a better model; matched pairs also pass on a gradient that "
-        "does not vanish where the output is wrong."
+        "A smaller loss only means a better model if the output can reach the labels and the loss "
+        "interprets them correctly. Matched pairs also pass on a gradient that does not vanish "
+        "where the output is wrong."
     ),
     caution=(
-        "What the model returns may change: probabilities in place of any numbers, or the other "
-        "way round. Code that reads its outputs, and metrics that compare them, must follow."
+        "The model's output may change: probabilities instead of arbitrary numbers, or the other "
+        "way round. Code that reads the outputs, and metrics that compare them, must follow."
     ),
     rank=5,
     sources=_SOURCES,

@@ -33,7 +33,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         return Declined(_ID, NOT_COMPILED)
     held = profile.model.momentum
     if held is None:
-        return Declined(_ID, "the optimizer has no momentum, or several have different ones")
+        return Declined(_ID, "the optimizer has no momentum, or several have different values")
     if held <= _USUAL:
         return Declined(_ID, f"a momentum of {held:g} is not above the usual {_USUAL:g}")
     return prescribed(
@@ -68,14 +68,14 @@ def _assigned(profile: Profile) -> str:
 
 @treatment(
     id=_ID,
-    summary="bring the optimizer's momentum down to 0.9",
+    summary="reduce the optimizer's momentum to 0.9",
     why=(
-        "Momentum b carries the weights on for 1 / (1 - b) steps, through the valley and up its "
-        "other side. Where that is longer than the training, it ends in the middle of a swing."
+        "Momentum b keeps the weights moving for 1 / (1 - b) steps, through the valley and up its "
+        "other side. If that is longer than the training, it ends in the middle of a swing."
     ),
     caution=(
-        "Steps get shorter: at the same learning rate SGD goes (1 - b) / 0.1 as far as it did with "
-        "momentum b. What the optimizer has gathered is kept and fades within some twenty steps."
+        "Updates get smaller: at the same learning rate, SGD moves (1 - b) / 0.1 as far as with "
+        "momentum b. The state of the optimizer is kept and fades within some 20 steps."
     ),
     rank=25,
     sources=_SOURCES,

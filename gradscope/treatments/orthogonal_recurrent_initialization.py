@@ -92,12 +92,12 @@ def _snippet(initializers: dict[str, str]) -> str:
 
 @treatment(
     id=_ID,
-    summary="draws recurrent kernels anew as orthogonal matrices (the identity for ReLU)",
+    summary="reinitialize recurrent kernels as orthogonal matrices (the identity for ReLU)",
     why=(
-        "Back through time the gradient is multiplied by the recurrent kernel at every step. An "
-        "orthogonal one keeps its length, whatever the number of steps."
+        "Going back in time, the gradient is multiplied by the recurrent kernel at every step. An "
+        "orthogonal kernel preserves its norm over any number of steps."
     ),
-    caution="The recurrent kernels start over: for models at the start of training.",
+    caution="What the recurrent kernels have learned is lost: use it at the start of training.",
     rank=33,
     sources=_SOURCES,
     plan=plan,

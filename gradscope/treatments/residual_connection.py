@@ -19,14 +19,14 @@ _ID = "residual-connection"
 
 @treatment(
     id=_ID,
-    summary="wraps pairs of hidden layers into x + f(norm(x)), where f starts at zero",
+    summary="wrap pairs of hidden layers in x + f(norm(x)), where f starts at zero",
     why=(
-        "Across x + f(x) the gradient has a way around f that multiplies it by one. Where f starts "
-        "at zero, a deep stack starts as a shallow one, and each block opens as it learns."
+        "In x + f(x) the gradient has a path around f that multiplies it by one. If f starts at "
+        "zero, a deep stack starts as a shallow one, and each block opens as it learns."
     ),
     caution=(
-        "The model computes another function at the start: all wrapped layers count nothing in the "
-        "first step. Normalisation layers, and projections where shapes differ, are added."
+        "The model's function changes: the wrapped layers have no effect in the first step. "
+        "Normalisation layers, and projections where shapes differ, are added."
     ),
     rank=60,
     sources=SOURCES,

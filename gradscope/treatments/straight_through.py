@@ -42,8 +42,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     if not found:
         return Declined(
             _ID,
-            "behind the layers without gradient there is no round, sign, floor, ceil, "
-            "stop_gradient, or argmax that one_hot follows, in the model's graph",
+            "behind the layers without a gradient the model's graph has no round, sign, floor, "
+            "ceil or stop_gradient, and no argmax that one_hot follows",
         )
     blocks = [{"first": first, "last": last, "kind": kind} for first, last, kind in found]
     rows = {layer.path: layer for layer in profile.layers}
@@ -114,16 +114,16 @@ def _is_passed(row: LayerProfile, takers: Takers) -> bool:
 
 @treatment(
     id=_ID,
-    summary="lets the gradient pass rounding and stop_gradient, and makes a softmax of argmax",
+    summary="let the gradient pass rounding and stop_gradient, and replace argmax by softmax",
     why=(
-        "Rounding and choosing are flat wherever they are not broken: their derivative is zero or "
-        "missing, and every layer below stays as it started. The straight-through estimator "
-        "computes the same steps, and hands the gradient on as if they were a straight line. A "
-        "softmax in the place of argmax chooses a little of everything, and can be learnt."
+        "Rounding and argmax are flat almost everywhere: their derivative is zero or missing, and "
+        "every layer before them stays as it started. The straight-through estimator computes the "
+        "same output but passes the gradient on as if it were the identity. A softmax in place of "
+        "argmax is a weighted choice, and can be learned."
     ),
     caution=(
-        "The gradient is an estimate with a bias, and a softmax computes something else than "
-        "argmax. A stop_gradient is dropped, which may have been there on purpose."
+        "The gradient is a biased estimate, and a softmax computes something other than argmax. A "
+        "stop_gradient is removed, which may have been there on purpose."
     ),
     rank=6,
     sources=_SOURCES,
@@ -137,7 +137,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     paths = {site.path for site in sites(model)}
     blocks = prescription.parameters["blocks"]
     if any(block[end] not in paths for block in blocks for end in ("first", "last")):
-        return Declined(_ID, "the model has no such operation: it was treated already")
+        return Declined(_ID, "the model no longer has this operation: it was treated already")
     with isolated(model):
         bridges = [Bridge(b["first"], b["last"], _PASSING[b["kind"]]) for b in blocks]
         return rebuilt(model, bridges=bridges)

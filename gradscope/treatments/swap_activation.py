@@ -162,10 +162,13 @@ def _rationale(swapped: Sequence[tuple[LayerProfile, str]]) -> str:
         first = saturating[0]
         passed = [layer.backward.activation_factor or layer.backward.gain for layer in saturating]
         known = [factor for factor in passed if factor is not None]
-        text = f"{activation_name(first)} never passes more than {first.max_derivative or 1.0:.3g}"
+        text = (
+            f"{activation_name(first)} never passes on more than {first.max_derivative or 1.0:.3g}"
+        )
         if known:
-            text += f" of the gradient and here {statistics.median(known):.2g}"
-        parts.append(f"In {names([layer.id for layer in saturating])} {text}; relu passes 0 or 1.")
+            text += f" of the gradient (here {statistics.median(known):.2g})"
+        where = names([layer.id for layer in saturating])
+        parts.append(f"In {where} {text}; relu passes on all of it or none.")
     overflowing = [layer.id for layer in layers if _overflows(layer)]
     if overflowing:
         text = "grows by the factor e with every unit of its argument; relu grows by one"
@@ -200,18 +203,20 @@ def _snippet(
 
 @treatment(
     id=_ID,
-    summary="ReLU for hidden activations that saturate or overflow, leaky ReLU for dead ones, tanh "
-    "where the loss asks for second derivatives",
+    summary=(
+        "use ReLU where hidden activations saturate or overflow, leaky ReLU where units are dead, "
+        "and tanh where the loss needs second derivatives"
+    ),
     why=(
-        "A sigmoid passes at most a quarter of the gradient and a saturated one nearly nothing; "
+        "A sigmoid passes at most a quarter of the gradient and a saturated one almost nothing; "
         "layer after layer these factors multiply. A rectifier passes all of it where it is on, "
-        "and a leaky one never stops passing. Neither has a second derivative, which a loss on "
+        "and a leaky one always passes some. Neither has a second derivative, which a loss on "
         "curvature (a differential equation) needs."
     ),
     caution=(
-        "The model computes another function. Kernels in front of a ReLU that takes the place of a "
-        "saturating activation are drawn anew: what they have learnt is lost. Of a subclassed "
-        "model only the copy in memory changes; a file of it needs the change in its code."
+        "The model's function changes. Kernels in front of a ReLU that replaces a saturating "
+        "activation are redrawn: what they have learned is lost. Of a subclassed model only the "
+        "copy in memory changes; a saved file needs the change in its code."
     ),
     rank=40,
     changes=("attributes",),

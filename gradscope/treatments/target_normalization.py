@@ -82,11 +82,11 @@ def _reason(term: LossTerm, scales: Scales | None, is_named: bool) -> str | None
     if term.loss not in (*SQUARED, *ABSOLUTE, _PERCENTAGE):
         return f"targets are not rescaled under {term.loss or 'a loss of your own'}"
     if scales is None:
-        return "needs labels: nothing is known of its targets"
+        return "needs labels: nothing is known about its targets"
     if max(scales.stds) == 0:
         return "its targets are all the same"
     if term.layer is not None and term.activation is None:
-        return "it ends in a function that is not known, or is rescaled already"
+        return "it ends in an unknown function, or is already rescaled"
     is_standard = all(
         abs(m) <= _MEAN and _STD[0] <= s <= _STD[1] for m, s in zip(*scales, strict=True)
     )
@@ -136,10 +136,10 @@ def _short(value: float) -> float:
 
 def _rationale(edits: Sequence[dict[str, Any]], rate: float | None, new: float | None) -> str:
     told = [
-        f"Output {edit['output']}: multiplied by {_shown(edit['scale'])} and shifted by "
-        f"{_shown(edit['offset'])}, what {edit['layer']} makes has targets of mean 0 and standard "
-        f"deviation 1, and a loss weight of {edit['loss_weight']:g} gives its gradients the size "
-        "that goes with them."
+        f"Output {edit['output']}: if the output of {edit['layer']} is multiplied by "
+        f"{_shown(edit['scale'])} and shifted by {_shown(edit['offset'])}, its targets have mean 0 "
+        f"and standard deviation 1. A loss weight of {edit['loss_weight']:g} scales the gradients "
+        "accordingly."
         for edit in edits
     ]
     if new is not None:
@@ -184,14 +184,14 @@ def _snippet(edits: Sequence[dict[str, Any]], num_outputs: int, rate: float | No
     id=_ID,
     summary="rescale the output to the mean and spread of the targets, inside the model",
     why=(
-        "The layers then have to make numbers of mean 0 and standard deviation 1, as their start "
-        "does. Predictions stay in the units of your targets, and the scaling travels with the "
-        "model."
+        "The layers then have to produce numbers of mean 0 and standard deviation 1, which is "
+        "what they produce at the start. Predictions stay in the units of your targets, and the "
+        "scaling is part of the model."
     ),
     caution=(
-        "Mean and spread come from the data given and stay as they are. The loss that training "
-        "shows is multiplied by the loss weight; metrics are in your units. Weights that were "
-        "trained without it no longer fit; a rectified output becomes linear."
+        "Mean and spread come from the data given and stay fixed. The reported loss is multiplied "
+        "by the loss weight; metrics are in your units. Weights that were trained without it no "
+        "longer fit; a rectified output becomes linear."
     ),
     rank=12,
     sources=_SOURCES,

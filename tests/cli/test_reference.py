@@ -68,7 +68,7 @@ def test_the_sections_come_in_the_order_in_which_they_are_asked_for(gradscope):
         "What it needs",
         "When it is not reported",
         "Thresholds",
-        "What treats it, the first choice first",
+        "Treatments, best first",
         "Sources",
     ]
 
@@ -78,7 +78,7 @@ def test_the_sections_come_in_the_order_in_which_they_are_asked_for(gradscope):
     [
         ("disconnected-layer", "What it needs"),
         ("disconnected-layer", "Thresholds"),
-        ("non-finite-data", "What treats it"),
+        ("non-finite-data", "Treatments"),
     ],
 )
 def test_a_section_without_content_is_left_out(gradscope, symptom, heading):

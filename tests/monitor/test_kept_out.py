@@ -231,7 +231,7 @@ def test_a_model_of_texts_is_watched_from_the_first_step():
 
 def test_of_two_monitors_one_watches_and_the_other_says_why_it_does_not():
     one, two = gradscope.Monitor(1), gradscope.Monitor(1)
-    with pytest.warns(UserWarning, match="Another Monitor watches this fit"):
+    with pytest.warns(UserWarning, match="Another Monitor already watches this fit"):
         watched = fitted(one, callbacks=[two])
 
     assert_same(watched, fitted())
@@ -369,7 +369,7 @@ def test_a_finding_does_not_end_a_training_where_warnings_are_errors(capsys):
 def test_one_monitor_on_two_models_does_not_mix_them():
     monitor = gradscope.Monitor(1)
     fitted(monitor)
-    with pytest.warns(UserWarning, match="forgets the one before"):
+    with pytest.warns(UserWarning, match="discards the previous run"):
         fitted(monitor, model=unused(), epochs=1)
 
     report = monitor.report()

@@ -206,7 +206,7 @@ _LIGHT, _DARK = "rgb(245, 246, 248)", "rgb(15, 19, 24)"
 def test_colours_follow_the_reader_and_the_button(visit, scheme, before, after):
     page, _, _ = visit(sick_sigmoid_report(), color_scheme=scheme)
     assert _background(page) == before
-    page.get_by_role("button", name="Dark or light").click()
+    page.get_by_role("button", name="Dark/light").click()
     assert _background(page) == after
 
 

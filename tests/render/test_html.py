@@ -104,7 +104,7 @@ def test_verdict_is_the_first_heading(sick):
 def test_first_screen_has_culprits_and_the_one_thing_to_do(sick):
     start = _cells(sick[: sick.index('id="why"')])
     assert "Culprit layers: dense_0 … dense_18 (19 layers)" in start
-    assert "Do this first: swap activation on dense_0 … dense_18" in start
+    assert "Do this next: swap activation on dense_0 … dense_18" in start
 
 
 def test_first_screen_says_what_a_trial_proved():
@@ -133,7 +133,7 @@ def test_first_screen_prescribes_nothing_that_did_not_help():
     failed = replace(trial_report(), outcome="not improved")
     page = render_html(failed.to_plain())
     start = _cells(page[: page.index('id="why"')])
-    assert "What was tried did not help No treatment improved it in 1 trial." in start
+    assert "No treatment helped No treatment improved the model in 1 trial." in start
     assert "Do this" not in start
 
 
@@ -299,7 +299,7 @@ def test_missing_keys_and_values_are_tolerated():
 
 
 def test_an_empty_report_is_a_page():
-    assert "Nothing can be said" in _Page(render_html({})).text("h1")
+    assert "No symptom was examined" in _Page(render_html({})).text("h1")
 
 
 def test_a_report_of_zeros_is_drawn():

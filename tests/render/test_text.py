@@ -177,6 +177,6 @@ def test_what_is_to_be_done_by_hand_is_told_where_nothing_was_kept():
 
     told = render_outcome(report)
 
-    assert "To be done by hand" in told
+    assert "Do this by hand" in told
     assert "Guard the root." in told
     assert "Guard the root." not in render_outcome({**report, "kept": [{"treatment": "other"}]})

@@ -136,7 +136,7 @@ def test_text_tells_every_symptom_that_changed():
 
 
 def test_text_of_no_change():
-    assert "Nothing that matters changed." in str(compare(healthy_report(), healthy_report()))
+    assert "No relevant change." in str(compare(healthy_report(), healthy_report()))
 
 
 def test_json_holds_both_reports_and_the_changes(tmp_path):

@@ -105,7 +105,7 @@ def test_only_the_output_in_question_is_named():
         (lambda: model(loss="sparse_categorical_crossentropy", units=3, last="softmax"),
          classes(256, 3), "squared or absolute"),
         (lambda: model(), None, "needs labels"),
-        (lambda: model(), (normal(256, 1) > 0).astype("float32"), "no classes"),
+        (lambda: model(), (normal(256, 1) > 0).astype("float32"), "not classes"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_examined_is_said(make, y, reason):

@@ -84,7 +84,7 @@ def test_a_gradient_of_zero_is_the_largest_loss_of_all():
     (finding,) = find(ID, example_chain([0.0] * 4 + [1.0] * 2))
 
     assert finding.severity == "error"
-    assert "it is zero in every layer under it" in finding.message
+    assert "it is zero in every layer before it" in finding.message
 
 
 def test_the_ceiling_of_a_bounded_activation_is_named():

@@ -83,7 +83,7 @@ def test_a_second_warm_up_is_declined():
     again = operated(ID, copy, planned(ID, copy, X, Y, symptom=symptom))
 
     assert isinstance(again, Declined)
-    assert "warms up already" in again.reason
+    assert "already warms up" in again.reason
 
 
 def test_a_schedule_gets_no_warm_up():

@@ -17,6 +17,6 @@ def factors(report: dict[str, Any]) -> list[Picture]:
     }
     caption = (
         "What each layer multiplies the gradient by on its way back: its activation's derivative "
-        "and its weights. Below 1 shrinks, above 1 grows; the factor far from 1 is the guilty one."
+        "and its weights. Below 1 shrinks, above 1 grows; the factor far from 1 is the cause."
     )
-    return by_depth(report, "Two factors a layer", reads, "factor (log scale)", caption)
+    return by_depth(report, "Backward factors by layer", reads, "factor (log scale)", caption)

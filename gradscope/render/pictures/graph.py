@@ -100,7 +100,7 @@ def _state(row: Row, reference: float | None, limits: tuple[float, ...]) -> tupl
         return "ok0", note
     decades = math.log10(value / reference)
     level = 3 + sum(decades > bound for bound in limits) - sum(decades < -b for b in limits)
-    return _LEVELS[level], f"{note}\n{decades:+.1f} decades against the loss side"
+    return _LEVELS[level], f"{note}\n{decades:+.1f} decades relative to the loss"
 
 
 def _drawn(
@@ -197,5 +197,5 @@ def _legend(limits: tuple[float, ...]) -> Markup:
     first = canvas.legend([(f"gn g-{css}", label) for css, label in keys[:7]])
     rest = [*((f"gn g-{css}", label) for css, label in keys[7:]), ("m", "culprit")]
     second = Markup('<g transform="translate(0 22)">{}</g>').format(canvas.legend(rest))
-    label = canvas.text(canvas.LEFT + 380, 40, "decades against the loss side", anchor="start")
+    label = canvas.text(canvas.LEFT + 380, 40, "decades relative to the loss", anchor="start")
     return first + second + label

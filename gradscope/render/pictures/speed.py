@@ -23,7 +23,7 @@ def speed(report: dict[str, Any]) -> list[Picture]:
         title,
         along(rows),
         series(rows, {"update ratio": _RATIO}),
-        y_label="‖ΔW‖ / ‖W‖ a step (log scale)",
+        y_label="‖ΔW‖ / ‖W‖ per step (log scale)",
         marked=marked(rows),
         band=_band(report, [r for row in rows if (r := _RATIO(row.data))]),
     )

@@ -17,7 +17,7 @@ from gradscope.render.values import items, labels, number, shorten
 _MAX_STEPS = 60
 PARTS = (("activation", "w0"), ("weight", "w1"), ("rest", "w2"))
 _MEANING = {"activation": "activations", "weight": "weights", "rest": "all else"}
-TITLE = "From the loss to the inputs: what becomes of the gradient"
+TITLE = "Gradient gained and lost from the loss to the inputs"
 
 
 @dataclass(frozen=True, slots=True)

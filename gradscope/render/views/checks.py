@@ -26,9 +26,9 @@ def recipe(report: dict[str, Any]) -> list[tuple[str, str]]:
     rows = (
         ("command", report.get("command")),
         ("versions", versions),
-        ("thresholds set by hand", bounds),
+        ("custom thresholds", bounds),
         ("seed", maybe(report.get("seed"))),
-        ("optimizer steps before measuring", maybe(report.get("steps"))),
+        ("optimizer steps before measurement", maybe(report.get("steps"))),
         ("model", joined({k: v for k, v in model.items() if k != "name"})),
         ("data", joined({k: v for k, v in data.items() if k not in ("note", "tensors")})),
         *((f"data: {t.get('name')}", _tensor(t)) for t in items(data, "tensors")),
@@ -44,8 +44,8 @@ def _tensor(tensor: dict[str, Any]) -> str:
     shape = " × ".join(str(size) for size in items(tensor, "shape")) or "one number"
     ends = f"{number(tensor.get('minimum'))} to {number(tensor.get('maximum'))}"
     wrong = tensor.get("num_non_finite") or 0
-    bad = f", {number(wrong)} entries not finite" if wrong else ""
-    return f"{shape} a sample, {tensor.get('dtype')}, values {ends}{bad}"
+    bad = f", {number(wrong)} entries NaN or infinite" if wrong else ""
+    return f"{shape} per sample, {tensor.get('dtype')}, values {ends}{bad}"
 
 
 def _order(check: dict[str, Any]) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import dig, findings_by_severity, items, named, number
+from gradscope.render.values import dig, findings_by_severity, items, measured, named
 
 _MAX_EVIDENCE = 12
 _PERSISTENCE = {
-    "earlier": "Announced while it trained; not found at the end of the run.",
-    "start": "Seen on the weights as given; gone after a few optimizer steps on a copy.",
+    "earlier": "Found during training, but not at the end of the run.",
+    "start": "Found at the start; gone after a few optimizer steps on a copy.",
     "stays": "Still there after a few optimizer steps on a copy.",
 }
 
@@ -33,18 +33,8 @@ def _finding(finding: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         "why": dig(report, "symptoms", symptom, "why"),
         "culprits": named(culprits, rows),
         "victims": named(victims, rows),
-        "evidence": [_evidence(e) for e in evidence[:_MAX_EVIDENCE]],
+        "evidence": [measured(e, rows) for e in evidence[:_MAX_EVIDENCE]],
         "more_evidence": max(0, len(evidence) - _MAX_EVIDENCE),
         "persistence": _PERSISTENCE.get(finding.get("persistence") or ""),
         "treatments": items(finding, "treatments"),
     }
-
-
-def _evidence(evidence: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        (evidence.get("statistic") or "").replace("_", " "),
-        number(evidence.get("observed")),
-        number(evidence.get("threshold")),
-        evidence.get("unit") or "",
-        evidence.get("layer") or "",
-    )

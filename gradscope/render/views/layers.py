@@ -28,7 +28,7 @@ COLUMNS = (
     ("gradient", "L2 norm of dL/d output"),
     ("activation factor", "what its activation multiplies the gradient by"),
     ("weight factor", "what its weights multiply the gradient by"),
-    ("update ratio", "share of itself that the kernel changes in a step"),
+    ("update ratio", "fraction of its norm that the kernel changes per step"),
     ("saturated", "share of pre-activations"),
     ("dead", "share of units"),
     ("output", "rms"),
@@ -101,7 +101,7 @@ def _statistics(row: dict[str, Any]) -> str:
     facts = {
         "depth": row.get("depth"),
         "inputs": ", ".join(items(row, "inputs")) or None,
-        "added to it": ", ".join(items(row, "added_to")) or None,
+        "added to": ", ".join(items(row, "added_to")) or None,
         "output shape": row.get("output_shape"),
         "dtype": None if row.get("compute_dtype") == "float32" else row.get("compute_dtype"),
         "trainable": None if row.get("trainable") else "no",

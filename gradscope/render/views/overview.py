@@ -38,12 +38,12 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
     proof = _proof(report, treatments)
     if report.get("outcome") == "not improved":
         tried = plural(len(items(report, "trials")), "trial")
-        said = f"No treatment improved it in {tried}. What is prescribed stands below, unproven."
-        title = "What was tried did not help"
+        said = f"No treatment improved the model in {tried}. The prescriptions below are unproven."
+        title = "No treatment helped"
         return {**empty, "title": title, "advice": (said, *opinion.caveats), "proof": proof}
     layers = list(dict.fromkeys(name for p in first for name in items(p, "layers")))
     return {
-        "title": "Do this" if items(report, "kept") else "Do this first",
+        "title": "Do this" if items(report, "kept") else "Do this next",
         "advice": (*(p.get("rationale") or "" for p in first), *opinion.caveats),
         "treatments": treatments,
         "code": "\n\n".join(p["snippet"] for p in first if p.get("snippet")),

@@ -42,10 +42,10 @@ def _facts(trial: dict[str, Any]) -> list[tuple[str, str]]:
     every = (
         ("measure", trial.get("measure")),
         ("mean difference", maybe(trial.get("difference"))),
-        ("least that counts", maybe(trial.get("minimum_difference"))),
+        ("smallest that counts", maybe(trial.get("minimum_difference"))),
         ("p-value", maybe(trial.get("p_value"))),
         ("seeds", as_text(trial["seeds"]) if trial.get("seeds") else None),
-        ("steps a run", maybe(trial.get("steps"))),
+        ("steps per run", maybe(trial.get("steps"))),
         ("batch size", maybe(trial.get("batch_size"))),
         ("note", trial.get("note")),
     )

@@ -80,8 +80,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         safety="unsafe",
         rationale=(
             f"{measured(findings)}: {names([n.id for n in layers])} follow one another without a "
-            f"way around them; with {num(len(parameters), 'residual block')} the gradient gets one "
-            "that multiplies it by 1."
+            f"skip connection. {num(len(parameters), 'residual block')} would give the gradient a "
+            "path that multiplies it by 1."
         ),
         snippet=_snippet(blocks[0] if blocks else list(attention), parameters[0]["normalization"]),
         parameters={"blocks": parameters},

@@ -60,7 +60,7 @@ def plan_of(id: str, normalization: str, sources: tuple[str, ...]) -> Plan:
             rationale=(
                 f"{measured(findings)}: {normalization} gives the signal at "
                 f"{names([layer.id for layer in layers])} mean 0 and scale 1 whatever the weights "
-                "are, and the gradient is scaled with it."
+                "are, and scales the gradient accordingly."
             ),
             snippet=_snippet(normalization, layers),
             parameters={"after": after, "before": before},

@@ -142,7 +142,7 @@ def plan_of(id: str, initializer: str, sources: tuple[str, ...]) -> Plan:
             safety="unsafe",
             rationale=(
                 f"In {first.path} {worst}. The kernels of {names([n.id for n in layers])} are "
-                "drawn anew and their biases set to zero."
+                "redrawn and their biases set to zero."
             ),
             snippet=redraw_snippet(initializers, [n.path for n in layers if n.class_ in RECURRENT]),
             parameters={"initializers": initializers},

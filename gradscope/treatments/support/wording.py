@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from gradscope.records import Finding
+from gradscope.records import Evidence, Finding
 
 
 def literal(value: Any) -> str:
@@ -30,10 +30,12 @@ def for_layers(paths: Iterable[str], body: str) -> str:
     return head + textwrap.indent(textwrap.dedent(body).strip(), "    ")
 
 
+def in_words(evidence: Evidence) -> str:
+    """What was measured, as "dead fraction 0.95"."""
+    return f"{evidence.statistic.replace('_', ' ')} {evidence.observed:.3g}"
+
+
 def measured(findings: Sequence[Finding]) -> str:
-    """The findings, each with the number that decided: "dead-relu (dead_fraction 0.95)"."""
-    told = [
-        f"{finding.symptom} ({finding.evidence[0].statistic} {finding.evidence[0].observed:.3g})"
-        for finding in findings
-    ]
+    """The findings, each with the number that decided: "dead-relu (dead fraction 0.95)"."""
+    told = [f"{finding.symptom} ({in_words(finding.evidence[0])})" for finding in findings]
     return ", ".join(dict.fromkeys(told))
