@@ -21,7 +21,7 @@ def test_a_sick_model_fails_with_what_is_wrong():
     first, second, *rest = str(caught.value).splitlines()
     assert first.endswith("is not healthy.")
     assert second.startswith("error vanishing-gradient: ")
-    assert any("What to do next" in line for line in rest)
+    assert any("Do this next" in line for line in rest)
 
 
 def test_warnings_fail_too():

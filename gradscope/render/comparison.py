@@ -16,8 +16,8 @@ from gradscope.render.pictures.canvas import Picture, Series, by_layer
 from gradscope.render.pictures.flow import signal
 from gradscope.render.pictures.lines import line_chart
 from gradscope.render.pictures.rows import ALONG, measured, rows_of
-from gradscope.render.values import clean, dig, items, named, number, percent, plural
-from gradscope.render.verdict import in_words, verdict
+from gradscope.render.values import clean, dig, in_words, items, named, number, percent, plural
+from gradscope.render.verdict import verdict
 
 _STYLES = {"better": "green", "worse": "bold red", "unknown": "yellow"}
 _HEADINGS = {

@@ -8,6 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
+from gradscope.render.remedies import ranked
 from gradscope.render.values import clean, dig, findings_by_severity, items, measured, named
 from gradscope.render.verdict import verdict
 
@@ -73,7 +74,7 @@ def _details(finding: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
         where = f" at {e.layer}" if e.layer else ""
         observed = f"{e.observed} {e.unit}".strip()
         lines.append(f"{e.what}{where}: {observed} (threshold {e.threshold})")
-    treatments = ", ".join(items(finding, "treatments"))
+    treatments = ranked(items(finding, "treatments"))
     return [*lines, f"treatments: {treatments}"] if treatments else lines
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
+from gradscope.render.remedies import safety, why_first
 from gradscope.render.values import (
     clean,
     findings_by_severity,
@@ -96,13 +97,14 @@ def _advice(
     report: dict[str, Any], rows: list[dict[str, Any]], caveats: tuple[str, ...]
 ) -> Iterator[str]:
     prescriptions = offered(report)
-    if prescriptions:
-        yield "\n#### What to change"
     for i, p in enumerate(prescriptions[:_MAX_PRESCRIPTIONS], 1):
+        if i <= 2:
+            yield f"\n#### {'Do this next' if i == 1 else 'Then, in this order'}"
         layers = items(p, "layers")  # none where it is about the optimizer or the plan
         where = f" on {escape(named(layers, rows, 3))}" if layers else ""
-        title = f"{escape(p.get('treatment') or '')} ({escape(p.get('safety') or 'unstated')})"
-        yield f"\n**{i}. {title}**{where}: {escape(p.get('rationale') or '')}"
+        title = f"{escape(p.get('treatment') or '')} ({safety(p, report)[0]})"
+        why = f" {why_first(report, p)}" if i == 1 else ""
+        yield f"\n**{i}. {title}**{where}: {escape((p.get('rationale') or '') + why)}"
         if p.get("snippet"):
             yield f"\n<details><summary>Code</summary>\n\n{fenced(p['snippet'])}\n\n</details>"
     more = len(prescriptions) - _MAX_PRESCRIPTIONS

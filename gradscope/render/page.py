@@ -11,7 +11,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from gradscope.render.verdict import in_words
+from gradscope.render.values import in_words
 
 
 def page(template: str, **values: Any) -> str:

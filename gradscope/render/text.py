@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
+from gradscope.render.remedies import ranked
 from gradscope.render.values import (
     clean,
     dig,
@@ -74,7 +75,9 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
         yield _gap(_finding(i, finding, rows))
     yield from _section("Gradient by layer: L2 norm of dL/d output, log scale", _sparkline(rows))
     yield from _section("Backward factors by layer (geometric mean)", _factors(report, rows))
-    yield from _section("What to do next", _numbered(opinion.advice))
+    yield from _section("Do this next", _leading(opinion.remedies))
+    yield from _section("Then, in this order", _numbered(opinion.remedies[1:], 2))
+    yield from _section("Notes", _listed(opinion.caveats))
     yield from _section("Trials", _trials(report))
     yield from _section("Rehearsal", _rehearsal(report))
     yield from _section("Training", _history(report))
@@ -147,7 +150,7 @@ def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) ->
         ("culprits", named(culprits, rows)),
         ("affected", named(victims, rows)),
         ("evidence", "\n".join(lines)),
-        ("treatments", ", ".join(items(finding, "treatments"))),
+        ("treatments", ranked(items(finding, "treatments"))),
     )
     body = Table.grid()
     body.add_row(Text(finding.get("message") or "", overflow="fold"))
@@ -213,10 +216,18 @@ def _factors(report: dict[str, Any], rows: list[dict[str, Any]]) -> Table | None
     return table if table.row_count else None
 
 
-def _numbered(sentences: Sequence[str]) -> Table | None:
+def _leading(remedies: Sequence[str]) -> Text | None:
+    return Text(remedies[0], overflow="fold") if remedies else None
+
+
+def _numbered(sentences: Sequence[str], first: int) -> Table | None:
     if not sentences:
         return None
-    return _pairs([(Text(f"{i}."), Text(s)) for i, s in enumerate(sentences, 1)])
+    return _pairs([(Text(f"{i}."), Text(s)) for i, s in enumerate(sentences, first)])
+
+
+def _listed(sentences: Sequence[str]) -> Text | None:
+    return Text("\n".join(sentences), overflow="fold") if sentences else None
 
 
 def _trials(report: dict[str, Any]) -> Table | None:

@@ -76,6 +76,11 @@ def number(value: float | int | None) -> str:
     return f"{mantissa}e{int(exponent)}"
 
 
+def in_words(symptom: str | None) -> str:
+    """A symptom's id as words ("vanishing gradient")."""
+    return (symptom or "unnamed symptom").replace("-", " ").replace("non finite", "non-finite")
+
+
 def percent(fraction: float | None) -> str:
     """A fraction in [0, 1] as a percentage."""
     return MISSING if fraction is None else f"{number(100 * fraction)} %"

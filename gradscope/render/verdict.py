@@ -6,7 +6,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscope.render.happenings import trial_outcome, trial_title
-from gradscope.render.values import dig, findings_by_severity, items, named, number, offered, plural
+from gradscope.render.remedies import ranked, safety, why_first
+from gradscope.render.values import (
+    dig,
+    findings_by_severity,
+    in_words,
+    items,
+    named,
+    number,
+    offered,
+    plural,
+)
 
 STATUSES = ("found", "not examined", "clean")
 _MAX_PRESCRIPTIONS = 3
@@ -34,6 +44,11 @@ class Verdict:
     headline: str
     caveats: tuple[str, ...] = ()
 
+    @property
+    def remedies(self) -> tuple[str, ...]:
+        """The advice without the caveats: what leads, then the rest in the order to try it."""
+        return self.advice[: len(self.advice) - len(self.caveats)]
+
 
 def verdict(report: dict[str, Any]) -> Verdict:
     """The verdict on a report given as plain data."""
@@ -52,11 +67,6 @@ def verdict(report: dict[str, Any]) -> Verdict:
         headline=f"{what}{more}.",
         caveats=caveats,
     )
-
-
-def in_words(symptom: str | None) -> str:
-    """A symptom's id as words ("vanishing gradient")."""
-    return (symptom or "unnamed symptom").replace("-", " ").replace("non finite", "non-finite")
 
 
 def count_checks(report: dict[str, Any], status: str) -> int:
@@ -134,16 +144,19 @@ def _sentence(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
 
 def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, ...]:
     rows = items(report, "layers")
-    prescribed = tuple(
-        f"{p.get('treatment')}{_place(p, rows)}: {p.get('rationale') or ''}"
-        for p in offered(report)[:_MAX_PRESCRIPTIONS]
-    )
+    prescriptions = offered(report)[:_MAX_PRESCRIPTIONS]
+    if prescriptions:
+        first, *rest = (
+            f"{p.get('treatment')}{_place(p, rows)} [{safety(p, report)[0]}]: "
+            f"{p.get('rationale') or ''}"
+            for p in prescriptions
+        )
+        return f"{first} {why_first(report, prescriptions[0])}".strip(), *rest
     answers: dict[str, list[str]] = {}
     for finding in findings:
         if finding.get("treatments"):
             answers.setdefault(finding.get("symptom") or "", finding["treatments"])
-    listed = tuple(f"Against {in_words(s)}: {' or '.join(t)}." for s, t in answers.items())
-    return prescribed or listed
+    return tuple(f"For {in_words(s)}: {ranked(t)}." for s, t in answers.items())
 
 
 def _place(prescription: dict[str, Any], rows: list[dict[str, Any]]) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradscope import treatments
 from gradscope.records import Profile
 from gradscope.signals import flow
 from gradscope.symptoms import registry
@@ -21,7 +22,8 @@ def context(profile: Profile, thresholds: dict[str, float] | None) -> dict[str, 
     Returns:
         `flow`: the backward signal's way from the loss to the inputs, one entry a unit of depth,
         in decades, with `lost` = `activation` + `weight` + `rest` (see `flow.Step`); `bounds`:
-        all thresholds in force by id; `symptoms`: what each is and why it hurts, by id.
+        all thresholds in force by id; `symptoms`: what each is and why it hurts, by id;
+        `treatments`: what each alters where it is not safe ("weights" or "function"), by id.
     """
     known = registry()
     own = {t.id: t.value for symptom in known.values() for t in symptom.thresholds}
@@ -29,6 +31,7 @@ def context(profile: Profile, thresholds: dict[str, float] | None) -> dict[str, 
         "flow": [_step(step) for step in flow.steps(profile)],
         "bounds": own | (thresholds or {}),
         "symptoms": {id: {"summary": s.summary, "why": s.why} for id, s in known.items()},
+        "treatments": {id: {"alters": t.alters} for id, t in treatments.registry().items()},
     }
 
 

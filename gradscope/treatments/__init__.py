@@ -41,6 +41,8 @@ class Treatment:
         changes: what of the model it may make another, besides layers and weights: "optimizer" its
             class, "outputs" their shapes, "attributes" what a layer is built with, which code of
             the user's own sets anew when it loads the copy.
+        alters: what its prescriptions alter where they are not safe: weights alone, or the
+            function.
         sources: papers (with equations) behind it.
         plan: profile and the findings it may resolve -> prescription, or why it does not apply.
         operate: model, prescription and inputs `x` (None without data) -> a treated copy; the
@@ -53,6 +55,7 @@ class Treatment:
     caution: str
     rank: int
     changes: tuple[Change, ...]
+    alters: Literal["weights", "function"]
     sources: tuple[str, ...]
     plan: Plan
     operate: Operate
@@ -71,13 +74,16 @@ def treatment(
     sources: tuple[str, ...],
     plan: Plan,
     changes: tuple[Change, ...] = (),
+    alters: Literal["weights", "function"] = "function",
 ) -> Callable[[Operate], Operate]:
     """Register the decorated function as the treatment `id`; see `Treatment` for the arguments."""
 
     def register(operate: Operate) -> Operate:
         if id in _found:
             raise ValueError(f"Two treatments have the id {id!r}.")
-        _found[id] = Treatment(id, summary, why, caution, rank, changes, sources, plan, operate)
+        _found[id] = Treatment(
+            id, summary, why, caution, rank, changes, alters, sources, plan, operate
+        )
         return operate
 
     return register

@@ -72,6 +72,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         "the file was damaged, reading it again from its source is better."
     ),
     rank=4,
+    alters="weights",
     sources=_SOURCES,
     plan=plan,
 )

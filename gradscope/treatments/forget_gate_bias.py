@@ -120,6 +120,7 @@ def _reached(path: str) -> str:
         "gates are stuck. Units that start with long memories forget slowly."
     ),
     rank=40,
+    alters="weights",
     sources=_SOURCES,
     plan=plan,
 )

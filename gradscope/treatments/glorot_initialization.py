@@ -35,6 +35,7 @@ _SOURCES = (
     ),
     caution="What the redrawn layers have learned is lost: use it at the start of training.",
     rank=31,
+    alters="weights",
     sources=_SOURCES,
     plan=plan_of(_ID, "glorot_uniform", _SOURCES),
 )

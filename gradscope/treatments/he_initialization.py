@@ -28,6 +28,7 @@ _SOURCES = ("He et al. 2015, Delving deep into rectifiers, arXiv:1502.01852, eq.
     ),
     caution="What the redrawn layers have learned is lost: use it at the start of training.",
     rank=30,
+    alters="weights",
     sources=_SOURCES,
     plan=plan_of(_ID, "he_normal", _SOURCES),
 )

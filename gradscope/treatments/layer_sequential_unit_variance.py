@@ -93,6 +93,7 @@ def _snippet(paths: Sequence[str]) -> str:
     ),
     caution="All trainable Dense and Conv kernels are redrawn, and the initialization needs data.",
     rank=34,
+    alters="weights",
     sources=_SOURCES,
     plan=plan,
 )

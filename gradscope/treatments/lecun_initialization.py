@@ -31,6 +31,7 @@ _SOURCES = (
     ),
     caution="What the redrawn layers have learned is lost: use it at the start of training.",
     rank=32,
+    alters="weights",
     sources=_SOURCES,
     plan=plan_of(_ID, "lecun_normal", _SOURCES),
 )

@@ -99,6 +99,7 @@ def _snippet(initializers: dict[str, str]) -> str:
     ),
     caution="What the recurrent kernels have learned is lost: use it at the start of training.",
     rank=33,
+    alters="weights",
     sources=_SOURCES,
     plan=plan,
 )

@@ -113,14 +113,16 @@ def test_only_symptoms_that_lack_data_are_a_caveat():
 
 def test_prescriptions_become_advice():
     advice = verdict(sick_sigmoid_report().to_plain()).advice
-    assert advice[0].startswith("swap-activation on dense_0 … dense_18 (19 layers): A sigmoid")
+    assert advice[0].startswith(
+        "swap-activation on dense_0 … dense_18 (19 layers) [changes the function]: A sigmoid"
+    )
 
 
 def test_a_prescription_without_layers_names_none():
     report = sick_sigmoid_report()
     first = replace(report.prescriptions[0], treatment="learning-rate", layers=())
     advice = verdict(replace(report, prescriptions=(first,)).to_plain()).advice
-    assert advice[0].startswith("learning-rate: A sigmoid")
+    assert advice[0].startswith("learning-rate [changes the function]: A sigmoid")
 
 
 def test_what_a_treatment_kept_is_the_first_advice():
@@ -130,7 +132,7 @@ def test_what_a_treatment_kept_is_the_first_advice():
 
 def test_treatments_become_advice_where_nothing_is_prescribed():
     advice = verdict(replace(sick_sigmoid_report(), prescriptions=()).to_plain()).advice
-    assert advice[0] == "Against vanishing gradient: swap-activation or he-initialization."
+    assert advice[0] == "For vanishing gradient: swap-activation first, then he-initialization."
 
 
 def test_synthetic_data_is_pointed_out():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradscope.render.remedies import ranked
 from gradscope.render.values import dig, findings_by_severity, items, measured, named
 
 _MAX_EVIDENCE = 12
@@ -36,5 +37,5 @@ def _finding(finding: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         "evidence": [measured(e, rows) for e in evidence[:_MAX_EVIDENCE]],
         "more_evidence": max(0, len(evidence) - _MAX_EVIDENCE),
         "persistence": _PERSISTENCE.get(finding.get("persistence") or ""),
-        "treatments": items(finding, "treatments"),
+        "treatments": ranked(items(finding, "treatments")),
     }

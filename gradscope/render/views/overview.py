@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import dig, items, maybe, measured_on, named, offered, plural
+from gradscope.render.remedies import why_first
+from gradscope.render.values import dig, in_words, items, maybe, measured_on, named, offered, plural
 from gradscope.render.verdict import Verdict
 from gradscope.render.views.trials import judgement
+
+_MAX_THEN = 3
 
 
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
@@ -27,28 +30,32 @@ def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
 def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
     """What a treatment kept, or the first prescription, or else the first advice.
 
-    `more` counts the other prescriptions.
+    `then` names those to try next, `more` counts the rest.
     """
     every = offered(report)
     first = items(report, "kept") or every[:1]
     treatments = [p.get("treatment") or "" for p in first]
-    empty = {"title": "What to do next", "treatments": [], "code": "", "layers": "", "more": 0}
+    empty = {"treatments": [], "code": "", "layers": "", "then": [], "more": 0}
     if not first:
-        return {**empty, "advice": opinion.advice, "proof": None}
+        return {**empty, "title": "Do this next", "advice": opinion.advice, "proof": None}
     proof = _proof(report, treatments)
     if report.get("outcome") == "not improved":
         tried = plural(len(items(report, "trials")), "trial")
         said = f"No treatment improved the model in {tried}. The prescriptions below are unproven."
         title = "No treatment helped"
         return {**empty, "title": title, "advice": (said, *opinion.caveats), "proof": proof}
+    why = [] if items(report, "kept") else [text for p in first if (text := why_first(report, p))]
+    # What was kept is all that was needed.
+    rest = [] if items(report, "kept") else every[len(first) : len(first) + _MAX_THEN]
     layers = list(dict.fromkeys(name for p in first for name in items(p, "layers")))
     return {
         "title": "Do this" if items(report, "kept") else "Do this next",
-        "advice": (*(p.get("rationale") or "" for p in first), *opinion.caveats),
+        "advice": (*(p.get("rationale") or "" for p in first), *why, *opinion.caveats),
         "treatments": treatments,
         "code": "\n\n".join(p["snippet"] for p in first if p.get("snippet")),
         "layers": named(layers, items(report, "layers"), 3),
-        "more": len(every) - len(first),
+        "then": [in_words(p.get("treatment")) for p in rest],
+        "more": len(every) - len(first) - len(rest),
         "proof": proof,
     }
 

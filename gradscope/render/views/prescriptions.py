@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradscope.render.remedies import safety
 from gradscope.render.values import as_text, items, named, offered
 
 _MAX_PARAMETERS = 240
-_SAFETY = {
-    "safe": "keeps the function and all weights",
-    "unsafe": "changes the function or weights: try it on a copy",
-    "advice": "to be done by hand",
-}
 
 
 def prescriptions(report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -21,11 +17,12 @@ def prescriptions(report: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _prescription(prescription: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     parameters = (prescription.get("parameters") or {}).items()
-    safety = prescription.get("safety") or "unstated"
+    label, meaning = safety(prescription, report)
     return {
         "treatment": prescription.get("treatment") or "",
-        "safety": safety,
-        "meaning": _SAFETY.get(safety, ""),
+        "safety": prescription.get("safety") or "",
+        "label": label,
+        "meaning": meaning,
         "layers": named(items(prescription, "layers"), items(report, "layers")),
         "parameters": _cut(", ".join(f"{k} = {as_text(v)}" for k, v in parameters)),
         "resolves": items(prescription, "resolves"),

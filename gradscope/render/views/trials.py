@@ -43,7 +43,7 @@ def _facts(trial: dict[str, Any]) -> list[tuple[str, str]]:
         ("measure", trial.get("measure")),
         ("mean difference", maybe(trial.get("difference"))),
         ("smallest that counts", maybe(trial.get("minimum_difference"))),
-        ("p-value", maybe(trial.get("p_value"))),
+        ("p-value", None if trial.get("p_value") is None else f"{trial['p_value']:.2g}"),
         ("seeds", as_text(trial["seeds"]) if trial.get("seeds") else None),
         ("steps per run", maybe(trial.get("steps"))),
         ("batch size", maybe(trial.get("batch_size"))),
