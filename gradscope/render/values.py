@@ -72,8 +72,7 @@ def number(value: float | int | None) -> str:
         return f"{int(value):,}"
     if 1e-3 <= abs(value) < 1e6:
         return f"{value:.3g}" if abs(value) < 1e3 else f"{value:,.0f}"
-    mantissa, exponent = f"{value:.1e}".split("e")
-    return f"{mantissa}e{int(exponent)}"
+    return f"{value:.1e}"  # as findings write it
 
 
 def in_words(symptom: str | None) -> str:
@@ -194,6 +193,9 @@ def named(names: Sequence[str], rows: Sequence[dict[str, Any]], limit: int = 8) 
     return ", ".join(phrases[:limit]) + (f" and {number(more)} more" if more > 0 else "")
 
 
+_PLAIN = ("ratio", "fraction")  # units of what has none
+
+
 @dataclass(frozen=True, slots=True)
 class Measured:
     """A piece of evidence as people read it."""
@@ -213,7 +215,7 @@ def measured(evidence: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Measur
         what=what,
         observed=number(evidence.get("observed")),
         threshold=number(evidence.get("threshold")),
-        unit="" if unit in what else unit,
+        unit="" if unit in what or unit in _PLAIN else unit,
         layer=named([layer], rows) if layer else "",
     )
 
@@ -233,4 +235,4 @@ def flow_trend(signal: Sequence[float | None]) -> str:
     if abs(lost) < 0.1:
         return "stays level"
     verb = "shrinks" if lost > 0 else "grows"
-    return f"{verb} by {abs(lost):.1f} decades from the last layer back to the first"
+    return f"{verb} by {number(abs(lost))} decades from the last layer back to the first"

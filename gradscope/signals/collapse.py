@@ -82,15 +82,15 @@ def finding(
     way = stretch_of(stretch.layers[0].id, last.id)
     if kind == "decades":
         rms = last.output.rms if last.output else 0.0
-        message = f"The signal shrinks by {total:.1f} decades {way}, to an rms of {rms:.1e}."
+        message = f"The signal shrinks by {total:.3g} decades {way}, to an rms of {rms:.1e}."
     elif kind == "variation_decades":
         message = (
-            f"The variation between samples shrinks by {total:.1f} decades {way}: only "
+            f"The variation between samples shrinks by {total:.3g} decades {way}: only "
             f"{last.sample_variation:.1e} of its output depends on the input."
         )
     else:
         message = (
-            f"The variation between positions shrinks by {total:.1f} decades {way}: only "
+            f"The variation between positions shrinks by {total:.3g} decades {way}: only "
             f"{last.position_variation:.1e} of the output depends on the position."
         )
     return Finding(

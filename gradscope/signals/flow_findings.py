@@ -106,7 +106,7 @@ def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, gr
         return f"No gradient gets past {name}: it is zero in every layer before it."
     parts = {k: sign * v for k, v in shares(stretch).items()}
     split = ", ".join(
-        f"{name} {parts[key]:.1f}"
+        f"{name} {parts[key]:.3g}"
         for key, name in (
             ("activation", "activation derivatives"),
             ("weight", "weights"),
@@ -116,8 +116,8 @@ def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, gr
     )
     way = common.stretch_of(ids[0], ids[-1])
     text = (
-        f"On its way back {way} the gradient {verb} by {total:.1f} decades, "
-        f"{total / len(stretch):.2f} per layer ({split})."
+        f"On its way back {way} the gradient {verb} by {total:.3g} decades, "
+        f"{total / len(stretch):.3g} per layer ({split})."
     )
     if len(culprits) < len(stretch) / 2:
         text += f" Most of it happens in {common.names([s.layer.id for s in culprits])}."

@@ -67,7 +67,7 @@ def _message(layer: LayerProfile, changed: float, growing: bool) -> str:
         return f"In {name} no gradient survives {common.num(lags, 'step')} back in time."
     text = (
         f"In {name} the gradient is multiplied by {factor:.3g} at every step back in time: "
-        f"{'' if growing else '-'}{changed:.1f} decades over {common.num(lags, 'step')}"
+        f"{'' if growing else '-'}{changed:.3g} decades over {common.num(lags, 'step')}"
     )
     if steps.half_life is not None:
         text += f"; it halves every {steps.half_life:.1f} steps"

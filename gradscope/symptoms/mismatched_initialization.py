@@ -135,5 +135,5 @@ def _message(off: list[tuple[LayerProfile, float]], product: float) -> str:
     return (
         f"The kernels of {names([layer.id for layer, _ in off])} are {typical:.2g} times the scale "
         f"their activation asks for; over the depth that makes the signal "
-        f"{'smaller' if small else 'larger'} by {abs(product):.1f} decades."
+        f"{'smaller' if small else 'larger'} by {abs(product):.3g} decades."
     )

@@ -149,6 +149,6 @@ def _message(stretch: Stretch) -> str:
     last = stretch.layers[-1]
     rms = last.output.rms if last.output else 0.0
     return (
-        f"The signal grows by {stretch.total:.1f} decades "
+        f"The signal grows by {stretch.total:.3g} decades "
         f"{stretch_of(stretch.layers[0].id, last.id)}, to an rms of {rms:.1e}."
     )

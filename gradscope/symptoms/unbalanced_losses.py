@@ -122,7 +122,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             message=(
                 f"At the layers that they share, the gradient of output {strongest} is "
                 f"{norms[strongest]:.1e} and that of {weakest} {norms[weakest]:.1e}, "
-                f"{decades:.1f} decades less{_joined(losses)}: the shared layers learn for "
+                f"{decades:.3g} decades less{_joined(losses)}: the shared layers learn for "
                 f"{strongest} alone. {_remedy(strongest, profile)} a loss weight of about "
                 f"{norms[weakest] / norms[strongest]:.0e}."
             ),

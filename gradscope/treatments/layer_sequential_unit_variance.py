@@ -13,7 +13,6 @@ from gradscope.treatments.support.editing import anew, redraw
 from gradscope.treatments.support.neighbours import named_kernels
 from gradscope.treatments.support.plans import KERNELS, prescribed
 from gradscope.treatments.support.starts import is_trained
-from gradscope.treatments.support.wording import measured
 
 if TYPE_CHECKING:
     import keras
@@ -51,9 +50,9 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         findings,
         safety="unsafe",
         rationale=(
-            f"{measured(findings)}: before their activation {names(off)} have standard deviations "
+            f"Before the activation, the outputs of {names(off)} have standard deviations "
             f"from {min(known):.2g} to {max(known):.2g}; each kernel is scaled on the data so that "
-            "it is 1."
+            "this becomes 1."
         ),
         snippet=_snippet(list(found)),
         sources=_SOURCES,

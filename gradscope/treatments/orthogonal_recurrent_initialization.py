@@ -13,7 +13,7 @@ from gradscope.treatments import treatment
 from gradscope.treatments.support.editing import edit_copy, redraw_recurrent
 from gradscope.treatments.support.plans import affected, prescribed
 from gradscope.treatments.support.starts import RECURRENT, is_trained
-from gradscope.treatments.support.wording import for_layers, literal, measured
+from gradscope.treatments.support.wording import for_layers, literal
 
 if TYPE_CHECKING:
     import keras
@@ -53,7 +53,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         findings,
         safety="unsafe",
         rationale=(
-            f"{measured(findings)}: the recurrent kernel of {worst.path} has {_size(worst):.2g} "
+            f"The recurrent kernel of {worst.path} has {_size(worst):.2g} "
             "times the norm of an orthogonal one, which multiplies no state by more or less than 1."
         ),
         snippet=_snippet(initializers),

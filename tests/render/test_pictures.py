@@ -84,7 +84,7 @@ def test_culprits_are_marked_a_run_at_a_time():
 
 
 def test_values_are_named_under_the_pointer():
-    assert "<title>layer 1\nsignal: 1.0e-5</title>" in _line([1.0, 1e-5])
+    assert "<title>layer 1\nsignal: 1.0e-05</title>" in _line([1.0, 1e-5])
 
 
 def test_names_are_escaped():

@@ -27,4 +27,4 @@ def test_gates_are_no_excuse():
 def test_the_factor_of_a_step_is_named():
     (finding,) = find(ID, example(1.2))
 
-    assert "multiplied by 1.2 with every step back in time" in finding.message
+    assert "multiplied by 1.2 at every step back in time" in finding.message

@@ -52,7 +52,7 @@ def test_inputs_that_are_not_scaled_are_named():
     first = dataclasses.replace(profile.layers[0], input=example_stats(200.0))
     (finding,) = find(ID, dataclasses.replace(profile, layers=(first, *profile.layers[1:])))
 
-    assert "The inputs have rms 200" in finding.message
+    assert "not scaled (rms 200)" in finding.message
 
 
 def test_made_up_inputs_say_nothing():

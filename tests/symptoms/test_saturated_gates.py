@@ -49,7 +49,7 @@ def test_only_layers_that_are_stuck_are_named():
 def test_inputs_that_are_not_scaled_are_named():
     (finding,) = find(ID, gated(0.95, input=example_stats(300.0)))
 
-    assert "The inputs have rms 300" in finding.message
+    assert "not scaled (rms 300)" in finding.message
 
 
 def test_made_up_inputs_say_nothing():

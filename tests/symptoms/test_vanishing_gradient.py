@@ -94,7 +94,7 @@ def test_the_ceiling_of_a_bounded_activation_is_named():
     )
     (finding,) = find(ID, profile)
 
-    assert "sigmoid's derivative never exceeds 0.25 (measured 0.24 a layer)" in finding.message
+    assert "derivative of sigmoid never exceeds 0.25 (measured: 0.24 per layer)" in finding.message
     assert "0.25^11 = 2.4e-07" in finding.message
 
 

@@ -21,7 +21,6 @@ from gradscope.treatments.support.neighbours import (
 from gradscope.treatments.support.normalizing import MIN_FEATURES
 from gradscope.treatments.support.plans import KERNELS, prescribed
 from gradscope.treatments.support.starts import is_trained
-from gradscope.treatments.support.wording import measured
 
 SOURCES = (
     "He et al. 2016, Deep residual learning, arXiv:1512.03385",
@@ -79,7 +78,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         findings,
         safety="unsafe",
         rationale=(
-            f"{measured(findings)}: {names([n.id for n in layers])} follow one another without a "
+            f"The layers {names([n.id for n in layers])} follow one another without a "
             f"skip connection. {num(len(parameters), 'residual block')} would give the gradient a "
             "path that multiplies it by 1."
         ),

@@ -16,7 +16,6 @@ from gradscope.treatments.support.neighbours import (
 )
 from gradscope.treatments.support.plans import KERNELS, prescribed
 from gradscope.treatments.support.starts import RECURRENT, is_trained
-from gradscope.treatments.support.wording import measured
 
 if TYPE_CHECKING:
     import keras
@@ -58,7 +57,7 @@ def plan_of(id: str, normalization: str, sources: tuple[str, ...]) -> Plan:
             findings,
             safety="unsafe",
             rationale=(
-                f"{measured(findings)}: {normalization} gives the signal at "
+                f"{normalization} gives the signal at "
                 f"{names([layer.id for layer in layers])} mean 0 and scale 1 whatever the weights "
                 "are, and scales the gradient accordingly."
             ),

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pprint
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
-
-from gradscope.records import Evidence, Finding
 
 
 def literal(value: Any) -> str:
@@ -28,14 +26,3 @@ def for_layers(paths: Iterable[str], body: str) -> str:
             "        layer = layer.get_layer(name)\n"
         )
     return head + textwrap.indent(textwrap.dedent(body).strip(), "    ")
-
-
-def in_words(evidence: Evidence) -> str:
-    """What was measured, as "dead fraction 0.95"."""
-    return f"{evidence.statistic.replace('_', ' ')} {evidence.observed:.3g}"
-
-
-def measured(findings: Sequence[Finding]) -> str:
-    """The findings, each with the number that decided: "dead-relu (dead fraction 0.95)"."""
-    told = [f"{finding.symptom} ({in_words(finding.evidence[0])})" for finding in findings]
-    return ", ".join(dict.fromkeys(told))
