@@ -11,6 +11,7 @@ import numpy as np
 
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
+from gradscope.messages import shown
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.graph import Surgery, copied
@@ -43,23 +44,32 @@ class Treated:
     added: tuple[str, ...]
     drift: float | None
 
+    def __repr__(self) -> str:
+        done = " + ".join(p.treatment for p in self.prescriptions) or "nothing"
+        drift = "not known" if self.drift is None else f"{self.drift:.3g}"
+        return f"<Treated by {shown(done)}: declined: {len(self.declined)}, drift: {drift}>"
 
-def apply(model: keras.Model, prescriptions: Sequence[Prescription], x: Any = None) -> Treated:
+
+def apply(
+    model: keras.Model, prescriptions: Prescription | Sequence[Prescription], x: Any = None
+) -> Treated:
     """Carry out prescriptions, one after the other, on a copy; the model is left as it was.
 
     Example:
         >>> report = gradscope.analyze(model, x, y)
-        >>> treated = gradscope.apply(model, report.prescriptions[:1], x)
+        >>> treated = gradscope.apply(model, report.prescriptions[0], x)
         >>> treated.model.fit(x, y)
 
     Args:
-        prescriptions: of a report of this model.
+        prescriptions: one or several, from a report of this model.
         x: inputs, for treatments that adapt to the data (`input-normalization`,
             `layer-sequential-unit-variance`); they decline without.
 
     Raises:
         UsageError: a prescription of a treatment that does not exist.
     """
+    if isinstance(prescriptions, Prescription):
+        prescriptions = (prescriptions,)
     treated = carry_out(model, prescriptions, x)
     drift = _measure_drift(model, treated.model, x) if treated.prescriptions else 0.0
     return replace(treated, drift=drift)

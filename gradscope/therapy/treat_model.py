@@ -15,6 +15,7 @@ from gradscope.analysis import analyze
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import sort_findings
 from gradscope.errors import UnreadableError, UsageError
+from gradscope.messages import as_ids
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
@@ -105,6 +106,14 @@ class Outcome:
     def __str__(self) -> str:
         return self.summary()
 
+    def __repr__(self) -> str:
+        kept = " + ".join(p.treatment for p in self.prescriptions)
+        return f"<Outcome: {self.status}{f' by {kept}' if kept else ''}>"
+
+    def _repr_html_(self) -> str | None:
+        """The page of the report inside a frame of its own."""
+        return self.report._repr_html_()
+
 
 def treat(
     model: keras.Model,
@@ -137,7 +146,7 @@ def treat(
         model: a compiled model.
         x: as for `trial`. Samples with NaN or Inf are left out of all runs; see `Outcome.rows`.
         y: as for `trial`.
-        only: ids of the treatments to consider; all by default.
+        only: ids of the treatments to consider, or one id; all by default.
         steps: optimizer steps of a whole run; by default ten epochs, but at least 200 and at most
             300 steps. Short runs take a quarter, and a proof that is sure half-way ends there.
         seeds: how many pairs of whole runs the proof rests on; 2 or more.
@@ -153,6 +162,7 @@ def treat(
         CannotExamineError: the model cannot be examined.
         TrialError: the model cannot be copied, or not be trained on the data.
     """
+    only = as_ids(only)
     _check(model, only, seeds)
     progress = progress or (lambda line: None)
     progress("rehearsing the training")
@@ -299,13 +309,13 @@ def conclude(
     return Outcome(done.model, report, result.winner.trial, kept, "improved", case.rows, done)
 
 
-def _check(model: Any, only: Collection[str] | None, seeds: Any) -> None:
+def _check(model: Any, only: Collection[str], seeds: Any) -> None:
     if not isinstance(model, keras.Model) or not model.compiled:
         kind = "a model that is not compiled" if isinstance(model, keras.Model) else type(model)
         raise UsageError(f"treat trains copies: it needs a compiled keras.Model. Received: {kind}.")
     if not isinstance(seeds, int) or seeds < 2:
         raise UsageError(f"seeds must be a whole number of at least 2. Received: {seeds!r}.")
-    check_ids(only or ())
+    check_ids(only)
 
 
 def plan_runs(case: Case) -> Plan:

@@ -61,6 +61,24 @@ def test_a_prescription_is_carried_out_on_a_copy(examined):
     assert treated.drift > 0
 
 
+def test_one_prescription_is_as_good_as_a_list_of_one(examined):
+    model, x, report = examined
+    one = gradscope.apply(model, report.prescriptions[0], x)
+    listed = gradscope.apply(model, report.prescriptions[:1], x)
+
+    assert one.prescriptions == listed.prescriptions == report.prescriptions[:1]
+    assert one.reset == listed.reset
+
+
+def test_it_is_one_line_at_a_prompt(examined):
+    model, x, report = examined
+    treated = gradscope.apply(model, named(report, "swap-activation"), x)
+
+    assert repr(treated) == (
+        f"<Treated by 'swap-activation': declined: 0, drift: {treated.drift:.3g}>"
+    )
+
+
 def test_prescriptions_are_carried_out_one_after_the_other(examined):
     model, x, report = examined
     chosen = [named(report, "swap-activation"), named(report, "batch-normalization")]

@@ -114,6 +114,13 @@ def test_the_summary_tells_evidence_rejections_and_code(outcome):
     assert outcome.next_steps.startswith("Train outcome.model in place of your model")
 
 
+def test_it_is_one_line_at_a_prompt_and_a_page_in_a_notebook(outcome):
+    kept = " + ".join(p.treatment for p in outcome.prescriptions)
+
+    assert repr(outcome) == f"<Outcome: improved by {kept}>"
+    assert kept.replace("-", " ") in outcome._repr_html_()
+
+
 def test_a_healthy_model_is_given_nothing():
     keras.utils.set_random_seed(0)
     outcome = gradscope.treat(learner(0), *samples(), **PLAN)
@@ -179,7 +186,7 @@ def test_samples_with_nan_are_left_out_and_told():
 
 def test_two_workers_come_to_the_same():
     one = gradscope.treat(sick(), *samples(), **PLAN, only=["swap-activation"])
-    two = gradscope.treat(sick(), *samples(), **PLAN, only=["swap-activation"], jobs=2)
+    two = gradscope.treat(sick(), *samples(), **PLAN, only="swap-activation", jobs=2)
 
     assert [p.treatment for p in one.prescriptions] == [p.treatment for p in two.prescriptions]
     assert two.trial.difference == pytest.approx(one.trial.difference, abs=0.05)
@@ -192,6 +199,7 @@ def test_two_workers_come_to_the_same():
         ({"steps": 0}, "steps must be a whole number"),
         ({"jobs": 0}, "jobs must be a whole number"),
         ({"only": ["swap-activatoin"]}, "swap-activation"),
+        ({"only": "swap-activatoin"}, "Unknown treatment 'swap-activatoin'"),
     ],
 )
 def test_arguments_that_cannot_be(wrong, message):
