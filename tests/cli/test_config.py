@@ -83,9 +83,9 @@ def test_a_folder_of_that_name_is_passed_by(folder):
     assert find_config(folder).path == path
 
 
-def test_the_example_in_the_readme_can_be_used(folder):
-    readme = Path(__file__).parents[2] / "README.md"
-    (example,) = re.findall(r"```toml\n(.*?)```", readme.read_text(encoding="utf-8"), re.DOTALL)
+def test_the_example_in_the_documentation_can_be_used(folder):
+    page = Path(__file__).parents[2] / "docs" / "cli.md"
+    (example,) = re.findall(r"```toml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     path = write(folder, example)
     assert find_config(folder) == Config(
         ignore=("mismatched-initialization",),

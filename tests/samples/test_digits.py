@@ -119,4 +119,7 @@ def test_readme_example_prints_what_the_readme_says(tmp_path, monkeypatch, capsy
     number = next(n for n, (language, _) in enumerate(blocks) if language == "python")
     monkeypatch.chdir(tmp_path)
     exec(compile(blocks[number][1], "README.md", "exec"), {})
-    assert capsys.readouterr().out == blocks[number + 1][1]
+    told = capsys.readouterr().out
+    for part in blocks[number + 1][1].split("[...]"):  # what is left out
+        _, found, told = told.partition(part.strip())
+        assert found, part
