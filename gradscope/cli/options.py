@@ -66,7 +66,7 @@ def writable(context: click.Context, parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"There is no folder {str(path.parent)!r}. Create it first.")
     writable = os.access(path.parent, os.W_OK | os.X_OK)
     if not writable or (path.exists() and not os.access(path, os.W_OK)):
-        raise click.BadParameter(f"{value!r} is not writable. Choose another path.")
+        raise click.BadParameter(f"{value!r} cannot be written. Choose another path.")
     return value
 
 

@@ -176,7 +176,7 @@ def unforeseen(monkeypatch):
 def test_an_unforeseen_error_returns_4_and_names_debug(gradscope, files, unforeseen):
     outcome = gradscope("inspect", files / "healthy.keras")
     assert (
-        "gradscope itself failed, with ZeroDivisionError: by nothing. That is a bug" in outcome.line
+        "gradscope itself failed with ZeroDivisionError: by nothing. This is a bug" in outcome.line
     )
     assert outcome.code == 4
 

@@ -59,7 +59,7 @@ def test_memory_is_bounded(function, arguments):
 
 def test_an_abort_is_one_line():
     line = line_of("os:abort", AMPLE)
-    assert "ended its process by SIGABRT in Python's work" in line
+    assert "ended with SIGABRT in Python's work" in line
     assert "--max-memory" in line
 
 
@@ -86,8 +86,8 @@ Thread 0x00007f (most recent call first):
 @pytest.mark.parametrize(
     ("place", "expected"),
     [
-        ("tensorflow/ops.py", "in TensorFlow's conv (tensorflow/ops.py:7) by SIGSEGV, with and"),
-        ("h5py/files.py", "by SIGSEGV in Python's conv (h5py/files.py:7): the file is damaged"),
+        ("tensorflow/ops.py", "in TensorFlow's conv (tensorflow/ops.py:7) with SIGSEGV, with and"),
+        ("h5py/files.py", "with SIGSEGV in Python's conv (h5py/files.py:7): the file is damaged"),
     ],
 )
 def test_what_crashes_twice_is_told_as_what_it_is(monkeypatch, marker, place, expected):
