@@ -16,6 +16,7 @@ from gradscope.backend.capabilities import Unavailable
 from gradscope.backend.isolation import isolated
 from gradscope.messages import gist
 from gradscope.records import Declined
+from gradscope.surgery.equality import is_same, take_probe
 from gradscope.surgery.graph import copied
 from gradscope.surgery.transfer import Refused, compile_like
 
@@ -23,8 +24,6 @@ from gradscope.surgery.transfer import Refused, compile_like
 _HOOKS = (
     "train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compile", "fit",
 )  # fmt: skip
-_NUM_SAMPLES = 4
-_TOLERANCE = 1e-5
 
 
 def graph_of(model: keras.Model, x: Any) -> keras.Model | Declined:
@@ -51,7 +50,7 @@ def graph_of(model: keras.Model, x: Any) -> keras.Model | Declined:
     copy = copied(model)
     if isinstance(copy, Declined):
         return copy
-    probe = keras.tree.map_structure(lambda a: a if a is None else a[:_NUM_SAMPLES], x)
+    probe = take_probe(x)
     try:
         with isolated(model):
             copy(probe)  # builds what is not built
@@ -96,26 +95,7 @@ def _require_same(copy: Any, graph: Any, probe: Any) -> None:
                 noise = keras.ops.cast(rng.normal(size=variable.shape) * 0.1, variable.dtype)
                 variable.assign(variable + noise)
             for training in (False, True):
-                if not _same(copy, graph, probe, training):
+                if not is_same(copy, graph, probe, training=training):
                     when = "in training" if training else "out of training"
                     reason = f"its call does something {when} that a graph of its calls does not"
                     raise Refused(copy.name, reason)
-
-
-def _same(copy: Any, graph: Any, probe: Any, training: bool) -> bool:
-    outcomes = []
-    for model in (copy, graph):
-        with isolated(copy):  # statistics and random numbers are those that the other one saw
-            outcomes.append(_outcome(model, probe, training))
-    wanted, got = outcomes
-    return len(wanted) == len(got) and all(
-        a.shape == b.shape and np.allclose(a, b, _TOLERANCE, _TOLERANCE, equal_nan=True)
-        for a, b in zip(wanted, got, strict=True)
-    )
-
-
-def _outcome(model: Any, probe: Any, training: bool) -> list[np.ndarray]:
-    takes = private.takes_training(model)
-    outputs = model(probe, training=training) if takes else model(probe)
-    arrays = [keras.ops.convert_to_numpy(o) for o in keras.tree.flatten(outputs)]
-    return [np.asarray(a, "float64") for a in (*arrays, *model.losses)]

@@ -8,7 +8,7 @@ The patient is only read; weights, states, flags and the compile configuration m
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,11 +87,14 @@ def rebuilt(
     model: keras.Model,
     replace: Mapping[str, Sequence[keras.Layer]] | None = None,
     *,
+    calls: Mapping[str, Callable[..., Any]] | None = None,
     bridges: Sequence[Bridge] = (),
     after_input: Mapping[str, Sequence[keras.Layer]] | None = None,
     fresh: Collection[str] = (),
 ) -> Surgery | Declined:
     """A copy of `model` with some of its layers replaced, added or bridged.
+
+    A Sequential model becomes a functional one where `calls` or `bridges` name a layer of it.
 
     Args:
         replace: path -> the chain of layers that takes the layer's place at each of its calls. The
@@ -99,7 +102,9 @@ def rebuilt(
             layer in its own chain stands for its copy: `{"dense": [norm, dense]}` inserts before.
             The first layer of the same class and weight shapes inherits name, weights and flags.
             An empty chain drops the layer. Paths as in `structure.sites`.
-        bridges: residual connections. A Sequential model that has some becomes a functional one.
+        calls: path of a layer or graph operation -> what is called on symbols at each of its calls,
+            with the same arguments. The operations that it runs become part of the graph.
+        bridges: residual connections.
         after_input: input name -> layers to insert right behind that input.
         fresh: paths whose weights are drawn anew instead of inherited.
 
@@ -118,9 +123,10 @@ def rebuilt(
             return Declined(model.name, "the model is not built: call it on data first")
         anew = {id(_at(layers, path)) for path in fresh}
         work = _planned(model, layers, replace or {}, bridges, after_input or {})
+        work.calls = {id(_at(layers, path)): function for path, function in (calls or {}).items()}
         with isolated(model), own_objects(model), deep_recursion():
             copy = remade(model, work)
-            _require_all_done(work, replace or {}, layers)
+            _require_all_done(work, {*(replace or {}), *(calls or {})}, layers)
             moved = _move(model, work, anew)
             compile_like(model, copy, moved, work.optimizers, with_state=False)
     except Refused as refusal:
@@ -170,10 +176,10 @@ def _require_new(chain: Sequence[Any], replaced: Any) -> None:
             )
 
 
-def _require_all_done(work: Work, replace: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
-    paths = {path for path in replace if id(layers[path]) not in work.replaced}
+def _require_all_done(work: Work, paths: Collection[str], layers: Mapping[str, Any]) -> None:
+    left = {path for path in paths if id(layers[path]) not in work.replaced}
     ends = {b.last for number, (_, _, b) in enumerate(work.bridges) if number not in work.bridged}
-    for path in sorted(paths | ends):
+    for path in sorted(left | ends):
         raise Refused(path, "it lies inside a layer whose call is its own code")
 
 

@@ -54,6 +54,7 @@ class Work:
     Attributes:
         replace: layer -> the layers in its place.
         after_input: InputLayer -> the layers behind it.
+        calls: layer or graph operation -> what is called in its place.
         bridges: (id of first, id of last, bridge).
         made: layer, model or graph operation -> its copy.
         pairs: (original, copy) of each layer and model.
@@ -68,6 +69,7 @@ class Work:
 
     replace: dict[int, list[Any]] = field(default_factory=dict)
     after_input: dict[int, list[Any]] = field(default_factory=dict)
+    calls: dict[int, Callable[..., Any]] = field(default_factory=dict)
     bridges: list[tuple[int, int, Bridge]] = field(default_factory=list)
     made: dict[int, Any] = field(default_factory=dict)
     pairs: list[tuple[Any, Any]] = field(default_factory=list)
@@ -139,7 +141,8 @@ def is_sequential(layer: Any) -> bool:
 
 def _sequential(model: Any, work: Work) -> Any:
     inside = {id(layer) for layer in model.layers}
-    if any(first in inside or last in inside for first, last, _ in work.bridges):
+    ends = {id for first, last, _ in work.bridges for id in (first, last)}
+    if inside & (ends | work.calls.keys()):
         return _constructed(model, keras.Model, *_walked(_graph_of(model), work))
     stack: list[Any] = []
     for layer in private.stack_of(model):
@@ -203,7 +206,9 @@ def _repeat(node: Any, tensors: dict[int, Any], work: Work) -> None:
             start = first_argument(old, args, kwargs)[0]
             _require_once(number, start, old, work)
     chain = _chain(old, work)
-    if chain is None:
+    if id(old) in work.calls:
+        outputs = _call_instead(node, args, kwargs, work)
+    elif chain is None:
         outputs = call_layer(remade(old, work), *args, **kwargs)
     else:
         masks = [private.mask_of(tensor) for tensor in node.input_tensors]
@@ -217,6 +222,28 @@ def _repeat(node: Any, tensors: dict[int, Any], work: Work) -> None:
         if last == id(old):
             outputs = [_bridged(number, outputs, old, work)]
     tensors.update(zip(map(id, node.outputs), outputs, strict=True))
+
+
+def _call_instead(node: Any, args: Any, kwargs: Any, work: Work) -> list[Any]:
+    """What a function makes of the arguments of a call; the last operation inherits the name."""
+    old = node.operation
+    if any(private.mask_of(tensor) is not None for tensor in node.outputs):
+        raise Refused(old.name, "its output carries a mask, which operations do not hand on")
+    try:
+        outputs = list(keras.tree.flatten(work.calls[id(old)](*args, **kwargs)))
+    except Exception as error:
+        raise Refused(old.name, f"its call cannot be written as a graph: {gist(error)}") from error
+    if not all(isinstance(output, keras.KerasTensor) for output in outputs):
+        raise Refused(old.name, "its call gives what does not depend on its inputs")
+    if len(outputs) > 1 and id(old) in work.ends:
+        raise Refused(old.name, "it names several outputs of the model")
+    added = operations_between(outputs, stop=keras.tree.flatten((args, kwargs)))
+    for operation in added:
+        name_added(operation, old.name)
+    if added and len(outputs) == 1:
+        rename(added[0], old.name)
+    work.replaced.add(id(old))
+    return outputs
 
 
 def _renewed(item: Any, tensors: dict[int, Any], work: Work) -> Any:

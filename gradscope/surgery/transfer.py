@@ -111,6 +111,7 @@ def build_like(old: Any, new: Any) -> None:
         new.build_from_config(old.get_build_config() or {})
     except Exception as error:
         raise Refused(old.name, f"its copy cannot be built: {gist(error)}") from error
+    new.built = True  # Keras does not say so of a model that it has built by a run
 
 
 def parts(old: Any, new: Any) -> list[Pair]:

@@ -58,7 +58,7 @@ def _example(*fractions: float) -> Profile:
             "Too little is left to train on.",
         ),
     ),
-    treatments=("loss-scaling", "he-initialization", "batch-normalization"),
+    treatments=("loss-scaling", "he-initialization", "batch-normalization", "full-precision"),
     sources=(
         "Micikevicius et al. 2018, Mixed precision training, arXiv:1710.03740, section 3.2",
         "NVIDIA, Training with mixed precision, user guide, section on loss scaling",

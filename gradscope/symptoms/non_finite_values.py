@@ -29,14 +29,16 @@ _AT_FAULT: tuple[Cause, ...] = (
     "power-of-zero",
     "power-of-negative",
     "outside-domain",
-    "zero-times-infinity",
-    "infinite-operand",
     "empty-operand",
 )
+# A constant that float32 holds may be infinite in float16.
+_OF_RANGE: tuple[Cause, ...] = ("zero-times-infinity", "infinite-operand")
 _HELPS: dict[Cause, tuple[str, ...]] = {
     **dict.fromkeys(_AT_FAULT, ("guarded-operation",)),
+    **dict.fromkeys(_OF_RANGE, ("guarded-operation", "full-precision")),
     "float16-overflow": (
         "guarded-operation",
+        "full-precision",
         "swap-activation",
         "he-initialization",
         "glorot-initialization",
@@ -76,6 +78,7 @@ def _sick() -> Profile:
     treatments=(
         "finite-weights",
         "guarded-operation",
+        "full-precision",
         "swap-activation",
         "he-initialization",
         "glorot-initialization",

@@ -95,6 +95,7 @@ _HARMFUL = -0.25  # a share: well below the constant prediction
         "target-normalization",
         "matched-head",
         "matched-loss",
+        "full-precision",
         "learning-rate",
         "he-initialization",
         "batch-normalization",

@@ -63,7 +63,8 @@ def apply(
     Args:
         prescriptions: one or several, from a report of this model.
         x: inputs, for treatments that adapt to the data (`input-normalization`,
-            `layer-sequential-unit-variance`); they decline without.
+            `layer-sequential-unit-variance`) or try on them what they write anew
+            (`guarded-operation`, of what a layer's code runs); they decline without.
 
     Raises:
         UsageError: a prescription of a treatment that does not exist.

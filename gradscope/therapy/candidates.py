@@ -44,8 +44,9 @@ _CLIPPING = "gradient-clipping"
 # What makes a model like the yardstick, in the order in which one builds on the other. Each may
 # do harm without those before it: scaled inputs ask for another rate, a new head for a new loss.
 _PLAINER = (
-    *("finite-weights", "guarded-operation", "input-normalization", "matched-head"),
-    *("matched-loss", "target-normalization", "adaptive-optimizer", "learning-rate"),
+    *("finite-weights", "guarded-operation", "full-precision"),
+    *("input-normalization", "matched-head", "matched-loss", "target-normalization"),
+    *("adaptive-optimizer", "learning-rate"),
     *("glorot-initialization", "he-initialization", "swap-activation"),
 )
 _INSTEAD = {"matched-loss": "matched-head", "learning-rate": "adaptive-optimizer"}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import (
+    Cause,
     Declined,
     Finding,
     LayerProfile,
@@ -33,10 +36,24 @@ _SOURCES = (
 # A root is steep near zero only. The others are large there: a logarithm of nearly nothing would be
 # many times as far from zero as all that are not.
 _PART_OF_RMS = {"Sqrt": 1e-6, "Log": 1e-2, "Rsqrt": 1e-2, "Reciprocal": 1e-2}
+_LOGARITHMS = ("Log", "Log2", "Log10")
+# By cause: the part of the usual size, and the operations of keras.ops that it can come from.
+_AT_FAULT: dict[Cause, tuple[float, tuple[str, ...]]] = {
+    "root-at-zero": (1e-6, ("Sqrt", "Norm", "Std")),
+    "root-of-negative": (1e-6, ("Sqrt", "Rsqrt")),
+    "log-of-zero": (1e-2, _LOGARITHMS),
+    "log-of-negative": (1e-2, _LOGARITHMS),
+    "division-by-zero": (1e-2, ("Divide", "TrueDivide", "Reciprocal", "Rsqrt")),
+    "power-of-zero": (1e-6, ("Power",)),
+    "power-of-negative": (1e-6, ("Power",)),
+}
 
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
-    """Every root, logarithm and reciprocal in the model's graph; of others, what to write."""
+    """Every root, logarithm and reciprocal in the model's graph, or what a layer's code runs.
+
+    Of operations that cannot be reached, what to write.
+    """
     kinds = {row.id: row.class_ for row in profile.layers}
     found = {
         row.path: row
@@ -45,7 +62,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     }
     origin = profile.non_finite
     if origin is not None and origin.cause != "data" and origin.layer not in found:
-        return _advice(origin, findings)
+        return _guard_origin(profile, origin, findings)
     if not found:
         return Declined(
             _ID, "there is no unguarded sqrt, log, rsqrt or reciprocal in the model's graph"
@@ -71,14 +88,22 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     )
 
 
-def _advice(origin: NonFiniteOrigin, findings: Sequence[Finding]) -> Prescription:
-    """For an operation in code, which cannot be edited from outside."""
+def _guard_origin(
+    profile: Profile, origin: NonFiniteOrigin, findings: Sequence[Finding]
+) -> Prescription:
+    """For an operation that a layer's code runs; advice where it cannot be edited from outside."""
+    row = next((row for row in profile.layers if row.path == origin.layer), None)
     place = origin.code or origin.layer or "the loss"
+    parameters: dict[str, Any] = {"operation": origin.operation, "cause": origin.cause}
+    can_be_reached = row is not None and not row.weights and origin.cause in _AT_FAULT
+    if can_be_reached:
+        least = rounded(_AT_FAULT[origin.cause][0] * (origin.operand or 1.0))
+        parameters |= {"least": least, "least_by_layer": {origin.layer: least}}
     return Prescription(
         treatment=_ID,
         layers=(origin.layer,) if origin.layer else (),
-        parameters={"operation": origin.operation, "cause": origin.cause},
-        safety="advice",
+        parameters=parameters,
+        safety="unsafe" if can_be_reached else "advice",
         resolves=tuple(dict.fromkeys(finding.symptom for finding in findings)),
         rationale=f"Guard the operation {origin.operation} ({place}). {guard(origin)}",
         snippet=f"# {place}: {origin.operation}\n# {guard(origin)}",
@@ -114,23 +139,65 @@ def _told(guards: Mapping[str, float]) -> str:
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     import keras
 
-    from gradscope.backend.isolation import isolated
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import Bridge, rebuilt
+    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.inlining import inlined
 
     if prescription.safety == "advice":
         return Declined(_ID, "the operation is in code, which cannot be edited from outside")
-    kinds = {site.path: type(site.layer).__name__ for site in sites(model)}
-    missing = [path for path in prescription.layers if kinds.get(path) not in _PART_OF_RMS]
+    operations = {site.path: site.layer for site in sites(model)}
+    missing = [path for path in prescription.layers if path not in operations]
     if missing:
         return Declined(_ID, f"the model has no root or logarithm {missing[0]!r}")
-    least = prescription.parameters["least"]
-    guards = prescription.parameters.get("least_by_layer", {})
+    given = prescription.parameters
+    guards = dict.fromkeys(prescription.layers, given["least"]) | given.get("least_by_layer", {})
+    inside = [path for path in guards if isinstance(operations[path], keras.Layer)]
+    added: tuple[str, ...] = ()
+    if inside:
+        written = inlined(model, inside, x)
+        if isinstance(written, Declined):
+            return Declined(_ID, written.reason)
+        model, added = written.model, written.added
+        operations = {site.path: site.layer for site in sites(model)}
+        guards = dict.fromkeys(added, given["least"])
+    kinds = _AT_FAULT[given["cause"]][1] if "cause" in given else (*_PART_OF_RMS,)
+    calls = {
+        path: functools.partial(_compute, operations[path], float(least))
+        for path, least in guards.items()
+        if _is_guarded(operations[path], kinds)
+    }
+    if not calls:
+        return Declined(_ID, f"the model runs no {' or '.join(kinds)} there")
+    surgery = rebuilt(model, calls=calls)
+    if isinstance(surgery, Declined):
+        return surgery
+    return dataclasses.replace(surgery, added=tuple(dict.fromkeys((*surgery.added, *added))))
 
-    def guarded(path: str) -> Any:
-        function, guard = getattr(keras.ops, kinds[path].lower()), float(guards.get(path, least))
-        return lambda given, _: function(keras.ops.maximum(given, guard))
 
-    with isolated(model):
-        bridges = [Bridge(path, path, guarded(path)) for path in prescription.layers]
-        return rebuilt(model, bridges=bridges)
+def _is_guarded(operation: Any, kinds: Sequence[str]) -> bool:
+    """Whether it is of these kinds; of norms only the Euclidean one has a root."""
+    order, axis = getattr(operation, "ord", None), getattr(operation, "axis", None)
+    is_euclidean = order in (None, "fro") or (order == 2 and axis is not None and len(axis) == 1)
+    return type(operation).__name__ in kinds and is_euclidean
+
+
+def _compute(operation: Any, least: float, x: Any, *others: Any) -> Any:
+    """What an operation of `keras.ops` computes, with its argument at `least` or above."""
+    from keras import KerasTensor, ops
+
+    kind = type(operation).__name__
+    if kind in ("Divide", "TrueDivide"):
+        (divisor,) = others
+        if not isinstance(divisor, KerasTensor):
+            return ops.divide(x, divisor)
+        below, above = ops.minimum(divisor, -least), ops.maximum(divisor, least)
+        return ops.divide(x, ops.where(divisor < 0, below, above))
+    if kind == "Power":
+        return ops.power(ops.maximum(x, least), *others)
+    if kind == "Std":
+        variance = ops.var(x, operation.axis, operation.keepdims)
+        return ops.sqrt(ops.maximum(variance, least))
+    if kind == "Norm":
+        squares = ops.sum(ops.square(x), operation.axis, operation.keepdims)
+        return ops.sqrt(ops.maximum(squares, least))
+    return getattr(ops, kind.lower())(ops.maximum(x, least))

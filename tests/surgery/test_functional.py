@@ -191,7 +191,8 @@ def test_treat_finds_what_is_wrong_between_layers():
     outcome = gradscope.treat(model, x, y, steps=60)
 
     assert [p.treatment for p in outcome.prescriptions] == ["guarded-operation"]
-    assert outcome.prescriptions[0].layers == ("log",)
+    (path,) = outcome.prescriptions[0].layers
+    assert path.startswith("log")  # Keras numbers the logarithms of a process
     assert is_graph(outcome.model)
 
 

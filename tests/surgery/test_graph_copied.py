@@ -279,6 +279,23 @@ def test_the_copy_trains_as_the_patient_would():
     assert same(values(copy), values(model))
 
 
+def test_a_copy_of_own_code_is_built_and_can_be_copied():
+    class Own(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Own()
+    wanted = model(normal(4, 3))
+    again = copied(copied(model))
+
+    assert again.built
+    np.testing.assert_array_equal(again(normal(4, 3)), wanted)
+
+
 def test_metrics_of_the_copy_are_its_own():
     model, x = functions_of_the_user()
     copy = copied(model)

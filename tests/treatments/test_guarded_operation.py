@@ -79,10 +79,68 @@ def test_it_declines_where_there_is_none():
     assert isinstance(planned(ID, of(ops.exp), X, Y, symptom="non-finite-values"), Declined)
 
 
-def test_an_operation_in_code_gets_the_guard_as_advice():
+def distance(x):
+    return ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
+
+
+CODE = {
+    "sqrt": distance,
+    "norm": lambda x: ops.norm(x, axis=-1, keepdims=True),
+    "std": lambda x: ops.std(x, axis=-1, keepdims=True),
+    "power": lambda x: ops.sum(ops.square(x), axis=-1, keepdims=True) ** 0.5,
+    "log": ops.log,
+    "divide": lambda x: x / ops.sum(x, axis=-1, keepdims=True),
+    "divide after a maximum": lambda x: 1.0 / ops.maximum(x, 0.0),
+}
+
+
+@pytest.mark.parametrize("operation", CODE.values(), ids=CODE)
+def test_an_operation_in_the_code_of_a_layer_is_guarded(operation):
+    model = of(layers.Lambda(operation, name="code"))
+    surgery = treated(ID, model, X, Y, symptom="non-finite-values")
+    x = X[X.min(-1) > 0.5]
+
+    assert len(x) > 1
+    assert not np.isfinite(gradient(model, X)).all()
+    assert np.isfinite(gradient(surgery.model, X)).all()
+    np.testing.assert_allclose(surgery.model(x), model(x), rtol=1e-6)
+
+
+def test_the_sign_of_a_divisor_stays():
+    x = np.where(X == 0.0, 0.0, -X)
+    model = of(layers.Lambda(lambda x: 1.0 / x, name="code"))
+    surgery = treated(ID, model, x, Y, symptom="non-finite-values")
+    usual = x[X.min(-1) > 0.5]
+
+    assert len(usual) > 1
+    np.testing.assert_allclose(surgery.model(usual), model(usual), rtol=1e-6)
+
+
+def test_what_stands_beside_the_operation_at_fault_stays():
+    model = of(layers.Lambda(lambda x: distance(x) / (ops.sum(x, -1, True) * 0.0 + 1e-9)))
+    prescription = planned(ID, model, X, Y, symptom="non-finite-values")
+    guarded = operated(ID, model, prescription, X).model
+
+    assert prescription.parameters["cause"] == "root-at-zero"
+    np.testing.assert_allclose(guarded(X[1:2]), model(X[1:2]), rtol=1e-5)
+
+
+def test_code_that_is_no_graph_is_declined_and_the_prescription_says_what_to_write():
+    model = of(layers.Lambda(lambda x: tf.sqrt(x), name="code"))
+    prescription = planned(ID, model, X, Y, symptom="non-finite-values")
+    outcome = operated(ID, model, prescription, X)
+
+    assert "cannot be written as a graph" in outcome.reason
+    assert "epsilon inside the root" in prescription.snippet
+
+
+def test_an_operation_in_a_layer_with_weights_gets_the_guard_as_advice():
     class Distance(layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(name="scale", initializer="ones")
+
         def call(self, x):
-            return ops.sqrt(ops.sum(ops.square(x), axis=-1, keepdims=True))
+            return distance(x * self.scale)
 
     model = of(Distance(name="distance"))
     report = gradscope.analyze(model, X, Y)
@@ -91,7 +149,7 @@ def test_an_operation_in_code_gets_the_guard_as_advice():
     assert (prescription.treatment, prescription.safety) == (ID, "advice")
     assert prescription.layers == ("distance",)
     assert "epsilon inside the root" in prescription.rationale
-    assert "Distance.call, test_guarded_operation.py:" in prescription.snippet
+    assert "distance, test_guarded_operation.py:" in prescription.snippet
     assert isinstance(operated(ID, model, prescription), Declined)
 
 
