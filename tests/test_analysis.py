@@ -184,6 +184,7 @@ def test_a_zero_output_kernel_is_no_finding(seeded):
     assert report.steps > 0
 
 
+@pytest.mark.slow
 def test_what_a_zero_output_kernel_hides_is_found(seeded):
     hidden = [layers.Dense(16, "sigmoid") for _ in range(20)]
     model = sequential(*hidden, layers.Dense(1, kernel_initializer="zeros"))
@@ -256,6 +257,7 @@ def test_saturated_units(seeded):
 # ---- where it stays silent
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
 def test_silent_on_healthy_models(name, seeded):
     model, x, y = HEALTHY[name]()

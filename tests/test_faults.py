@@ -31,6 +31,7 @@ def folder(tmp_path):
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_report(folder):
     def few_bytes() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
@@ -77,6 +78,7 @@ def _write_often(path: str, letter: str) -> None:
         write_atomically(path, letter * LONG)
 
 
+@pytest.mark.slow
 def test_two_who_write_the_same_report_never_mix(tmp_path):
     path = tmp_path / "r.json"
     path.write_text("a" * LONG)
@@ -100,6 +102,7 @@ def test_a_stopped_report_is_old_or_new(tmp_path, number, share):
     assert faults(command, tmp_path, number, share * 0.6) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 def test_a_stopped_inspect_leaves_nothing_running(tmp_path, number):
     command = commands(tmp_path)["inspect"]
@@ -121,6 +124,7 @@ def _patient(seed: int) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_analyses_in_threads_give_what_they_give_one_by_one():
     models = [_patient(seed) for seed in range(4)]
     models += models[:2]  # also two threads at the same model

@@ -60,6 +60,7 @@ def metadata(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(found).decode()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folder", WHEEL_FOLDERS)
 def test_wheel_holds_every_source_file(wheel, folder):
     # Style sheets and templates too: a pattern missing from package_data would leave them out.

@@ -121,6 +121,7 @@ def raising_at(number: int, error: type[BaseException]):
     return tap, calls
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_tap_leaves_no_trace(monkeypatch):
     """Taps of the first look and of the second, which zeros in the output kernel ask for."""
     model = trained()

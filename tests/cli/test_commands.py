@@ -92,6 +92,7 @@ def test_tensorflow_is_not_imported_for(run_json, arguments):
     assert subprocess.run([sys.executable, "-c", code], cwd=run_json.parent).returncode == 0
 
 
+@pytest.mark.slow
 def test_a_process_prints_the_report_alone(files, tmp_path):
     arguments = ("inspect", str(files / "sick.keras"), "--format", "json")
     outcome = run(*arguments, cwd=tmp_path)
@@ -99,6 +100,7 @@ def test_a_process_prints_the_report_alone(files, tmp_path):
     assert (outcome.returncode, outcome.stderr) == (1, "")
 
 
+@pytest.mark.slow
 def test_a_process_tells_an_error_in_one_line(tmp_path):
     (tmp_path / "model.h5").write_text("no model")
     outcome = run("inspect", "model.h5", cwd=tmp_path)
@@ -113,6 +115,7 @@ def test_another_backend_is_found_before_keras_is_imported(tmp_path):
     assert outcome.returncode == 2
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves_early_changes_nothing(files, tmp_path):
     reading, writing = os.pipe()
     os.close(reading)
@@ -123,6 +126,7 @@ def test_a_reader_that_leaves_early_changes_nothing(files, tmp_path):
     assert (outcome.returncode, outcome.stderr) == (1, b"")
 
 
+@pytest.mark.slow
 def test_a_terminal_without_unicode_still_gets_the_report(files, tmp_path):
     outcome = run(
         "inspect", str(files / "sick.keras"), cwd=tmp_path, PYTHONIOENCODING="ascii", PYTHONUTF8="0"

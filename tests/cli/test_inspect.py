@@ -33,17 +33,20 @@ def factory(tmp_path, monkeypatch):
     sys.modules.pop("cookbook", None)
 
 
+@pytest.mark.slow
 def test_a_healthy_model_returns_0(gradscope, files):
     outcome = gradscope("inspect", files / "healthy.keras", "--data", files / "data.npz")
     assert (outcome.code, outcome.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_findings_return_1_and_are_printed(gradscope, files):
     outcome = gradscope("inspect", files / "sick.keras", "--data", files / "data.npz")
     assert outcome.code == 1
     assert "vanishing-gradient" in outcome.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fail_on", "code"), [("error", 1), ("warning", 1), ("never", 0)])
 def test_fail_on_sets_what_counts(gradscope, files, fail_on, code):
     assert gradscope("inspect", files / "sick.keras", "--fail-on", fail_on).code == code
@@ -54,6 +57,7 @@ def test_without_data_the_probe_is_synthetic(gradscope, files):
     assert json.loads(outcome.stdout)["data"]["kind"] == "synthetic"
 
 
+@pytest.mark.slow
 def test_json_on_stdout_is_the_report_and_nothing_else(gradscope, files):
     outcome = gradscope(
         *("inspect", files / "sick.keras", "--data", files / "data.npz", "--format", "json"),
@@ -70,6 +74,7 @@ def test_the_report_says_how_to_make_it_again(gradscope, files):
     assert command == f"gradscope inspect {files / 'healthy.keras'} --seed 3 --format json"
 
 
+@pytest.mark.slow
 def test_a_csv_file_is_examined(gradscope, files, tmp_path):
     rows = "\n".join(",".join([*("0.5" for _ in range(8)), name]) for name in "abcabc")
     header = ",".join([*(f"f{i}" for i in range(8)), "kind"])
@@ -83,6 +88,7 @@ def test_a_csv_file_is_examined(gradscope, files, tmp_path):
     assert "'a'=0, 'b'=1, 'c'=2" in card["note"]
 
 
+@pytest.mark.slow
 def test_a_saved_dataset_is_examined(gradscope, files, tmp_path):
     x = tf.random.stateless_normal((12, 8), seed=(0, 0))
     tf.data.Dataset.from_tensor_slices((x, [0, 1, 2] * 4)).save(str(tmp_path / "d"))
@@ -116,6 +122,7 @@ def test_a_folder_of_images_is_examined(gradscope, tmp_path):
     assert (card["kind"], card["num_samples"]) == ("images", 2)
 
 
+@pytest.mark.slow
 def test_batches_and_batch_size_set_the_samples(gradscope, files):
     outcome = gradscope(
         *("inspect", files / "healthy.keras", "--data", files / "data.npz"),
@@ -125,11 +132,13 @@ def test_batches_and_batch_size_set_the_samples(gradscope, files):
     assert (card["num_samples"], card["num_batches"]) == (15, 3)
 
 
+@pytest.mark.slow
 def test_github_annotations_name_the_symptom(gradscope, files):
     outcome = gradscope("inspect", files / "sick.keras", "--format", "github")
     assert outcome.stdout.startswith("::error title=")
 
 
+@pytest.mark.slow
 def test_reports_are_written_although_findings_return_1(gradscope, files, tmp_path):
     outcome = gradscope("inspect", files / "sick.keras", "--json", "r.json", "--html", "r.html")
     assert outcome.code == 1
@@ -137,6 +146,7 @@ def test_reports_are_written_although_findings_return_1(gradscope, files, tmp_pa
     assert "vanishing-gradient" in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_select_examines_only_that(gradscope, files):
     outcome = gradscope(
         *("inspect", files / "sick.keras", "--select", "dead-relu,non-finite-values"),
@@ -159,6 +169,7 @@ def test_the_loss_can_be_named(gradscope, files):
     assert json.loads(outcome.stdout)["loss"]["name"] == "mae"
 
 
+@pytest.mark.slow
 def test_a_factory_may_print_without_spoiling_stdout(gradscope, factory):
     outcome = gradscope("inspect", "cookbook:build", "--data", "cookbook:data", "--format", "json")
     assert json.loads(outcome.stdout)["model"]["source"] == "cookbook:build"
@@ -177,6 +188,7 @@ def test_a_model_restored_in_part_is_told_on_stderr(gradscope, tmp_path):
     assert "'my_loss'" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_report(gradscope, files):
     arguments = ("inspect", files / "sick.keras", "--data", files / "data.npz", "--format", "json")
     reports = [json.loads(gradscope(*arguments).stdout) for _ in range(2)]

@@ -48,6 +48,7 @@ def test_a_report_needs_something_to_do(gradscope, runs):
     assert "pass -o F.html, --format, or both" in outcome.line
 
 
+@pytest.mark.slow
 def test_inspect_knows_the_forms(gradscope, files):
     outcome = gradscope("inspect", files / "sick.keras", "--format", "junit")
     suite = ElementTree.fromstring(outcome.stdout).find("testsuite")

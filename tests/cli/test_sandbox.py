@@ -25,6 +25,7 @@ def line_of(function: str, within: Limits, **arguments: object) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_result_comes_back_and_prints_do_not_disturb_it(capfd, monkeypatch):
     monkeypatch.setattr(sandbox, "_GRACE", 0)  # a process that is slow to go changes nothing
     assert limited("builtins:print", {"sep": ""}, AMPLE, what="The work") is None
@@ -32,6 +33,7 @@ def test_a_result_comes_back_and_prints_do_not_disturb_it(capfd, monkeypatch):
     assert (printed.out, printed.err) == ("", "\n")
 
 
+@pytest.mark.slow
 def test_a_refusal_comes_back_with_its_exit_code():
     with pytest.raises(GradscopeError) as caught:
         limited("gradscope.inputs.models:load_model", {"spec": "no.keras"}, AMPLE, what="The work")
@@ -45,6 +47,7 @@ def test_time_is_bounded():
     assert time.monotonic() - start < 0.5 + 2 * sandbox._GRACE
 
 
+@pytest.mark.slow
 @linux
 @pytest.mark.parametrize(
     ("function", "arguments"),
@@ -57,12 +60,14 @@ def test_memory_is_bounded(function, arguments):
     assert "more than 1 GB of memory" in line_of(function, Limits(300, 10**9), **arguments)
 
 
+@pytest.mark.slow
 def test_an_abort_is_one_line():
     line = line_of("os:abort", AMPLE)
     assert "ended with SIGABRT in Python's work" in line
     assert "--max-memory" in line
 
 
+@pytest.mark.slow
 def test_a_crash_is_tried_again_without_onednn(capfd):
     assert limited("tests.support.crashes:crash_with_onednn", {}, AMPLE, what="The work") == "done"
     note = capfd.readouterr().err
@@ -106,6 +111,7 @@ def test_a_crash_without_onednn_is_not_tried_again(monkeypatch):
     assert len(runs) == 1
 
 
+@pytest.mark.slow
 def test_a_process_that_just_leaves_is_one_line():
     assert "without a result" in line_of("sys:exit", AMPLE)
 
@@ -118,6 +124,7 @@ def test_nothing_of_the_current_folder_is_imported_first(tmp_path, monkeypatch):
     assert not os.path.exists("evil")
 
 
+@pytest.mark.slow
 def test_the_current_folder_is_not_searched(tmp_path, monkeypatch):
     (tmp_path / "payload.py").write_text("")
     monkeypatch.chdir(tmp_path)
@@ -129,6 +136,7 @@ def test_the_current_folder_is_not_searched(tmp_path, monkeypatch):
     assert limited("importlib.util:find_spec", {"name": "payload"}, AMPLE, what="The work") is None
 
 
+@pytest.mark.slow
 def test_what_the_process_starts_does_not_search_it_either(tmp_path, monkeypatch):
     (tmp_path / "payload.py").write_text("")
     monkeypatch.chdir(tmp_path)

@@ -31,6 +31,7 @@ def ward(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_treated_model_is_written_with_the_evidence(gradscope, ward, tmp_path):
     data = ("--data", ward / "data.npz")
     before = (ward / "dead.keras").read_bytes()
@@ -55,6 +56,7 @@ def test_the_treated_model_is_written_with_the_evidence(gradscope, ward, tmp_pat
     assert sorted(p.name for p in tmp_path.iterdir()) == ["fixed.keras", "r.html", "r.json"]
 
 
+@pytest.mark.slow
 def test_json_goes_to_stdout_alone(gradscope, ward):
     outcome = gradscope(
         "treat", ward / "dead.keras", "--data", ward / "data.npz", "-o", "f.keras", *QUICK,
@@ -64,6 +66,7 @@ def test_json_goes_to_stdout_alone(gradscope, ward):
     assert json.loads(outcome.stdout)["kept"][0]["treatment"] == "swap-activation"
 
 
+@pytest.mark.slow
 def test_a_healthy_model_is_left_alone(gradscope, ward, tmp_path):
     data = ("--data", ward / "data.npz")
     outcome = gradscope("treat", ward / "well.keras", *data, "-o", "fixed.keras")
@@ -74,6 +77,7 @@ def test_a_healthy_model_is_left_alone(gradscope, ward, tmp_path):
     assert not (tmp_path / "fixed.keras").exists()
 
 
+@pytest.mark.slow
 def test_where_nothing_helps_an_older_file_stays(gradscope, ward, tmp_path):
     (tmp_path / "fixed.keras").write_text("older")
     data = ("--data", ward / "noise.npz")
@@ -84,6 +88,7 @@ def test_where_nothing_helps_an_older_file_stays(gradscope, ward, tmp_path):
     assert (tmp_path / "fixed.keras").read_text() == "older"
 
 
+@pytest.mark.slow
 def test_samples_with_nan_are_told(gradscope, ward):
     data = ("--data", ward / "gaps.npz")
     outcome = gradscope("treat", ward / "dead.keras", *data, "-o", "fixed.keras", *QUICK)
@@ -92,6 +97,7 @@ def test_samples_with_nan_are_told(gradscope, ward):
     assert "10 samples hold NaN or Inf" in outcome.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupt_while_writing_leaves_nothing(gradscope, ward, tmp_path, monkeypatch):
     def interrupted(self, path, **options):
         path.write_text("half")

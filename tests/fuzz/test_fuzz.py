@@ -15,6 +15,7 @@ NUMBER = {"keras": 200, "h5": 200, "report": 200}
 UNDERSTOOD = {"read", "refused", "no memory"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_spoilt_files_are_read_or_refused(kind, tmp_path):
     with warnings.catch_warnings():

@@ -145,6 +145,7 @@ def test_a_sum_with_the_input_of_the_model_counts_from_zero():
     assert [layer.depth for layer in report.layers] == [1, 1, 2]
 
 
+@pytest.mark.slow
 def test_a_compiled_step_follows_as_an_eager_one_does():
     model = built(Block(4, 0), Block(4, 2), Mixed())
     expected = analysed(model).layers

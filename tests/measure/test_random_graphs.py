@@ -67,6 +67,7 @@ def fresh(plan):
     return built(plan)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(plans)
 @example(IN_ANOTHER_ORDER)
@@ -84,6 +85,7 @@ def test_gradients_are_those_of_the_reference(plan):
         assert gradient.l2_norm == pytest.approx(norm, rel=REL, abs=REL * max(norms))
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(plans)
 def test_an_analysis_leaves_no_trace(plan):
@@ -129,6 +131,7 @@ def struck_at_every_tap(plan, stride: int, monkeypatch) -> int:
     return len(calls)
 
 
+@pytest.mark.slow
 def test_a_strike_at_any_tap_leaves_no_trace(monkeypatch):
     assert struck_at_every_tap(EVERYTHING, 1, monkeypatch) > 30
 

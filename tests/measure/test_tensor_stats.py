@@ -197,6 +197,7 @@ def test_streaming_equals_the_whole(parts):
     assert filled_bins(reducer.stats("x").histogram) == octaves(whole)
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 3), arrays), min_size=1, max_size=12))
 def test_interleaved_keys_stay_apart(parts):
     reducer = Reducer()
@@ -239,6 +240,7 @@ def test_an_added_array_may_be_overwritten():
     assert reducer.stats("x").mean == 1.0
 
 
+@pytest.mark.slow
 @given(arrays, arrays)
 def test_merge_equals_the_whole(first, second):
     merged = merge(stats(first), stats(second))

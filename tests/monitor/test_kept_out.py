@@ -70,6 +70,7 @@ def of_sizes(*sizes: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_generator(batches, output_signature=spec)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [(8, 8, 0), (0, 8), (1, 1), (8, 8, 5)], ids=str)
 def test_batches_of_any_size_train_as_without(sizes):
     monitor = gradscope.Monitor(1)
@@ -94,6 +95,7 @@ def filtered() -> tf.data.Dataset:
     return data.map(kept)
 
 
+@pytest.mark.slow
 def test_a_filtered_data_set_trains_as_without():
     assert_same(fitted(gradscope.Monitor(1), data=filtered()), fitted(data=filtered()))
 
@@ -112,6 +114,7 @@ def failing(every: int):
     return dead
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("settings", [{}, {"steps_per_execution": 2}], ids=str)
 def test_a_fault_while_a_step_runs_repeats_it_without_taps(settings, monkeypatch):
     monkeypatch.setattr(graph_recorder, "_dead", failing(4))
@@ -129,6 +132,7 @@ def test_a_fault_while_a_step_runs_repeats_it_without_taps(settings, monkeypatch
     assert "out of units" in history.unwatched[0]
 
 
+@pytest.mark.slow
 def test_where_every_sampled_step_fails_none_is_sampled_any_more(monkeypatch):
     monkeypatch.setattr(graph_recorder, "_dead", failing(1))
     monitor = gradscope.Monitor(1)
@@ -141,6 +145,7 @@ def test_where_every_sampled_step_fails_none_is_sampled_any_more(monkeypatch):
     assert unwatched[-1] == "layers from step 3 on: sampled steps kept failing"
 
 
+@pytest.mark.slow
 def test_a_users_own_fault_while_a_step_runs_is_raised_alone():
     def loss(y, predicted):
         check = tf.debugging.assert_less(tf.reduce_max(y), 0.0, message="labels too large")
@@ -170,6 +175,7 @@ def convolutions(activation: str) -> keras.Model:
     return keras.Sequential([keras.Input((6,)), *body, layers.Dense(2)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [towers, convolutions])
 @pytest.mark.parametrize("activation", ["tanh", "sigmoid", "elu"])
 def test_weights_are_bit_for_bit_those_without(make, activation):
@@ -202,6 +208,7 @@ def unused() -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_a_model_with_an_unused_layer_is_watched():
     monitor = gradscope.Monitor(1)
     watched = fitted(monitor, model=unused())
@@ -214,6 +221,7 @@ def test_a_model_with_an_unused_layer_is_watched():
     assert unwatched.endswith("had no weights")
 
 
+@pytest.mark.slow
 def test_a_model_of_texts_is_watched_from_the_first_step():
     keras.utils.set_random_seed(0)
     vectorized = layers.TextVectorization(output_sequence_length=3, vocabulary=["a", "b"])
@@ -229,6 +237,7 @@ def test_a_model_of_texts_is_watched_from_the_first_step():
     assert history.unwatched == ()
 
 
+@pytest.mark.slow
 def test_of_two_monitors_one_watches_and_the_other_says_why_it_does_not():
     one, two = gradscope.Monitor(1), gradscope.Monitor(1)
     with pytest.warns(UserWarning, match="Another Monitor already watches this fit"):
@@ -251,6 +260,7 @@ class OwnFunction(keras.Model):
         return self.train_function
 
 
+@pytest.mark.slow
 def test_a_train_function_of_ones_own_is_respected_and_the_report_says_so():
     monitor = gradscope.Monitor(1)
     with pytest.warns(UserWarning, match="trained by a function of its own") as caught:
@@ -270,6 +280,7 @@ class Recompile(keras.callbacks.Callback):
             self.model.make_train_function()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_before", [True, False])
 def test_a_callback_that_compiles_anew_is_noticed(is_before):
     monitor = gradscope.Monitor(1)
@@ -286,6 +297,7 @@ class OwnLog(keras.callbacks.Callback):
         logs["gradient_norm"] = 100.0 - epoch
 
 
+@pytest.mark.slow
 def test_a_log_of_the_users_is_never_overwritten():
     model = mlp()
     fitted(callbacks=[OwnLog(), gradscope.Monitor(2)], model=model)
@@ -297,6 +309,7 @@ def test_a_log_of_the_users_is_never_overwritten():
 # Other callbacks, arguments, copies
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_a_later_callback_that_raises_leaves_the_model_its_own_function(error):
     class Raise(keras.callbacks.Callback):
@@ -340,6 +353,7 @@ def test_arguments_that_cannot_be_are_refused_at_once(arguments, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_log_freq_that_raises_is_told_once_and_training_goes_on():
     def freq(step):
         return 1 / (3 - step)
@@ -366,6 +380,7 @@ def test_a_finding_does_not_end_a_training_where_warnings_are_errors(capsys):
     assert "gradscope, step" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_one_monitor_on_two_models_does_not_mix_them():
     monitor = gradscope.Monitor(1)
     fitted(monitor)
@@ -378,6 +393,7 @@ def test_one_monitor_on_two_models_does_not_mix_them():
     assert {layer.path for s in report.history.snapshots for layer in s.layers} != {"hidden"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_copy_of_a_used_monitor_begins_anew(copied):
     monitor = gradscope.Monitor(2, select=["dead-relu"])
@@ -392,6 +408,7 @@ def test_a_copy_of_a_used_monitor_begins_anew(copied):
     assert monitor.report().history.num_steps == 10
 
 
+@pytest.mark.slow
 def test_the_file_tells_what_was_not_watched(tmp_path):
     path = tmp_path / "run.jsonl"
     monitor = gradscope.Monitor(1, path=path)

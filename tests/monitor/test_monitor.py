@@ -186,6 +186,7 @@ def assert_near(first: keras.Model, second: keras.Model) -> None:
         np.testing.assert_allclose(mine, theirs, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MODELS)
 def test_a_watched_run_ends_at_the_same_weights(name):
     monitor = gradscope.Monitor(2)
@@ -201,6 +202,7 @@ def test_a_watched_run_ends_at_the_same_weights(name):
     assert all(s.layers for s in history.snapshots)
 
 
+@pytest.mark.slow
 def test_a_watched_run_under_xla_ends_near_the_same_weights():
     # Keras compiles nothing by XLA while operations have to be deterministic, and XLA rounds a
     # step with more outputs differently.
@@ -215,6 +217,7 @@ def test_a_watched_run_under_xla_ends_near_the_same_weights():
     assert all(s.layers for s in monitor.report().history.snapshots)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
     [{"class_weight": {n: n + 1.0 for n in range(5)}}, {"sample_weight": np.arange(128.0)}],
@@ -350,6 +353,7 @@ class WithASpare(Subclassed):
         self.spare = layers.Dense(3)
 
 
+@pytest.mark.slow
 def test_a_layer_that_is_never_called_keeps_nothing_from_being_watched():
     model = WithASpare()
     model.compile("adam", "sparse_categorical_crossentropy")
@@ -366,6 +370,7 @@ def test_it_is_one_line_at_a_prompt():
     assert repr(gradscope.Monitor()) == "<Monitor: steps watched: 0, findings now: 0>"
 
 
+@pytest.mark.slow
 def test_a_loop_of_train_on_batch():
     def train(model):
         for start in range(0, 128, 32):
@@ -382,6 +387,7 @@ def test_a_loop_of_train_on_batch():
     assert getattr(own, "func", None) is None
 
 
+@pytest.mark.slow
 def test_a_second_fit_counts_on_and_compiles_nothing_anew(monkeypatch):
     monitor, model = gradscope.Monitor(2), mlp()
     model.fit(X, Y, batch_size=32, verbose=0, callbacks=[monitor])
@@ -392,6 +398,7 @@ def test_a_second_fit_counts_on_and_compiles_nothing_anew(monkeypatch):
     assert [s.step for s in monitor.report().history.snapshots] == [1, 3, 5, 7]
 
 
+@pytest.mark.slow
 def test_the_model_keeps_nothing_of_it():
     model, monitor = mlp(), gradscope.Monitor(2)
     before = [dict(vars(layer)) for layer in model.layers]
@@ -408,6 +415,7 @@ def test_the_model_keeps_nothing_of_it():
         assert vars(layer).get("activation") is attributes.get("activation")
 
 
+@pytest.mark.slow
 def test_a_watched_model_can_be_collected():
     model, monitor = mlp(), gradscope.Monitor(2)
     model.fit(X, Y, batch_size=32, verbose=0, callbacks=[monitor])
@@ -419,6 +427,7 @@ def test_a_watched_model_can_be_collected():
     assert kept() is None
 
 
+@pytest.mark.slow
 def test_an_interrupted_fit_leaves_the_model_its_own_function():
     class Stop(keras.callbacks.Callback):
         def on_train_batch_end(self, batch, logs=None):
@@ -431,6 +440,7 @@ def test_an_interrupted_fit_leaves_the_model_its_own_function():
     assert model.train_function.__module__.startswith("keras")
 
 
+@pytest.mark.slow
 def test_the_logs_get_three_numbers_at_most():
     model, plain = mlp(), mlp()
     watched = model.fit(X, Y, verbose=0, callbacks=[gradscope.Monitor(2)])
@@ -446,6 +456,7 @@ def told(caught) -> list[str]:
     return [str(w.message) for w in caught if "gradscope.Monitor failed" in str(w.message)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("eagerly", [False, True], ids=["compiled", "eager"])
 def test_a_fault_while_measuring_is_told_once_and_training_goes_on(monkeypatch, eagerly):
     def broken(*args, **kwargs):
@@ -467,6 +478,7 @@ def test_a_fault_while_measuring_is_told_once_and_training_goes_on(monkeypatch, 
     assert any("no such kernel" in what for what in history.unwatched)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["path", "html"])
 def test_a_folder_that_goes_away_is_told_once_and_training_goes_on(name, tmp_path):
     folder = tmp_path / "folder"
@@ -481,6 +493,7 @@ def test_a_folder_that_goes_away_is_told_once_and_training_goes_on(name, tmp_pat
     assert len(monitor.report().history.snapshots) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux's full device")
 def test_a_full_disk_is_told_once_and_training_goes_on():
     monitor = gradscope.Monitor(2, path="/dev/full")
@@ -500,6 +513,7 @@ def test_a_users_own_error_is_raised_as_it_is():
 # Findings
 
 
+@pytest.mark.slow
 def test_a_finding_stops_the_training():
     monitor = gradscope.Monitor(4, on_finding="stop")
     model = mlp(optimizer=SGD(1e12))
@@ -510,6 +524,7 @@ def test_a_finding_stops_the_training():
     assert monitor.events
 
 
+@pytest.mark.slow
 def test_what_is_found_in_layers_is_confirmed_on_one_more_batch():
     model = mlp(optimizer=SGD(0.0))
     bias = model.get_layer("one").bias
@@ -522,6 +537,7 @@ def test_what_is_found_in_layers_is_confirmed_on_one_more_batch():
     assert 5 <= event.step <= 16
 
 
+@pytest.mark.slow
 def test_a_finding_is_handed_to_a_function():
     events = []
     model = mlp(optimizer=SGD(1e12))
@@ -540,6 +556,7 @@ def test_on_finding_must_be_something():
 # Files
 
 
+@pytest.mark.slow
 def test_the_file_gives_the_same_report(tmp_path):
     monitor = gradscope.Monitor(2, path=tmp_path / "run.jsonl")
     model = mlp()
@@ -555,6 +572,7 @@ def test_the_file_gives_the_same_report(tmp_path):
     assert read.checks == mine.checks
 
 
+@pytest.mark.slow
 def test_a_file_of_an_earlier_version_lacks_some_numbers(tmp_path):
     path = tmp_path / "run.jsonl"
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
@@ -585,6 +603,7 @@ model.fit(x, x[:, :2], batch_size=10, verbose=0,
 """
 
 
+@pytest.mark.slow
 def test_the_file_of_a_killed_process_is_readable(tmp_path):
     path = tmp_path / "run.jsonl"
     done = subprocess.run([sys.executable, "-c", KILLED, path], capture_output=True, timeout=300)
@@ -627,6 +646,7 @@ def test_the_page_is_written_at_every_epoch(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["run.html"]
 
 
+@pytest.mark.slow
 def test_tensorboard_gets_tags_by_quantity_and_weight(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -82,6 +82,7 @@ def without_statistics_of_states(layer: LayerProfile) -> LayerProfile:
     return dataclasses.replace(layer, weights=tuple(w for w in layer.weights if w.trainable))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(set(ZOO) - set(NOT_COMPARED)))
 def test_compiled_statistics_equal_those_of_the_eager_taps(name, seeded):
     case = ZOO[name]()
@@ -153,6 +154,7 @@ def test_one_nan_among_many_is_seen_although_it_is_not_in_the_sample():
     assert mine.rms == pytest.approx(theirs.rms, rel=0.25)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
 @pytest.mark.parametrize("unrolled", [False, True], ids=["loop", "unrolled"])
 def test_steps_of_a_compiled_loop(kind, unrolled, seeded):
@@ -181,6 +183,7 @@ def test_steps_of_a_compiled_loop(kind, unrolled, seeded):
         assert mine.gate_saturated_fraction == theirs.gate_saturated_fraction
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_each_function_is_traced_once(optimizer, seeded):
     model = mlp().model
@@ -193,6 +196,7 @@ def test_each_function_is_traced_once(optimizer, seeded):
     assert functions.num_traces == 2
 
 
+@pytest.mark.slow
 def test_an_optimizer_has_the_variables_that_a_step_of_its_own_makes():
     found = []
     for is_watched in (False, True):

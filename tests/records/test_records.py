@@ -90,6 +90,7 @@ def profile_of(*layers: LayerProfile) -> Profile:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", RECORDS, ids=lambda kind: kind.__name__)
 @given(data=st.data())
 def test_plain_data_turns_back_into_the_record(kind, data):

@@ -38,6 +38,7 @@ def regressor(optimizer="adam", activation=None, loss="mse") -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_a_model_that_learns_is_healthy(seeded):
     report = gradscope.rehearse(classifier(keras.optimizers.Adam(0.01)), X, CLASSES)
 
@@ -53,6 +54,7 @@ def test_the_start_alone_is_not_called_healthy(seeded):
     assert "training was not examined" in report.summary()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "y", "named"),
     [
@@ -70,6 +72,7 @@ def test_what_only_training_shows_is_found(seeded, model, y, named):
     assert "underfitting" in list_symptoms(report)
 
 
+@pytest.mark.slow
 def test_symptoms_of_training_are_all_examined(seeded):
     report = gradscope.rehearse(classifier(), X, CLASSES, epochs=20, seconds=600.0)
     skipped = {c.symptom for c in report.checks if c.status == "not examined"}
@@ -78,6 +81,7 @@ def test_symptoms_of_training_are_all_examined(seeded):
     assert skipped & of_training == set()
 
 
+@pytest.mark.slow
 def test_the_patient_is_left_as_it_was(seeded):
     model = classifier()
     model.train_on_batch(X[:32], CLASSES[:32])
@@ -88,6 +92,7 @@ def test_the_patient_is_left_as_it_was(seeded):
     assert before.differences(Snapshot(model)) == []
 
 
+@pytest.mark.slow
 def test_the_patient_is_left_as_it_was_after_an_interrupt(seeded, monkeypatch):
     def interrupt(*args, **kwargs):
         raise KeyboardInterrupt
@@ -115,6 +120,7 @@ class Sequence(keras.utils.PyDataset):
         return X[40 * i : 40 * i + 40], CLASSES[40 * i : 40 * i + 40]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [lambda: tf.data.Dataset.from_tensor_slices((X, CLASSES)).batch(40), Sequence, batches],
@@ -127,6 +133,7 @@ def test_data_sets_keep_their_batch_size(seeded, data):
     assert report.history.num_planned_steps == 70  # ten epochs of 256 samples in batches of 40
 
 
+@pytest.mark.slow
 def test_steps_seconds_and_plan_end_a_rehearsal(seeded):
     ended = [
         gradscope.rehearse(classifier(), X, CLASSES, **limit).rehearsal
@@ -140,6 +147,7 @@ def test_steps_seconds_and_plan_end_a_rehearsal(seeded):
     assert [(r.stopped, r.steps) for r in ended] == [("steps", 12), ("seconds", 1), ("steps", 8)]
 
 
+@pytest.mark.slow
 def test_a_yardstick_gets_no_more_steps_than_a_copy_whose_time_was_up(seeded):
     report = gradscope.rehearse(classifier(), X, CLASSES, seconds=1e-6)
     [reason] = [c.reason for c in report.checks if c.symptom == "underfitting"]
@@ -148,6 +156,7 @@ def test_a_yardstick_gets_no_more_steps_than_a_copy_whose_time_was_up(seeded):
     assert reason == "its time was up after 1 step"
 
 
+@pytest.mark.slow
 def test_several_outputs_are_judged_by_the_one_that_is_behind(seeded):
     inputs = keras.Input((6,))
     hidden = layers.Dense(32, "relu")(inputs)
@@ -182,6 +191,7 @@ class OwnStep(keras.Model):
         return {"loss": loss}
 
 
+@pytest.mark.slow
 def test_an_own_train_step_is_rehearsed_without_a_yardstick(seeded):
     model = OwnStep()
     model.compile("adam")
@@ -194,6 +204,7 @@ def test_an_own_train_step_is_rehearsed_without_a_yardstick(seeded):
     assert "labels" in report.rehearsal.reason
 
 
+@pytest.mark.slow
 def test_mixed_precision_is_rehearsed_as_it_is(seeded):
     policy = keras.DTypePolicy("mixed_float16")
     model = keras.Sequential(
@@ -213,6 +224,7 @@ def test_mixed_precision_is_rehearsed_as_it_is(seeded):
     assert list_symptoms(report) == set()
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_finite_are_left_out(seeded):
     x = X.copy()
     x[::10, 0] = np.nan
@@ -234,6 +246,7 @@ def test_a_model_that_is_not_compiled_says_so(seeded):
     assert not is_trainable(model, X, CLASSES)
 
 
+@pytest.mark.slow
 def test_a_report_of_a_rehearsal_survives_json(seeded, tmp_path):
     report = gradscope.rehearse(classifier(), X, CLASSES, steps=20)
     report.to_json(tmp_path / "report.json")
@@ -253,6 +266,7 @@ def test_numbers_that_cannot_be_are_refused_in_one_line(name, value):
         gradscope.rehearse(classifier(), X, CLASSES, **{name: value})
 
 
+@pytest.mark.slow
 def test_labels_behind_a_mask_are_not_scored(seeded):
     words = np.random.default_rng(0).integers(0, 20, (160, 6))
     model = keras.Sequential(

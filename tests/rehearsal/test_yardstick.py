@@ -46,6 +46,7 @@ def test_it_learns_several_labels():
     assert _learn(x, (x[:, :3] > 50).astype("float32"))[1].share > 0.7
 
 
+@pytest.mark.slow
 def test_it_learns_images():
     x = RNG.random((N, 16, 16, 1)).astype("float32")
     y = RNG.integers(0, 2, N)
@@ -54,12 +55,14 @@ def test_it_learns_images():
     assert _learn(x * 255, y)[1].share > 0.7
 
 
+@pytest.mark.slow
 def test_it_learns_sequences():
     x = RNG.normal(size=(N, 12, 2)).astype("float32")
 
     assert _learn(x, x[:, :, :1].mean(1))[1].share > 0.5
 
 
+@pytest.mark.slow
 def test_masks_of_0_and_255_are_two_labels():
     x = RNG.normal(size=(N, 8, 8, 1)).astype("float32")
     yardstick, score = _learn(x, ((x > 0) * 255.0).astype("float32"))

@@ -276,6 +276,7 @@ def test_twenty_layers_stay_under_400_kilobytes(sick):
     assert len(sick.encode()) <= 400_000
 
 
+@pytest.mark.slow
 def test_thousand_layers_with_two_weights_stay_under_2_megabytes():
     rows = tuple(
         layer(f"block_{i}/dense", 1e-9, weights=(weight("kernel", 1, 1), weight("bias", 1, 1)))
@@ -284,6 +285,7 @@ def test_thousand_layers_with_two_weights_stay_under_2_megabytes():
     assert len(render_html(report(rows).to_plain()).encode()) <= 2_000_000
 
 
+@pytest.mark.slow
 def test_thousand_layers_draw_few_elements(deep):
     tags = _Page(deep).tags
     assert tags.count("rect") + tags.count("path") < 1_500

@@ -190,6 +190,7 @@ def test_graph_colours_follow_the_gradient():
     assert count == {"ok0": 18, "zero": 2, "e1": 1}
 
 
+@pytest.mark.slow
 def test_graph_of_a_thousand_layers_stays_small():
     (picture,) = graph(deep_report().to_plain())
     assert len(picture.svg) < 60_000

@@ -67,6 +67,7 @@ def test_text_shows_the_gradient_against_depth():
     assert "shrinks by 16.4 decades from the last layer back to the first" in text
 
 
+@pytest.mark.slow
 def test_text_counts_layers_without_any_gradient():
     assert "It is exactly zero at 11 layers." in render_text(deep_report().to_plain())
 
@@ -134,6 +135,7 @@ def test_sparkline_of_a_thousand_layers_fits_a_line():
     assert 50 <= len(spark([10.0 ** (-i / 50) for i in range(1000)])) <= 60
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", _REPORTS)
 def test_github_has_one_line_a_finding(build):
     plain = build().to_plain()

@@ -28,6 +28,7 @@ def test_a_network_by_hand_has_its_keras_model(case):
     assert np.shape(model.predict_on_batch(data.x[:2]))[0] == 2
 
 
+@pytest.mark.slow
 def test_a_doomed_run_is_called_before_half_of_it():
     case = CASES["byhand-nan-regression"]
     told = live.watched(case, 3)
@@ -37,6 +38,7 @@ def test_a_doomed_run_is_called_before_half_of_it():
     assert told.calls[0][0] <= told.num_steps / 2
 
 
+@pytest.mark.slow
 def test_a_healthy_run_with_restarts_is_not_called():
     case = CASES["byhand-restarts"]
     told = live.watched(case, 3)

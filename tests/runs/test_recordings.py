@@ -22,6 +22,7 @@ HEALTHY = [case for case in RECORDED if not case.doomed]
 recorded = pytest.mark.parametrize("case", RECORDED, ids=lambda c: c.name)
 
 
+@pytest.mark.slow
 def test_there_are_enough_runs_of_either_kind():
     assert sum(len(recordings.load(c.name)) for c in DOOMED) >= 40
     assert sum(len(recordings.load(c.name)) for c in HEALTHY) >= 40

@@ -48,6 +48,7 @@ def test_same_network_is_built_every_time():
     assert all(np.array_equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.slow
 def test_inspect_ends_with_findings(inspected):
     assert inspected.exit_code == 1
 

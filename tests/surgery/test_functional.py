@@ -97,6 +97,7 @@ def test_the_graph_computes_the_same_with_layers_of_its_own():
     assert not {id(v) for v in graph.variables} & {id(v) for v in model.variables}
 
 
+@pytest.mark.slow
 def test_the_graph_learns_the_same():
     data = split(X, Y)
     found = [
@@ -183,6 +184,7 @@ class Logarithmic(Coded):
         return self.last(self.first(ops.log(x)))
 
 
+@pytest.mark.slow
 def test_treat_finds_what_is_wrong_between_layers():
     x = np.abs(X)
     x[::8] = 0.0

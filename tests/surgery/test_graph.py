@@ -117,6 +117,7 @@ def test_a_layer_of_other_shapes_starts_anew():
     assert result.kept == ("a", "out")
 
 
+@pytest.mark.slow
 def test_the_compile_configuration_moves_and_the_optimizer_is_new():
     model = mlp()
     model.fit(normal(6, 5), normal(6, 2), verbose=0)

@@ -305,6 +305,7 @@ def test_metrics_of_the_copy_are_its_own():
     assert all(v.numpy().sum() == 0 for v in model.metrics_variables)
 
 
+@pytest.mark.slow
 def test_a_thousand_layers():
     x = h = keras.Input((2,))
     for _ in range(1000):

@@ -91,6 +91,7 @@ def test_behind_a_fast_weight_that_takes_little_slow_is_slow():
 # ---- models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_the_first_of_many_sigmoid_layers(optimizer, seeded):
     (finding,) = findings(ID, plain(12, "sigmoid", optimizer=optimizer))
@@ -147,12 +148,14 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("name", HEALTHY)
 def test_silent_on_models_that_learn_evenly(name, optimizer, seeded):
     assert findings(ID, HEALTHY[name](optimizer)) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_silent_on_embeddings_of_which_few_rows_are_seen(optimizer, seeded):
     model = sequential(

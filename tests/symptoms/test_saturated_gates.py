@@ -82,6 +82,7 @@ def recall(count: int = 256, length: int = 20) -> tuple[np.ndarray, np.ndarray]:
     return x, marks
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
 @pytest.mark.parametrize("bias", [-8.0, 8.0])
 def test_biases_that_keep_all_gates_open_or_shut(kind, bias, seeded):
@@ -93,6 +94,7 @@ def test_biases_that_keep_all_gates_open_or_shut(kind, bias, seeded):
     assert finding.severity == "error"
 
 
+@pytest.mark.slow
 def test_inputs_a_thousand_times_too_large(seeded):
     x, y = normal(128, 20, 6), classes(128, 4)
     (finding,) = findings(ID, model_of(), 1000 * x, y)
@@ -128,6 +130,7 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
 def test_silent_on_gates_that_work(name, seeded):
     assert findings(ID, HEALTHY[name](), *recall()) == []

@@ -181,6 +181,7 @@ def attending(blocks: int, *, skips: bool) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_attention_alone_makes_all_tokens_one(seeded):
     (finding,) = findings(ID, attending(6, skips=False), tokens(), classes(128, 3))
 
@@ -212,6 +213,7 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
 def test_silent_on_models_that_keep_their_signal(name, seeded):
     assert findings(ID, *HEALTHY[name]()) == []

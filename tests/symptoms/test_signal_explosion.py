@@ -120,11 +120,13 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
 def test_silent_on_models_whose_signal_stays(name, seeded):
     assert findings(ID, *HEALTHY[name]()) == []
 
 
+@pytest.mark.slow
 def test_the_large_targets_example_is_as_large_as_it_claims(seeded):
     model, x, y = large_targets()
     hidden = keras.Model(model.inputs[0], model.layers[-2].output)

@@ -138,6 +138,7 @@ HEALTHY = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HEALTHY)
 def test_silent_where_units_differ_or_part(name, seeded):
     assert findings(ID, HEALTHY[name]()) == []
@@ -167,6 +168,7 @@ def test_silent_on_units_that_were_pruned(id, seeded):
     assert findings(id, pruned(0.75)) == []
 
 
+@pytest.mark.slow
 def test_a_kernel_of_zeros_was_not_pruned(seeded):
     model = plain(3, "relu", kernel="zeros")
 

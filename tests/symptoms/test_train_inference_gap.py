@@ -36,11 +36,13 @@ def test_statistics_that_lag_behind(seeded):
     assert "smaller momentum" in finding.message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("momentum", "epochs"), [(0.99, 0), (0.9, 4)])
 def test_silent_on_a_fresh_model_and_where_they_have_arrived(momentum, epochs, seeded):
     assert report(trained(momentum, epochs)).findings == ()
 
 
+@pytest.mark.slow
 def test_silent_where_training_uses_them_too(seeded):
     model = trained(0.99, 2)
     model.layers[1].trainable = False
@@ -49,6 +51,7 @@ def test_silent_where_training_uses_them_too(seeded):
     assert report(model).findings == ()
 
 
+@pytest.mark.slow
 def test_the_gap_is_that_of_the_outputs(seeded):
     """Against the layer's outputs in both modes, over its scale."""
     model = trained(0.99, 3)

@@ -162,6 +162,7 @@ def test_a_normalization_layer_silences_it(seeded):
     assert told(housing(), adapted(housing()), layers.Dense(16, "relu")) is None
 
 
+@pytest.mark.slow
 def test_raw_images(seeded):
     def network(*first):
         return told(images(), *first, layers.Flatten(), layers.Dense(16, "relu"), optimizer="adam")
@@ -196,6 +197,7 @@ def final_loss(x, y) -> float:
     return model.fit(x, y, epochs=8, batch_size=8, verbose=0).history["loss"][-1]
 
 
+@pytest.mark.slow
 def test_what_is_called_an_error_does_not_train_and_its_twin_does(seeded):
     """The claim behind error_step, by training."""
     z = normal(128, 6)

@@ -41,6 +41,7 @@ def outcome(patient, before, told):
     return gradscope.treat(patient, *samples(), **PLAN, progress=told.append)
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_proven(outcome):
     assert outcome.status == "improved"
     assert outcome.trial.verdict == "improved"
@@ -53,6 +54,7 @@ def test_the_patient_is_left_as_it_was(outcome, patient, before):
     assert before.differences(Snapshot(patient)) == []
 
 
+@pytest.mark.slow
 def test_the_result_trains(outcome):
     x, y = samples()
     copy = carry_out(sick(), outcome.prescriptions, x).model
@@ -121,6 +123,7 @@ def test_it_is_one_line_at_a_prompt_and_a_page_in_a_notebook(outcome):
     assert kept.replace("-", " ") in outcome._repr_html_()
 
 
+@pytest.mark.slow
 def test_a_healthy_model_is_given_nothing():
     keras.utils.set_random_seed(0)
     outcome = gradscope.treat(learner(0), *samples(), **PLAN)
@@ -156,6 +159,7 @@ def test_a_model_that_cannot_be_rehearsed_is_not_called_healthy():
     assert "the training could not be examined" in str(outcome)
 
 
+@pytest.mark.slow
 def test_where_labels_are_noise_no_treatment_helps():
     x, _ = samples()
     noise = np.random.default_rng(5).integers(0, 3, len(x))
@@ -167,12 +171,14 @@ def test_where_labels_are_noise_no_treatment_helps():
     assert "No treatment helped" in str(outcome)
 
 
+@pytest.mark.slow
 def test_only_some_treatments_are_considered():
     outcome = gradscope.treat(sick(), *samples(), **PLAN, only=["learning-rate"])
 
     assert {id for t in outcome.report.trials for id in t.treatments} <= {"learning-rate"}
 
 
+@pytest.mark.slow
 def test_samples_with_nan_are_left_out_and_told():
     x, y = samples()
     x[::20, 3] = np.nan
@@ -184,6 +190,7 @@ def test_samples_with_nan_are_left_out_and_told():
     assert "10 samples with NaN or Inf left out" in outcome.trial.note
 
 
+@pytest.mark.slow
 def test_two_workers_come_to_the_same():
     one = gradscope.treat(sick(), *samples(), **PLAN, only=["swap-activation"])
     two = gradscope.treat(sick(), *samples(), **PLAN, only="swap-activation", jobs=2)
@@ -192,6 +199,7 @@ def test_two_workers_come_to_the_same():
     assert two.trial.difference == pytest.approx(one.trial.difference, abs=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -214,6 +222,7 @@ def test_a_model_that_is_not_compiled_is_refused():
         gradscope.treat(model, *samples())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", [1, 2, 3])
 def test_an_interrupt_leaves_the_patient_as_it_was(at):
     patient = sick()
@@ -230,6 +239,7 @@ def test_an_interrupt_leaves_the_patient_as_it_was(at):
     assert before.differences(Snapshot(patient)) == []
 
 
+@pytest.mark.slow
 def test_default_steps_are_ten_epochs_within_bounds():
     from gradscope.therapy.treat_model import admit
 
@@ -241,6 +251,7 @@ def test_default_steps_are_ten_epochs_within_bounds():
     assert [few.steps, some.steps, many.steps] == [200, 250, 300]
 
 
+@pytest.mark.slow
 def test_data_sets_are_read_into_memory():
     import tensorflow as tf
 

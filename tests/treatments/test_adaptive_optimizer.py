@@ -25,6 +25,7 @@ def model(optimizer, **kwargs):
     return sequential(layers.Dense(32, "tanh"), layers.Dense(1), optimizer=optimizer, **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer", [keras.optimizers.SGD(1e-3), keras.optimizers.Adadelta(1e-3)], ids=["sgd", "delta"]
 )

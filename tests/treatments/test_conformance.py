@@ -78,6 +78,7 @@ def test_every_treatment_that_a_symptom_names_exists():
     assert named <= set(IDS)
 
 
+@pytest.mark.slow
 def test_every_treatment_is_carried_out_on_some_model(operated, treatment):
     assert bool(operated) != (treatment.id in ONLY_ADVICE)
 
@@ -181,6 +182,7 @@ def test_all_weights_are_either_kept_or_reset(operated):
         assert set(surgery.kept).isdisjoint(surgery.reset), each.kind
 
 
+@pytest.mark.slow
 def test_the_result_survives_a_file(operated, treatment):
     for each in operated:
         again = through_file(each.surgery.model)
@@ -209,6 +211,7 @@ def test_the_result_is_compiled_like_the_patient(operated, treatment):
         assert each.surgery.model.jit_compile == each.patient.jit_compile, each.kind
 
 
+@pytest.mark.slow
 def test_applied_twice_it_declines_or_adds_no_more(operated, treatment):
     """Asked for again on the treated model by the same symptoms."""
     for each in operated:
@@ -221,6 +224,7 @@ def test_applied_twice_it_declines_or_adds_no_more(operated, treatment):
             assert before == after, each.kind
 
 
+@pytest.mark.slow
 def test_the_result_takes_a_step(operated):
     """Last, because it changes the treated model."""
     for each in operated:

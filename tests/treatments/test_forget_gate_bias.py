@@ -35,6 +35,7 @@ def gates(bias):
     return bias.reshape(*bias.shape[:-1], -1, UNITS)
 
 
+@pytest.mark.slow
 def test_an_lstms_memories_range_from_one_step_to_the_whole_sequence():
     surgery = treated(ID, model(lstm()), X, Y, symptom=TIME)
 
@@ -47,6 +48,7 @@ def test_an_lstms_memories_range_from_one_step_to_the_whole_sequence():
     assert surgery.reset == ("rnn",)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("reset_after", [True, False])
 def test_a_gru_keeps_its_state_for_as_long(reset_after):
     """With nothing coming in, a unit keeps the share sigmoid(bias) of its state a step."""
@@ -61,6 +63,7 @@ def test_a_gru_keeps_its_state_for_as_long(reset_after):
     np.testing.assert_allclose(kept, lengths / (1 + lengths), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_kernels_are_kept_where_gates_are_free():
     patient = model(lstm())
 
@@ -71,6 +74,7 @@ def test_kernels_are_kept_where_gates_are_free():
     np.testing.assert_array_equal(cell.recurrent_kernel.numpy(), before.recurrent_kernel.numpy())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "start",
     [
@@ -92,6 +96,7 @@ def test_stuck_gates_come_free(kind, start):
     assert profile.layers[0].gate_saturated_fraction < 0.1
 
 
+@pytest.mark.slow
 def test_the_configuration_says_what_the_new_weights_were_drawn_from():
     start = keras.initializers.RandomNormal(stddev=60.0, seed=0)
     patient = model(lstm(kernel_initializer=start))
@@ -102,6 +107,7 @@ def test_the_configuration_says_what_the_new_weights_were_drawn_from():
     assert isinstance(again.kernel_initializer, keras.initializers.GlorotUniform)
 
 
+@pytest.mark.slow
 def test_both_ways_of_a_bidirectional():
     both = layers.Bidirectional(layers.LSTM(UNITS), name="both")
 
@@ -113,6 +119,7 @@ def test_both_ways_of_a_bidirectional():
     assert len(surgery.reset) == 2
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_code():
     patient = OwnRecurrent()
     patient.compile("adam", "mse")
@@ -159,6 +166,7 @@ def test_a_simple_layer_is_declined():
     assert isinstance(declined, Declined)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recurrent", [lstm, gru])
 @pytest.mark.parametrize("symptom", [TIME, STUCK])
 def test_the_snippet_does_what_the_treatment_does(recurrent, symptom):

@@ -33,6 +33,7 @@ def model(recurrent, steps=12, **kwargs):
     return sequential(recurrent, layers.Dense(1), shape=(steps, 3), **kwargs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("steps", "kind"), [(12, "GRU"), (40, "LSTM")])
 def test_long_lags_get_an_lstm(steps, kind):
     patient = model(rnn(), steps)
@@ -55,6 +56,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", OPTIONS)
 def test_options_are_kept(option):
     patient = model(rnn(return_sequences=True, **{option: OPTIONS[option]}))
@@ -67,6 +69,7 @@ def test_options_are_kept(option):
     assert copy.output_shape == patient.output_shape == (None, 12, 1)
 
 
+@pytest.mark.slow
 def test_regularizers_and_constraints_are_kept():
     patient = model(rnn(kernel_regularizer="l2", recurrent_constraint="max_norm"))
 
@@ -76,6 +79,7 @@ def test_regularizers_and_constraints_are_kept():
     assert isinstance(layer.recurrent_constraint, keras.constraints.MaxNorm)
 
 
+@pytest.mark.slow
 def test_the_activation_and_the_initializers_are_those_of_the_new_cell():
     patient = model(rnn(activation="relu", recurrent_initializer=keras.initializers.Zeros()))
 
@@ -86,6 +90,7 @@ def test_the_activation_and_the_initializers_are_those_of_the_new_cell():
     np.testing.assert_allclose(kernel @ kernel.T, np.eye(5), atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("merge", ["concat", "sum", "ave"])
 def test_inside_of_bidirectional(merge):
     both = layers.Bidirectional(rnn(return_sequences=True), merge_mode=merge, name="both")
@@ -102,6 +107,7 @@ def test_inside_of_bidirectional(merge):
     assert layer.output.shape == patient.get_layer("both").output.shape
 
 
+@pytest.mark.slow
 def test_masked_steps_stay_masked():
     keras.utils.set_random_seed(0)
     patient = sequential(layers.Masking(), rnn(), layers.Dense(1), shape=(12, 3))
@@ -127,6 +133,7 @@ def test_stateful():
     assert gated(copy).stateful
 
 
+@pytest.mark.slow
 def test_a_state_that_is_handed_on_stays_a_single_one():
     keras.utils.set_random_seed(0)
     x = keras.Input((40, 3))
@@ -140,12 +147,14 @@ def test_a_state_that_is_handed_on_stays_a_single_one():
     assert [type(layer).__name__ for layer in copy.layers[1:3]] == ["GRU", "GRU"]
 
 
+@pytest.mark.slow
 def test_a_second_time_is_declined():
     copy = treated(ID, model(rnn()), X, Y, symptom=SYMPTOM).model
 
     assert isinstance(planned(ID, copy, X, Y, symptom=SYMPTOM), Declined)
 
 
+@pytest.mark.slow
 def test_gradients_of_the_first_steps_grow():
     """What it is for: the first step's share of the gradient rises by decades."""
     patient = model(rnn(recurrent_initializer=keras.initializers.Orthogonal(0.5)), 40)

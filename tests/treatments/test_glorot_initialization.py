@@ -32,12 +32,14 @@ def recurrent(kind, **options):
     return model, normal(32, 7, 4), normal(32, 1)
 
 
+@pytest.mark.slow
 def test_kernels_get_the_scale_between_both_directions():
     kernel = treated(ID, *tanh(), symptom="saturated-activation").model.get_layer("hidden_1").kernel
 
     assert np.std(kernel) == pytest.approx((2 / 96) ** 0.5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_biases_that_saturate_are_reset():
     patient = tanh("glorot_uniform", keras.initializers.Constant(9.0))
     model = treated(ID, *patient, symptom="saturated-activation").model
@@ -52,6 +54,7 @@ def test_saturation_by_the_inputs_is_not_for_the_start():
     assert isinstance(plan, Declined)
 
 
+@pytest.mark.slow
 def test_a_recurrent_layer_starts_as_keras_would_start_it():
     model = treated(
         ID, *recurrent(layers.LSTM, kernel_initializer=HUGE), symptom="saturated-gates"
@@ -64,6 +67,7 @@ def test_a_recurrent_layer_starts_as_keras_would_start_it():
     assert np.array_equal(cell.bias, np.repeat([0.0, 1.0, 0.0, 0.0], 16))
 
 
+@pytest.mark.slow
 def test_a_constant_embedding_is_drawn_anew():
     model = keras.Sequential(
         [

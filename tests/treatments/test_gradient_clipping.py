@@ -55,6 +55,7 @@ def test_plain_sgd_is_clipped_where_a_step_is_a_hundredth_of_the_weights():
     assert clip * 0.5 / norm == pytest.approx(0.01, rel=0.05)
 
 
+@pytest.mark.slow
 def test_steps_are_that_short_and_outputs_are_as_before():
     patient = tanh_net(keras.optimizers.SGD(1.0))
 
@@ -69,6 +70,7 @@ def test_steps_are_that_short_and_outputs_are_as_before():
     assert length == pytest.approx(copy.optimizer.global_clipnorm, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_what_a_built_optimizer_has_gathered_stays():
     patient = tanh_net()
     patient.fit(X, Y, epochs=1, verbose=0)
@@ -98,6 +100,7 @@ def test_clipping_of_each_gradient_gives_way():
     assert copy.optimizer.global_clipnorm > 0
 
 
+@pytest.mark.slow
 def test_reaches_the_optimizer_inside_of_loss_scaling():
     scaled = keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(1e-3))
     copy = treated(ID, tanh_net(scaled), X, Y, symptom=SYMPTOM).model

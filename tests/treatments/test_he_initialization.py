@@ -30,6 +30,7 @@ def kernel_of(model, name):
     return np.asarray(model.get_layer(name).kernel)
 
 
+@pytest.mark.slow
 def test_kernels_get_the_variance_of_two_over_fan_in():
     surgery = treated(ID, stack(), *DATA, symptom=SCALE)
 
@@ -37,18 +38,21 @@ def test_kernels_get_the_variance_of_two_over_fan_in():
     assert kernel_of(surgery.model, "hidden_1").std() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_each_kernel_is_another_draw():
     model = treated(ID, stack(), *DATA, symptom=SCALE).model
 
     assert not np.allclose(kernel_of(model, "hidden_1"), kernel_of(model, "hidden_2"))
 
 
+@pytest.mark.slow
 def test_the_configuration_says_so_too_also_after_a_file():
     model = through_file(treated(ID, stack(), *DATA, symptom=SCALE).model)
 
     assert isinstance(model.get_layer("hidden_1").kernel_initializer, keras.initializers.HeNormal)
 
 
+@pytest.mark.slow
 def test_an_output_that_starts_as_usual_is_kept():
     patient = stack()
     surgery = treated(ID, patient, *DATA, symptom=SCALE)
@@ -64,12 +68,14 @@ def test_an_output_that_is_too_large_gets_its_own_start():
     assert plan.parameters["initializers"]["out"] == "glorot_uniform"
 
 
+@pytest.mark.slow
 def test_an_output_that_starts_at_zero_is_healthy():
     plan = planned(ID, stack(kernel_initializer="zeros"), *DATA, symptom="exploding-gradient")
 
     assert "out" not in plan.layers
 
 
+@pytest.mark.slow
 def test_biases_that_kill_are_reset_with_kernels_of_the_right_scale():
     model = stack(kernel="he_normal", bias=keras.initializers.Constant(-20.0))
     surgery = treated(ID, model, *DATA, symptom="dead-relu")
@@ -99,6 +105,7 @@ def test_a_frozen_layer_keeps_what_it_has_learnt():
     assert "hidden_1" not in planned(ID, model, *DATA, symptom="exploding-gradient").layers
 
 
+@pytest.mark.slow
 def test_equal_units_are_drawn_anew():
     model = stack(kernel=keras.initializers.Constant(0.1))
     surgery = treated(ID, model, *DATA, symptom="symmetric-initialization")
@@ -143,6 +150,7 @@ def test_the_snippet_does_the_same():
     assert kernel_of(model, "hidden_1").std() == pytest.approx((2 / 64) ** 0.5, rel=0.05)
 
 
+@pytest.mark.slow
 def test_what_the_optimizer_gathered_is_not_handed_on():
     model = stack()
     model.train_on_batch(*DATA)

@@ -30,6 +30,7 @@ def arriving(model, name, x):
     return keras.Model(model.inputs, model.get_layer(name).input)(x).numpy()
 
 
+@pytest.mark.slow
 def test_every_feature_gets_mean_zero_and_standard_deviation_one():
     patient = mlp()
 
@@ -50,6 +51,7 @@ def test_weights_are_kept():
         np.testing.assert_array_equal(before.numpy(), after.numpy())
 
 
+@pytest.mark.slow
 def test_the_finding_is_gone_and_a_second_time_is_declined():
     copy = treated(ID, mlp(), X, Y, symptom=SYMPTOM).model
 
@@ -58,6 +60,7 @@ def test_the_finding_is_gone_and_a_second_time_is_declined():
     assert "Normalization" in planned(ID, copy, X, Y, symptom=SYMPTOM).reason
 
 
+@pytest.mark.slow
 def test_a_constant_feature_stays_moderate_where_it_changes():
     x = X.copy()
     x[:, 2] = 0.0
@@ -113,6 +116,7 @@ def two_inputs():
     return model, x
 
 
+@pytest.mark.slow
 def test_only_the_inputs_that_need_it():
     patient, x = two_inputs()
 

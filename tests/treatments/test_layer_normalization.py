@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import keras
 import numpy as np
+import pytest
 from keras import layers
 
 from gradscope.records import Declined
@@ -24,6 +25,7 @@ def names(model):
     return [layer.name for layer in model.layers]
 
 
+@pytest.mark.slow
 def test_large_inputs_of_a_recurrent_layer_are_normalised_in_front_of_it():
     x, y = 100.0 * normal(32, 7, 5), normal(32, 1)
     model = treated(ID, recurrent(), x, y, symptom="saturated-gates").model
@@ -37,6 +39,7 @@ def test_inputs_of_unit_scale_gain_nothing():
     assert isinstance(plan, Declined)
 
 
+@pytest.mark.slow
 def test_a_bidirectional_layer_gets_one_for_both_ways():
     inner = layers.Bidirectional(layers.GRU(4), name="both")
     x, y = 100.0 * normal(32, 7, 5), normal(32, 1)
@@ -45,6 +48,7 @@ def test_a_bidirectional_layer_gets_one_for_both_ways():
     assert names(model) == ["both_layer_normalization", "both", "out"]
 
 
+@pytest.mark.slow
 def test_dense_layers_over_a_sequence_are_normalised_step_by_step():
     keras.utils.set_random_seed(0)
     patient = recurrent(layers.Dense(8, "tanh", name="dense"))
@@ -75,6 +79,7 @@ def test_positions_of_an_image_are_left():
     assert isinstance(plan, Declined)
 
 
+@pytest.mark.slow
 def test_a_transformer_in_pre_norm_is_left():
     x = keras.Input((6, 8))
     h = x

@@ -43,6 +43,7 @@ def spreads(model, x):
     return found
 
 
+@pytest.mark.slow
 def test_variances_are_one_on_the_data():
     model, x, y = cnn()
     surgery = treated(ID, model, x, y, symptom="vanishing-gradient")
@@ -50,6 +51,7 @@ def test_variances_are_one_on_the_data():
     np.testing.assert_allclose(spreads(surgery.model, x), 1.0, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_kernels_are_orthonormal_up_to_their_scale():
     model, x, y = cnn()
     kernel = np.asarray(
@@ -60,6 +62,7 @@ def test_kernels_are_orthonormal_up_to_their_scale():
     np.testing.assert_allclose(products / products[0, 0], np.eye(12), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_biases_are_zero():
     model, x, y = cnn()
     treated_model = treated(ID, model, x, y, symptom="vanishing-gradient").model
@@ -67,6 +70,7 @@ def test_biases_are_zero():
     assert not np.any(treated_model.get_layer("dense").bias)
 
 
+@pytest.mark.slow
 def test_activations_are_the_patients_own():
     model, x, y = cnn()
     dense = treated(ID, model, x, y, symptom="vanishing-gradient").model.get_layer("dense")
@@ -85,6 +89,7 @@ def test_a_shared_layer_is_scaled_at_its_first_call():
     assert np.std(data[0] @ np.asarray(after.kernel)) == pytest.approx(1.0, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_variances_near_one_are_left():
     model, x, y = cnn()
     once = treated(ID, model, x, y, symptom="vanishing-gradient").model

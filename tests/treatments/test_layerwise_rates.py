@@ -28,6 +28,7 @@ def stack(optimizer="sgd") -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_a_step_changes_each_kernel_by_a_hundredth_of_its_norm():
     model = treated(ID, stack(), X, Y, symptom="learning-speed-imbalance").model
     before = [model.get_layer(n).kernel.numpy() for n in NAMES]

@@ -65,6 +65,7 @@ def test_what_is_too_fast_is_never_made_faster():
     assert isinstance(declined, Declined)
 
 
+@pytest.mark.slow
 def test_exploding_gradients_get_a_warm_up():
     patient = model(keras.optimizers.Adam(1e-3))
 
@@ -76,6 +77,7 @@ def test_exploding_gradients_get_a_warm_up():
     assert float(schedule(100)) == float(schedule(10_000)) == pytest.approx(1e-3)
 
 
+@pytest.mark.slow
 def test_a_second_warm_up_is_declined():
     symptom = "exploding-gradient"
     copy = treated(ID, model(keras.optimizers.Adam(1e-3)), X, Y, symptom=symptom).model
@@ -94,6 +96,7 @@ def test_a_schedule_gets_no_warm_up():
     assert "no warm-up" in declined.reason
 
 
+@pytest.mark.slow
 def test_attention_gets_a_warm_up_where_values_are_not_finite():
     keras.utils.set_random_seed(0)
     x = keras.Input((4, 8))

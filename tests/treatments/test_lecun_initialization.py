@@ -25,6 +25,7 @@ def stack(activation, kernel):
     return model, normal(64, 16), normal(64, 2, seed=1)
 
 
+@pytest.mark.slow
 def test_kernels_get_the_variance_of_one_over_fan_in():
     model = treated(ID, *stack("selu", "ones"), symptom="mismatched-initialization").model
 

@@ -44,6 +44,7 @@ def test_epochs_are_those_of_the_curve(tau):
     compile(prescription.snippet, "snippet", "exec")
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_in_most_runs():
     truth = 300.0 * np.log(20)
     held = 0

@@ -24,6 +24,7 @@ def model(policy="mixed_float16", **compiled):
     return patient
 
 
+@pytest.mark.slow
 def test_wraps_the_optimizer_and_keeps_the_rest():
     patient = model(metrics=["mae"])
 
@@ -37,6 +38,7 @@ def test_wraps_the_optimizer_and_keeps_the_rest():
     assert "mae" in surgery.model.evaluate(X, Y, verbose=0, return_dict=True)
 
 
+@pytest.mark.slow
 def test_the_gradients_that_were_lost_arrive():
     patient = model()
     labels = patient.predict(X, verbose=0) + 1e-5 * Y
@@ -50,6 +52,7 @@ def test_the_gradients_that_were_lost_arrive():
     assert after.layers[0].underflow_fraction < 0.1 < before.layers[0].underflow_fraction
 
 
+@pytest.mark.slow
 def test_what_a_built_optimizer_has_gathered_stays():
     patient = model()
     patient.compile(keras.optimizers.Adam(1e-3), "mse")

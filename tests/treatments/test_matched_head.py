@@ -103,6 +103,7 @@ def test_each_head_becomes_that_of_its_labels(name):
     assert isinstance(planned(ID, copy, X, y, symptom=SYMPTOM), Declined)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(CASES)[:2])
 def test_the_copy_learns_the_classes(name):
     patient, y = prepared(name)
@@ -113,6 +114,7 @@ def test_the_copy_learns_the_classes(name):
     assert copy.evaluate(X, y, verbose=0, return_dict=True)["accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_masks_of_0_and_255_are_met_by_a_stretched_probability():
     patient = model(1, "sigmoid", "binary_crossentropy")
     patient.optimizer.learning_rate = 0.02
@@ -162,6 +164,7 @@ def test_other_forms_of_a_head(name):
     assert copy.output_shape == (None, 3)
 
 
+@pytest.mark.slow
 def test_a_head_over_time_is_wrapped_again():
     x, y = normal(64, 5, 8), np.tile(CLASSES[:64, None], (1, 5))
     keras.utils.set_random_seed(0)
@@ -184,6 +187,7 @@ def test_a_convolution_gets_other_filters():
     assert treated(ID, patient, x, y, symptom=SYMPTOM).model.output_shape == (None, 6, 6, 3)
 
 
+@pytest.mark.slow
 def test_only_the_output_in_question_changes():
     keras.utils.set_random_seed(0)
     x = keras.Input((8,))

@@ -202,6 +202,7 @@ def test_what_no_loss_can_mend_is_declined(name):
     assert reason in outcome.reason
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_same_class_keeps_its_settings():
     loss = losses.BinaryCrossentropy(from_logits=True, label_smoothing=0.1, name="mine")
     patient = model(reshaped(1, "sigmoid"), loss)
@@ -212,6 +213,7 @@ def test_a_loss_of_the_same_class_keeps_its_settings():
     assert (copy.loss.label_smoothing, copy.loss.name) == (0.1, "mine")
 
 
+@pytest.mark.slow
 def test_a_change_of_the_loss_alone_is_safe():
     patient = model(reshaped(3, "softmax"), losses.CategoricalCrossentropy(from_logits=True))
 
@@ -221,6 +223,7 @@ def test_a_change_of_the_loss_alone_is_safe():
     assert same_outputs(operated(ID, patient, prescription).model, patient, X)
 
 
+@pytest.mark.slow
 def test_metrics_and_optimizer_are_kept():
     patient = model(dense(3), "sparse_categorical_crossentropy")
     patient.compile(keras.optimizers.SGD(0.3, momentum=0.7), patient.loss, metrics=["accuracy"])
@@ -244,6 +247,7 @@ def several_outputs(loss, *, names=True):
     return patient
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "names"), [("dict", True), ("dict", False), ("list", False)])
 def test_only_the_output_that_is_mismatched(form, names):
     loss = {"value": "mse", "kind": "sparse_categorical_crossentropy"}
@@ -259,6 +263,7 @@ def test_only_the_output_that_is_mismatched(form, names):
     assert copy.output_names == patient.output_names
 
 
+@pytest.mark.slow
 def test_one_loss_for_several_outputs_becomes_one_for_each():
     patient = several_outputs("mse", names=False)
     y = [WIDE, CLASSES.astype("float32").reshape(64, 1)]
@@ -312,6 +317,7 @@ def test_an_output_that_others_take_is_not_changed():
     assert "others take it" in planned(ID, patient, X, [WIDE, WIDE], symptom=SYMPTOM).reason
 
 
+@pytest.mark.slow
 def test_an_output_inside_of_a_nested_model():
     keras.utils.set_random_seed(0)
     inner = keras.Sequential([keras.Input((8,)), layers.Dense(1, "tanh", name="out")], name="in")

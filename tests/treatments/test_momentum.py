@@ -20,6 +20,7 @@ X, Y = normal(128, 8), normal(128, 2, seed=1)
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "attribute"),
     [(lambda: SGD(0.01, momentum=0.999), "momentum"), (lambda: Adam(beta_1=0.99), "beta_1")],
@@ -65,6 +66,7 @@ def test_usual_momentum_is_left_alone(make):
     assert isinstance(planned(ID, tanh_net(make()), X, Y, symptom=SYMPTOM), Declined)
 
 
+@pytest.mark.slow
 def test_a_regression_that_swings_settles():
     """Two hundred steps of least squares: what is left of the loss, with and without."""
     keras.utils.set_random_seed(0)

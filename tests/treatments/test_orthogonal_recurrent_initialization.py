@@ -21,6 +21,7 @@ def model_of(layer):
     return model, normal(32, 8, 3), normal(32, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [layers.SimpleRNN, layers.GRU, layers.LSTM])
 def test_rows_are_orthonormal(kind):
     patient = model_of(kind(6, recurrent_initializer=TINY, name="rnn"))
@@ -30,6 +31,7 @@ def test_rows_are_orthonormal(kind):
     np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(6), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_rectifiers_start_with_the_identity():
     patient = model_of(layers.SimpleRNN(6, "relu", recurrent_initializer=TINY, name="rnn"))
     model = treated(ID, *patient, symptom="vanishing-through-time").model
@@ -37,6 +39,7 @@ def test_rectifiers_start_with_the_identity():
     assert np.array_equal(model.get_layer("rnn").cell.recurrent_kernel, np.eye(6))
 
 
+@pytest.mark.slow
 def test_the_input_kernel_and_biases_are_kept():
     model, x, y = model_of(layers.GRU(6, recurrent_initializer=TINY, name="rnn"))
     after = treated(ID, model, x, y, symptom="vanishing-through-time").model

@@ -61,12 +61,14 @@ def test_blocks_are_pairs_the_last_of_an_odd_number_three():
     assert blocks(mlp(*[8] * 6)) == [("hidden_1", "hidden_2"), ("hidden_3", "hidden_5")]
 
 
+@pytest.mark.slow
 def test_all_weights_of_the_patient_are_kept():
     surgery = treated(ID, mlp(*[8] * 5), *DATA, symptom=SYMPTOM)
 
     assert {f"hidden_{i}" for i in range(5)} | {"out"} <= set(surgery.kept)
 
 
+@pytest.mark.slow
 def test_the_gradient_reaches_the_first_layer():
     def first_norm(model):
         import tensorflow as tf
@@ -81,6 +83,7 @@ def test_the_gradient_reaches_the_first_layer():
     assert first_norm(model) > 1000 * first_norm(patient)
 
 
+@pytest.mark.slow
 def test_shapes_that_differ_are_projected():
     model = treated(ID, mlp(8, 8, 6, 4, 4, activation="tanh"), *DATA, symptom=SYMPTOM).model
     units = [layer.units for layer in model.layers if layer.name.endswith("_dense")]
@@ -116,6 +119,7 @@ def cnn(strides=1, padding="same"):
     return model, normal(16, 8, 8, 2), normal(16, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strides", [1, 2])
 def test_convolutions_are_normalised_over_the_batch_and_projected_with_strides(strides):
     model, x, y = cnn(strides)
@@ -148,6 +152,7 @@ def test_recurrent_layers_are_no_block():
     assert isinstance(planned(ID, model, *data, symptom=SYMPTOM), Declined)
 
 
+@pytest.mark.slow
 def test_layers_inside_a_nested_model_are_bridged_there():
     inner = keras.Sequential(
         [keras.Input((6,)), *[layers.Dense(6, "tanh", name=f"in_{i}") for i in range(5)]],
@@ -161,6 +166,7 @@ def test_layers_inside_a_nested_model_are_bridged_there():
     assert "inner/in_2_add" in surgery.added
 
 
+@pytest.mark.slow
 def test_attention_without_a_way_around_it_gets_one():
     keras.utils.set_random_seed(0)
     x = keras.Input((5, 8))
@@ -182,6 +188,7 @@ def test_attention_without_a_way_around_it_gets_one():
     )
 
 
+@pytest.mark.slow
 def test_the_feed_forward_half_of_a_block_is_wrapped_with_its_attention():
     keras.utils.set_random_seed(0)
     x = keras.Input((5, 8))

@@ -35,6 +35,7 @@ def gradients(model: keras.Model) -> list:
     return tape.gradient(loss, [v.value for v in model.trainable_variables])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", [ops.round, ops.sign, ops.floor, ops.stop_gradient])
 def test_the_function_stays_and_the_gradient_arrives(operation):
     model = behind(operation)

@@ -69,6 +69,7 @@ def test_the_copy_trains_where_the_patient_does_not(name):
     assert not explained(trained(patient, Y), Y) > 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("optimizer", "scale"), [("sgd", 1e6), ("adam", 1e-4)])
 def test_training_is_that_on_standard_targets(optimizer, scale):
     """Step by step, up to rounding: rates, clipping and penalties mean what they mean there."""
@@ -112,6 +113,7 @@ MULTI = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MULTI)
 def test_only_the_output_in_question_is_rescaled(name):
     losses, targets, weights = MULTI[name]
@@ -133,6 +135,7 @@ def test_only_the_output_in_question_is_rescaled(name):
     assert 1 - np.mean((price - Y) ** 2) / Y.var() > 0.5
 
 
+@pytest.mark.slow
 def test_a_sequence_of_values_is_rescaled_at_every_step():
     x = normal(128, 5, 8)
     y = 1e5 + 1e4 * np.tanh(x.sum(-1, keepdims=True))
@@ -145,6 +148,7 @@ def test_a_sequence_of_values_is_rescaled_at_every_step():
     assert abs(before.mean() - 1e5) < 1e4
 
 
+@pytest.mark.slow
 def test_a_nested_model_is_rescaled_inside():
     keras.utils.set_random_seed(0)
     inner = keras.Sequential([keras.Input((8,)), layers.Dense(16, "relu"), layers.Dense(1)])
@@ -156,6 +160,7 @@ def test_a_nested_model_is_rescaled_inside():
     assert abs(outputs(copy, X)[0].mean() - 2e5) < 8e4
 
 
+@pytest.mark.slow
 def test_half_precision_keeps_the_scale_in_full():
     policy = keras.mixed_precision.DTypePolicy("mixed_float16")
     stack = [layers.Dense(16, "relu", dtype=policy), layers.Dense(1, dtype=policy)]
@@ -164,6 +169,7 @@ def test_half_precision_keeps_the_scale_in_full():
     assert np.isfinite(outputs(copy, X)[0]).all()
 
 
+@pytest.mark.slow
 def test_the_report_of_the_copy_has_no_new_findings():
     patient = model()
     copy = treated(ID, patient, X, Y, symptom=SYMPTOM).model

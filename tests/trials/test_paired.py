@@ -35,6 +35,7 @@ def cure() -> Trial:
     return compare(stuck, learner, blobs(), steps=250, batch_size=16, treatments=("less-bias",))
 
 
+@pytest.mark.slow
 def test_a_cure_is_an_improvement(cure):
     assert cure.verdict == "improved"
     assert cure.measure == "accuracy"
@@ -43,10 +44,12 @@ def test_a_cure_is_an_improvement(cure):
     assert "+" in cure.reason
 
 
+@pytest.mark.slow
 def test_the_other_way_round_it_is_worse():
     assert compare(learner, stuck, blobs(), steps=60, batch_size=16).verdict == "worse"
 
 
+@pytest.mark.slow
 def test_no_treatment_makes_no_difference():
     found = compare(noisy, noisy, blobs(), steps=10, batch_size=16)
 
@@ -62,6 +65,7 @@ def test_a_trial_comes_back_from_json(cure):
     assert {"treatments", "seeds", "steps", "before", "after", "verdict"} <= set(plain)
 
 
+@pytest.mark.slow
 def test_curves_are_means_over_equal_stretches_of_at_most_200_points(cure):
     losses = cure.after.runs[0].losses
     whole = run(learner, blobs(), seed=0, steps=250, batch_size=16).losses
@@ -70,6 +74,7 @@ def test_curves_are_means_over_equal_stretches_of_at_most_200_points(cure):
     np.testing.assert_allclose(losses, naive)
 
 
+@pytest.mark.slow
 def test_a_trial_with_a_diverged_arm_is_plain_data_too():
     def wild(seed):
         return classifier(
@@ -83,6 +88,7 @@ def test_a_trial_with_a_diverged_arm_is_plain_data_too():
     assert from_plain(Trial, to_plain(found)) == found
 
 
+@pytest.mark.slow
 def test_the_patient_stays_as_it_was():
     patient = noisy(0)
     patient.fit(*blobs().training[:2], epochs=1, verbose=0)
@@ -92,6 +98,7 @@ def test_the_patient_stays_as_it_was():
     assert before.differences(Snapshot(patient)) == []
 
 
+@pytest.mark.slow
 def test_progress_ends_at_all_steps_of_each_side():
     told = []
     compare(learner, learner, blobs(), steps=8, seeds=(0, 1), progress=lambda *a: told.append(a))
@@ -99,6 +106,7 @@ def test_progress_ends_at_all_steps_of_each_side():
     assert [t for t in told if t[1] == t[2]] == [("before", 16, 16), ("after", 16, 16)]
 
 
+@pytest.mark.slow
 def test_losses_of_different_kinds_are_judged_by_the_treated_copys_measure():
     def squared(seed):
         model = learner(seed)
@@ -171,6 +179,7 @@ class Twice(layers.Layer):
         return x * 2.0 * self.factor
 
 
+@pytest.mark.slow
 def test_models_travel_with_their_custom_objects_states_and_optimizer():
     def shifted(x):
         return keras.ops.relu(x - 0.1)
@@ -200,6 +209,7 @@ def test_what_cannot_travel_is_told_in_one_line():
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_two_workers_find_what_one_process_finds():
     patient = noisy(0)
     plan = {"steps": 6, "batch_size": 16, "seeds": (0, 1)}
@@ -213,6 +223,7 @@ def test_two_workers_find_what_one_process_finds():
     assert {t[0] for t in told if t[1] == t[2] == 12} == {"before", "after"}
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_once_is_tried_again(tmp_path):
     mark = str(tmp_path / "died")
     parent = os.getpid()
@@ -229,6 +240,7 @@ def test_a_worker_that_dies_once_is_tried_again(tmp_path):
     same(found.before, found.after)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_twice_is_told_in_one_line():
     parent = os.getpid()
 
@@ -243,6 +255,7 @@ def test_a_worker_that_dies_twice_is_told_in_one_line():
     assert "\n" not in str(told.value)
 
 
+@pytest.mark.slow
 def test_the_users_joblib_backend_is_used():
     with joblib.parallel_config(backend="threading"):
         found = compare(learner, learner, blobs(), steps=4, seeds=(0,), jobs=2)
@@ -300,6 +313,7 @@ def test_an_interrupt_ends_all_workers(tmp_path):
     assert all(select.select([worker], [], [], 60)[0] for worker in workers)
 
 
+@pytest.mark.slow
 def test_the_note_on_the_data_is_kept():
     data = split(np.zeros((10, 8), "float32"), np.zeros(10, int))
 

@@ -71,6 +71,7 @@ def test_smoothing_is_a_weighted_mean_over_neighbours():
         assert value == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SGD", "Adam"])
 def test_the_suggestion_trains_what_the_present_rate_does_not(name):
     patient = model(getattr(keras.optimizers, name)(1e-6))
@@ -87,12 +88,14 @@ def test_the_suggestion_trains_what_the_present_rate_does_not(name):
     assert patient.evaluate(X, Y, verbose=0) < 0.3 * Y.var()
 
 
+@pytest.mark.slow
 def test_it_is_the_same_again():
     first, second = (range_test(model("sgd"), DATA, steps=30) for _ in range(2))
 
     assert first == second
 
 
+@pytest.mark.slow
 def test_a_schedule_gives_way_and_momentum_stays():
     rate = keras.optimizers.schedules.ExponentialDecay(1e-6, 10, 0.5)
     found = range_test(model(keras.optimizers.SGD(rate, momentum=0.9)), DATA)
@@ -100,6 +103,7 @@ def test_a_schedule_gives_way_and_momentum_stays():
     assert found.suggestion > 1e-4
 
 
+@pytest.mark.slow
 def test_another_optimizer_can_be_tried():
     patient = model("sgd")
     found = range_test(patient, DATA, optimizer=keras.optimizers.Adam())

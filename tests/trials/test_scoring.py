@@ -41,6 +41,7 @@ def same_bits(p, y, middle=0.5):
     return np.mean((p.ravel() > middle) == y.ravel())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("units", "activation", "loss", "y", "naive"),
     [

@@ -30,6 +30,7 @@ def num_traces(monkeypatch):
     return lambda: len(done)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", [scaled(4.0), scaled(1.0, rate=0.5)], ids=["start", "rate"])
 def test_another_start_or_rate_needs_no_trace_and_trains_as_if_alone(num_traces, second):
     loops = Loops()
@@ -41,6 +42,7 @@ def test_another_start_or_rate_needs_no_trace_and_trains_as_if_alone(num_traces,
     assert [r.losses for r in shared] == [r.losses for r in alone]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "second",
     [
@@ -60,6 +62,7 @@ def test_what_computes_something_else_is_traced_itself(num_traces, second):
     assert num_traces() == 2
 
 
+@pytest.mark.slow
 def test_models_with_states_are_told_apart_by_their_runs_only():
     loops = Loops()
     first = train_seeds(noisy, blobs(), **PLAN, loops=loops)
@@ -89,6 +92,7 @@ def without_time(some):
     return [dataclasses.replace(run, seconds=0.0) for run in some]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_continued_is_the_run_in_one_go():
     loops = Loops()
     more = {"seeds": (0, 1), "batch_size": 16, "loops": loops}
@@ -103,6 +107,7 @@ def test_a_run_that_is_continued_is_the_run_in_one_go():
     assert without_time(continued) == without_time(whole)
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_without_making_its_model_again():
     made = []
     loops = Loops()
@@ -117,6 +122,7 @@ def test_a_run_goes_on_without_making_its_model_again():
     assert made == [0, 1]
 
 
+@pytest.mark.slow
 def test_a_shorter_run_than_the_one_that_is_known_is_made_anew():
     loops = Loops()
     longer = train_seeds(scaled(1.0), blobs(), **PLAN, loops=loops, name="a")
@@ -127,6 +133,7 @@ def test_a_shorter_run_than_the_one_that_is_known_is_made_anew():
     assert [r.losses for r in shorter] == [r.losses[:3] for r in longer]
 
 
+@pytest.mark.slow
 def test_what_takes_too_much_memory_is_not_kept(monkeypatch):
     monkeypatch.setattr(loops_module, "_MOST_KEPT", 10)
     loops = Loops()

@@ -34,6 +34,7 @@ def ends(found):
     return [(r.losses, r.checkpoints) for r in found]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "make",
     [learner, noisy, lambda seed: classifier(seed, TensorFlowNoise())],
@@ -60,6 +61,7 @@ def test_operations_that_remember_begin_anew_with_every_seed():
     assert drawn(0) == first
 
 
+@pytest.mark.slow
 def test_compiled_functions_stay_prepared_where_nothing_remembers(monkeypatch):
     forgotten = []
     original = seeding.forget_streams
@@ -69,6 +71,7 @@ def test_compiled_functions_stay_prepared_where_nothing_remembers(monkeypatch):
     assert forgotten == []
 
 
+@pytest.mark.slow
 def test_one_trace_serves_all_seeds(monkeypatch):
     traced = []
     original = training.trace
@@ -78,6 +81,7 @@ def test_one_trace_serves_all_seeds(monkeypatch):
     assert len(traced) == 1
 
 
+@pytest.mark.slow
 def test_a_model_of_another_shape_is_traced_itself():
     def make(seed):
         return classifier(seed, layers.Dense(4 + seed, "relu"))
@@ -87,6 +91,7 @@ def test_a_model_of_another_shape_is_traced_itself():
     assert ends(together)[1] == ends([run(make, blobs(), seed=1, **PLAN)])[0]
 
 
+@pytest.mark.slow
 def test_losses_are_those_of_a_loop_by_hand():
     data = blobs()
     rows = draw_order(data.training.num_samples, 12, 16, seed=5)
@@ -107,6 +112,7 @@ def test_losses_are_those_of_a_loop_by_hand():
     np.testing.assert_allclose((last.loss, last.metric), held_out, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_every_step_sees_the_rows_of_the_seed():
     """The loss of a model that does not change is the mean of the row numbers it was given."""
     numbers = np.arange(1.0, 51.0)[:, None]
@@ -134,6 +140,7 @@ def test_order_goes_through_all_samples_before_any_comes_again():
     assert not np.array_equal(rows, draw_order(10, 5, 4, seed=1))
 
 
+@pytest.mark.slow
 def test_learns():
     found = run(learner, blobs(), steps=60, batch_size=16)
 
@@ -142,6 +149,7 @@ def test_learns():
     assert not found.diverged
 
 
+@pytest.mark.slow
 def test_a_run_ends_at_the_first_loss_that_is_not_finite():
     found = run(diverging, blobs(), steps=50, batch_size=16)
 
@@ -152,6 +160,7 @@ def test_a_run_ends_at_the_first_loss_that_is_not_finite():
     assert found.checkpoints[-1].loss is None
 
 
+@pytest.mark.slow
 def test_sample_weights_count():
     data = blobs()
     weight = np.zeros(data.training.num_samples, "float32")
@@ -160,6 +169,7 @@ def test_sample_weights_count():
     assert set(run(learner, weighted, **PLAN).losses) == {0.0}
 
 
+@pytest.mark.slow
 def test_the_copied_patient_and_all_random_generators_stay_as_they_were():
     keras.utils.set_random_seed(1)
     patient = noisy(1)
@@ -170,6 +180,7 @@ def test_the_copied_patient_and_all_random_generators_stay_as_they_were():
     assert before.differences(Snapshot(patient)) == []
 
 
+@pytest.mark.slow
 def test_tensorflow_random_numbers_go_on_as_if_nothing_had_been():
     def draw(between):
         tf.random.set_seed(4)
@@ -196,6 +207,7 @@ def test_global_states_come_back_after_an_error():
     assert process_state() == before
 
 
+@pytest.mark.slow
 def test_an_optimizer_that_was_trained_before_goes_on_from_there():
     patient = learner(0)
     patient.fit(*blobs().training[:2], epochs=2, verbose=0)
@@ -220,6 +232,7 @@ def test_a_train_step_of_its_own_is_used():
     assert not found[0].diverged
 
 
+@pytest.mark.slow
 def test_an_eager_model_trains_like_a_compiled_one():
     def make(seed, eagerly=True):
         model = learner(seed)

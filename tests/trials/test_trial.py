@@ -11,6 +11,7 @@ from tests.support.snapshot import Snapshot
 from tests.support.training_models import blobs, learner, stuck
 
 
+@pytest.mark.slow
 def test_a_fix_that_helps_is_an_improvement():
     data = blobs()
     trial = gradscope.trial(
@@ -21,6 +22,7 @@ def test_a_fix_that_helps_is_an_improvement():
     assert trial.seeds == (0, 1, 2)
 
 
+@pytest.mark.slow
 def test_neither_model_is_changed():
     models = stuck(0), learner(0)
     before = [Snapshot(model) for model in models]

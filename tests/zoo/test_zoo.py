@@ -10,7 +10,6 @@ from pathlib import Path
 import keras
 import pytest
 
-from tests.zoo.applications import SLOW
 from tests.zoo.catalogue import GROUPS, KNOWN_ERRORS, LARGER, REFUSED
 from tests.zoo.exam import TOLERANCE, examine
 from tests.zoo.hub import CLASSIFIERS, HUB
@@ -26,9 +25,7 @@ needs_hub = pytest.mark.skipif(
 def params():
     for group, exams in GROUPS.items():
         for name, make in exams.items():
-            is_hub = exams in (HUB, CLASSIFIERS)
-            marks = [needs_hub] if is_hub else []
-            marks += [pytest.mark.slow] if is_hub or name in SLOW else []
+            marks = [needs_hub] if exams in (HUB, CLASSIFIERS) else []
             if name not in MEASURED.get(group, {}):
                 reason = "not measured yet: run python -m tests.zoo"
                 marks.append(pytest.mark.skip(reason=reason))
@@ -44,6 +41,7 @@ def _alone():
     gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("group", "name", "make"), params())
 def test_exam(group, name, make):
     outcome = examine(make())
@@ -59,6 +57,7 @@ def test_exam(group, name, make):
     assert found <= set(KNOWN_ERRORS.get(group, {}).get(name, ())), outcome.findings
 
 
+@pytest.mark.slow
 def test_the_table_shows_models_that_there_are():
     known = {name for exams in (GROUPS | LARGER).values() for name in exams}
     rows = [line.split("|")[1].strip() for line in TABLE.read_text().splitlines() if "|" in line]
