@@ -23,6 +23,7 @@ from gradscope.records import Declined
 from gradscope.surgery.connections import chains, follows, input_consumers, output_paths
 from gradscope.surgery.rebuild import Bridge, Work, heirs, is_graph, remade
 from gradscope.surgery.transfer import (
+    Pair,
     Refused,
     build_like,
     compile_like,
@@ -93,6 +94,8 @@ def rebuilt(
 ) -> Surgery | Declined:
     """A copy of `model` with some of its layers replaced, added or bridged.
 
+    Of a model whose call is its own code, those of the graphs that it holds.
+
     Args:
         replace: path -> the chain of layers that takes the layer's place at each of its calls. The
             layers are new (part of no graph) and become part of the result; the patient's own
@@ -111,16 +114,16 @@ def rebuilt(
     """
     try:
         layers = {site.path: site.layer for site in sites(model)}
-        if not is_graph(model):
+        if not any(is_graph(layer) for layer in layers.values()):
             what = f"the call of {type(model).__name__} is its own code, which is not rewritten"
             return Declined(model.name, what)
-        if not model.built:
+        if is_graph(model) and not model.built:
             return Declined(model.name, "the model is not built: call it on data first")
         anew = {id(_at(layers, path)) for path in fresh}
         work = _planned(model, layers, replace or {}, bridges, after_input or {})
         with isolated(model), own_objects(model), deep_recursion():
             copy = remade(model, work)
-            _require_all_done(work, replace or {}, layers)
+            _require_all_done(work, replace or (), fresh, layers)
             moved = _move(model, work, anew)
             compile_like(model, copy, moved, work.optimizers, with_state=False)
     except Refused as refusal:
@@ -149,7 +152,9 @@ def _planned(
         _require_new(chain, _at(layers, path))
         work.replace[id(_at(layers, path))] = list(chain)
     graph = private.graph_inside(model) if isinstance(model, keras.Sequential) else model
-    inputs = {layer.name: layer for layer in map(private.maker, graph.inputs)}
+    inputs = {
+        each.name: each for each in map(private.maker, graph.inputs if is_graph(graph) else ())
+    }
     for name, inserted in after_input.items():
         _require_new(inserted, None)
         work.after_input[id(_at(inputs, name))] = list(inserted)
@@ -170,8 +175,11 @@ def _require_new(chain: Sequence[Any], replaced: Any) -> None:
             )
 
 
-def _require_all_done(work: Work, replace: Mapping[str, Any], layers: Mapping[str, Any]) -> None:
+def _require_all_done(
+    work: Work, replace: Collection[str], fresh: Collection[str], layers: Mapping[str, Any]
+) -> None:
     paths = {path for path in replace if id(layers[path]) not in work.replaced}
+    paths |= {path for path in fresh if id(layers[path]) in work.in_parts}
     ends = {b.last for number, (_, _, b) in enumerate(work.bridges) if number not in work.bridged}
     for path in sorted(paths | ends):
         raise Refused(path, "it lies inside a layer whose call is its own code")
@@ -183,8 +191,7 @@ def _move(model: Any, work: Work, fresh: set[int]) -> dict[int, Any]:
     for old, new in work.pairs:
         if id(old) not in fresh:
             build_like(old, new)
-            # the layers inside a graph have their own pair
-            pairs += [(old, new)] if is_graph(old) else parts(old, new)
+            pairs += _parts(old, new, work)
     for old, chain in work.chains.values():
         heir = next((new for new in heirs(old, chain, work) if fits(old, new)), None)
         if heir is not None and id(old) not in work.made and id(old) not in fresh:
@@ -194,6 +201,16 @@ def _move(model: Any, work: Work, fresh: set[int]) -> dict[int, Any]:
     for old, new in pairs:
         move_state(old, new, moved)
     return moved
+
+
+def _parts(old: Any, new: Any, work: Work) -> list[Pair]:
+    """The layers inside next to their copies, but for those that have a pair of their own."""
+    if is_graph(old):
+        return [(old, new)]
+    if id(old) in work.in_parts:
+        inside = private.flat_layers(old)
+        return [(part, work.made[id(part)]) for part in inside if id(part) in work.in_parts]
+    return parts(old, new)
 
 
 def _set_trainable(model: Any, twins: Mapping[int, Any]) -> None:
@@ -209,7 +226,7 @@ def _surgery(copy: keras.Model, work: Work, moved: Mapping[int, Any]) -> Surgery
     own = _counterparts(work)
     kept, reset, added = [], [], []
     for site in sites(copy):
-        if site.kind != "graph":
+        if site.path and site.kind != "graph":
             weights = {id(variable) for variable in getattr(site.layer, "weights", ())}
             if weights & inherited:
                 kept.append(site.path)
@@ -222,10 +239,10 @@ def _surgery(copy: keras.Model, work: Work, moved: Mapping[int, Any]) -> Surgery
 
 def _counterparts(work: Work) -> set[int]:
     """The ids of the result's layers and operations that stand for one of the patient's."""
-    made = list(work.made.values())
+    made = [new for old, new in work.made.items() if old not in work.in_parts]
     for old, chain in work.chains.values():
         made += heirs(old, chain, work)[:1]
-    found = set(map(id, made))
+    found = {id(new) for new in (*work.made.values(), *made)}
     for new in made:
         if isinstance(new, keras.Layer) and not is_graph(new):
             found.update(map(id, private.flat_layers(new)))

@@ -111,17 +111,42 @@ def build_like(old: Any, new: Any) -> None:
         new.build_from_config(old.get_build_config() or {})
     except Exception as error:
         raise Refused(old.name, f"its copy cannot be built: {gist(error)}") from error
+    if type(new).build is keras.Model.build:  # it has no weights but those of the layers inside
+        new.built = True
 
 
 def parts(old: Any, new: Any) -> list[Pair]:
-    """The layers inside a layer next to those of its twin, the layers themselves first."""
+    """The built layers inside a layer next to those of its twin, the layers themselves first."""
     before, after = private.flat_layers(old), private.flat_layers(new)
     pairs = list(zip(before, after, strict=False))
     if len(before) != len(after) or any(type(o) is not type(n) for o, n in pairs):
         raise Refused(old.name, "made again from its config, it holds other layers")
     for old_part, new_part in pairs[1:]:
         new_part.name = old_part.name
+        build_like(old_part, new_part)  # one that only its train_step calls
     return pairs
+
+
+def require_same_parts(old: Any, new: Any) -> None:
+    """Refuse a twin whose code makes other layers than the original holds by now."""
+    if _is_of_keras(old):
+        return
+    build_like(old, new)
+    for part, other in parts(old, new)[1:]:
+        if _is_of_keras(part) and _settings(part) != _settings(other):
+            raise Refused(old.name, f"its config does not hold what was changed at {part.name!r}")
+
+
+def _is_of_keras(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    """What a layer of Keras was made with, but for what is moved by itself."""
+    if isinstance(layer, keras.Model):
+        return {}  # its layers are parts like it
+    moved = ("name", "trainable", "initializer")
+    return {k: v for k, v in layer.get_config().items() if not k.endswith(moved)}
 
 
 def fits(old: Any, new: Any) -> bool:
