@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.isolation import value_of
+from gradscope.backend.isolation import isolated, value_of
 from gradscope.backend.optimizers import inner
 from gradscope.messages import gist
 
@@ -135,6 +135,16 @@ def require_same_parts(old: Any, new: Any) -> None:
     for part, other in parts(old, new)[1:]:
         if _is_of_keras(part) and _settings(part) != _settings(other):
             raise Refused(old.name, f"its config does not hold what was changed at {part.name!r}")
+
+
+def is_told_by_config(model: keras.Model) -> bool:
+    """Whether the layers inside a model are those that its class makes of its config."""
+    try:
+        with isolated(model), own_objects(model):
+            require_same_parts(model, _from_config(model))
+    except Exception:
+        return False
+    return True
 
 
 def _is_of_keras(layer: Any) -> bool:
