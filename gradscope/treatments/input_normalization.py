@@ -119,8 +119,8 @@ def _told(layer: LayerProfile) -> str:
     ),
     caution=(
         "Means and deviations come from the data given (up to 65,536 samples) and stay as they "
-        "are. Weights that were trained on raw inputs no longer fit. In a model of your own code only "
-        "what its networks see changes: an autoencoder's targets stay on their scales."
+        "are. Weights that were trained on raw inputs no longer fit. In a model of your own code "
+        "only what its networks see changes: an autoencoder's targets stay on their scales."
     ),
     rank=15,
     sources=_SOURCES,
