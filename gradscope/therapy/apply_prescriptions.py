@@ -11,6 +11,7 @@ import numpy as np
 
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
+from gradscope.backend.train_step import has_own_call
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.graph import Surgery, copied
@@ -37,7 +38,8 @@ class Treated:
         kept, reset, added: paths of layers in the copy: weights inherited, drawn anew, not in the
             patient.
         drift: rms of the change of the outputs on up to 32 samples of `x`, over the rms of the
-            outputs; None without `x` or where shapes differ. 0.0 means the same function.
+            outputs; None without `x`, without a `call` or where shapes differ. 0.0 means the same
+            function.
     """
 
     model: keras.Model
@@ -102,7 +104,8 @@ def carry_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any)
 
 def _build(model: keras.Model, x: Any) -> keras.Model:
     """The model, or a built copy of one that has layers without weights yet."""
-    if x is None or all(layer.built for layer in flat_layers(model)):
+    is_built = all(layer.built for layer in flat_layers(model))
+    if x is None or is_built or not has_own_call(model):
         return model
     copy = copied(model)
     if isinstance(copy, Declined):
@@ -143,7 +146,7 @@ def _is_lost_in_a_file(model: keras.Model, treated: keras.Model) -> bool:
 
 
 def _measure_drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
-    if x is None:
+    if x is None or not has_own_call(model):
         return None
     probe = keras.tree.map_structure(lambda a: a if a is None else a[:_PROBE], x)
     before, after = (_predict(m, probe) for m in (model, treated))
