@@ -152,9 +152,8 @@ def _planned(
         _require_new(chain, _at(layers, path))
         work.replace[id(_at(layers, path))] = list(chain)
     graph = private.graph_inside(model) if isinstance(model, keras.Sequential) else model
-    inputs = {
-        each.name: each for each in map(private.maker, graph.inputs if is_graph(graph) else ())
-    }
+    tensors = graph.inputs if is_graph(model) else ()
+    inputs = {layer.name: layer for layer in map(private.maker, tensors)}
     for name, inserted in after_input.items():
         _require_new(inserted, None)
         work.after_input[id(_at(inputs, name))] = list(inserted)

@@ -116,7 +116,7 @@ def build_like(old: Any, new: Any) -> None:
 
 
 def parts(old: Any, new: Any) -> list[Pair]:
-    """The built layers inside a layer next to those of its twin, the layers themselves first."""
+    """The layers inside a layer next to those of its twin, built like them, itself first."""
     before, after = private.flat_layers(old), private.flat_layers(new)
     pairs = list(zip(before, after, strict=False))
     if len(before) != len(after) or any(type(o) is not type(n) for o, n in pairs):
