@@ -31,3 +31,7 @@ class TrialError(GradscopeError):
     """A training trial that cannot be run: the model cannot be trained, or a worker died."""
 
     exit_code = 4
+
+
+class IncomparableError(TrialError):
+    """A model whose own train_step returns nothing that a trial can compare."""

@@ -164,7 +164,15 @@ def model_card(
         learning_rate=rate if rate is not None and math.isfinite(rate) else None,
         dtype_policy=model.dtype_policy.name,
         momentum=momenta.pop() if len(momenta) == 1 else None,
+        optimizers=tuple(name for o in optimizers if (name := _attribute(model, o)) is not None),
     )
+
+
+def _attribute(model: keras.Model, optimizer: Any) -> str | None:
+    """The attribute that holds an optimizer."""
+    if optimizer is model.optimizer:
+        return "optimizer"
+    return next((name for name, value in vars(model).items() if value is optimizer), None)
 
 
 def _momentum(optimizer: Any) -> float | None:

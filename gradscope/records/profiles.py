@@ -21,6 +21,8 @@ class ModelCard:
         source: the file or factory it came from.
         learning_rate, momentum: the optimizer's, where all optimizers share one; of Adam and its
             kin `beta_1` is the momentum.
+        optimizers: the attributes of the model that hold what makes its steps; none where its own
+            train_step keeps that elsewhere.
     """
 
     name: str
@@ -32,6 +34,7 @@ class ModelCard:
     learning_rate: float | None = None
     dtype_policy: str = "float32"
     momentum: float | None = None
+    optimizers: tuple[str, ...] = ("optimizer",)
 
     __repr__ = brief
 

@@ -23,6 +23,7 @@ from gradscope.records import Declined
 from gradscope.surgery.connections import chains, follows, input_consumers, output_paths
 from gradscope.surgery.rebuild import Bridge, Work, heirs, is_graph, remade
 from gradscope.surgery.transfer import (
+    Pair,
     Refused,
     build_like,
     compile_like,
@@ -94,7 +95,8 @@ def rebuilt(
 ) -> Surgery | Declined:
     """A copy of `model` with some of its layers replaced, added or bridged.
 
-    A Sequential model becomes a functional one where `calls` or `bridges` name a layer of it.
+    A Sequential model becomes a functional one where `calls` or `bridges` name a layer of it. Of a
+    model whose call is its own code, those of the graphs that it holds.
 
     Args:
         replace: path -> the chain of layers that takes the layer's place at each of its calls. The
@@ -116,17 +118,17 @@ def rebuilt(
     """
     try:
         layers = {site.path: site.layer for site in sites(model)}
-        if not is_graph(model):
+        if not any(is_graph(layer) for layer in layers.values()):
             what = f"the call of {type(model).__name__} is its own code, which is not rewritten"
             return Declined(model.name, what)
-        if not model.built:
+        if is_graph(model) and not model.built:
             return Declined(model.name, "the model is not built: call it on data first")
         anew = {id(_at(layers, path)) for path in fresh}
         work = _planned(model, layers, replace or {}, bridges, after_input or {})
         work.calls = {id(_at(layers, path)): function for path, function in (calls or {}).items()}
         with isolated(model), own_objects(model), deep_recursion():
             copy = remade(model, work)
-            _require_all_done(work, {*(replace or {}), *(calls or {})}, layers)
+            _require_all_done(work, {*(replace or {}), *(calls or {})}, fresh, layers)
             moved = _move(model, work, anew)
             compile_like(model, copy, moved, work.optimizers, with_state=False)
     except Refused as refusal:
@@ -155,7 +157,8 @@ def _planned(
         _require_new(chain, _at(layers, path))
         work.replace[id(_at(layers, path))] = list(chain)
     graph = private.graph_inside(model) if isinstance(model, keras.Sequential) else model
-    inputs = {layer.name: layer for layer in map(private.maker, graph.inputs)}
+    tensors = graph.inputs if is_graph(model) else ()
+    inputs = {layer.name: layer for layer in map(private.maker, tensors)}
     for name, inserted in after_input.items():
         _require_new(inserted, None)
         work.after_input[id(_at(inputs, name))] = list(inserted)
@@ -176,8 +179,11 @@ def _require_new(chain: Sequence[Any], replaced: Any) -> None:
             )
 
 
-def _require_all_done(work: Work, paths: Collection[str], layers: Mapping[str, Any]) -> None:
-    left = {path for path in paths if id(layers[path]) not in work.replaced}
+def _require_all_done(
+    work: Work, changed: Collection[str], fresh: Collection[str], layers: Mapping[str, Any]
+) -> None:
+    left = {path for path in changed if id(layers[path]) not in work.replaced}
+    left |= {path for path in fresh if id(layers[path]) in work.in_parts}
     ends = {b.last for number, (_, _, b) in enumerate(work.bridges) if number not in work.bridged}
     for path in sorted(left | ends):
         raise Refused(path, "it lies inside a layer whose call is its own code")
@@ -189,8 +195,7 @@ def _move(model: Any, work: Work, fresh: set[int]) -> dict[int, Any]:
     for old, new in work.pairs:
         if id(old) not in fresh:
             build_like(old, new)
-            # the layers inside a graph have their own pair
-            pairs += [(old, new)] if is_graph(old) else parts(old, new)
+            pairs += _parts(old, new, work)
     for old, chain in work.chains.values():
         heir = next((new for new in heirs(old, chain, work) if fits(old, new)), None)
         if heir is not None and id(old) not in work.made and id(old) not in fresh:
@@ -200,6 +205,16 @@ def _move(model: Any, work: Work, fresh: set[int]) -> dict[int, Any]:
     for old, new in pairs:
         move_state(old, new, moved)
     return moved
+
+
+def _parts(old: Any, new: Any, work: Work) -> list[Pair]:
+    """The layers inside next to their copies, but for those that have a pair of their own."""
+    if is_graph(old):
+        return [(old, new)]
+    if id(old) in work.in_parts:
+        inside = private.flat_layers(old)
+        return [(part, work.made[id(part)]) for part in inside if id(part) in work.in_parts]
+    return parts(old, new)
 
 
 def _set_trainable(model: Any, twins: Mapping[int, Any]) -> None:
@@ -215,7 +230,7 @@ def _surgery(copy: keras.Model, work: Work, moved: Mapping[int, Any]) -> Surgery
     own = _counterparts(work)
     kept, reset, added = [], [], []
     for site in sites(copy):
-        if site.kind != "graph":
+        if site.path and site.kind != "graph":
             weights = {id(variable) for variable in getattr(site.layer, "weights", ())}
             if weights & inherited:
                 kept.append(site.path)
@@ -228,10 +243,10 @@ def _surgery(copy: keras.Model, work: Work, moved: Mapping[int, Any]) -> Surgery
 
 def _counterparts(work: Work) -> set[int]:
     """The ids of the result's layers and operations that stand for one of the patient's."""
-    made = list(work.made.values())
+    made = [new for old, new in work.made.items() if old not in work.in_parts]
     for old, chain in work.chains.values():
         made += heirs(old, chain, work)[:1]
-    found = set(map(id, made))
+    found = {id(new) for new in (*work.made.values(), *made)}
     for new in made:
         if isinstance(new, keras.Layer) and not is_graph(new):
             found.update(map(id, private.flat_layers(new)))

@@ -29,6 +29,7 @@ from gradscope.surgery.transfer import (
     has_own_compile,
     operation_twin,
     optimizer_twin,
+    require_same_parts,
     twin,
 )
 
@@ -63,6 +64,7 @@ class Work:
         starts: number of a bridge -> the tensor that it forks off.
         replaced: layers and inputs that have been dealt with.
         bridged: numbers of the bridges that have been built.
+        in_parts: layers with code of their own that were copied attribute by attribute.
         ends: layers that name one of several outputs.
         ready: new layers that came with weights of their own (an adapted Normalization).
     """
@@ -78,6 +80,7 @@ class Work:
     starts: dict[int, Any] = field(default_factory=dict)
     replaced: set[int] = field(default_factory=set)
     bridged: set[int] = field(default_factory=set)
+    in_parts: set[int] = field(default_factory=set)
     ends: set[int] = field(default_factory=set)
     ready: set[int] = field(default_factory=set)
 
@@ -105,7 +108,11 @@ def _own_code(layer: Any, work: Work) -> Any:
     try:
         if has_own_compile(layer) and layer.compiled:
             raise Refused(layer.name, "no config holds what its own compile() set")
-        return twin(layer)
+        if _is_changed_inside(layer, work):
+            raise Refused(layer.name, "no config holds what is put into its graphs")
+        new = twin(layer)
+        require_same_parts(layer, new)
+        return new
     except Refused as refusal:
         try:
             return _by_attributes(layer, work)
@@ -114,7 +121,14 @@ def _own_code(layer: Any, work: Work) -> Any:
             raise Refused(layer.name, reason) from error
 
 
+def _is_changed_inside(layer: Any, work: Work) -> bool:
+    forked = (number for first, last, _ in work.bridges for number in (first, last))
+    places = {*work.replace, *work.after_input, *forked}
+    return any(id(part) in places for part in private.flat_layers(layer)[1:])
+
+
 def _by_attributes(layer: Any, work: Work) -> Any:
+    work.in_parts.add(id(layer))
     return duplicate(layer, work.made, lambda inner: _made_otherwise(inner, work))
 
 
@@ -124,7 +138,10 @@ def _made_otherwise(part: Any, work: Work) -> Any:
         new = optimizer_twin(part)
         work.optimizers.append((part, new))
         return new
-    return remade(part, work) if is_graph(part) or hasattr(part, "load_assets") else None
+    if is_graph(part) or hasattr(part, "load_assets"):
+        return remade(part, work)
+    work.in_parts.add(id(part))
+    return None
 
 
 def is_graph(layer: Any) -> bool:

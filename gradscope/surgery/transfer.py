@@ -13,7 +13,7 @@ import keras
 import tensorflow as tf
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.isolation import value_of
+from gradscope.backend.isolation import isolated, value_of
 from gradscope.backend.optimizers import inner
 from gradscope.messages import gist
 
@@ -111,18 +111,52 @@ def build_like(old: Any, new: Any) -> None:
         new.build_from_config(old.get_build_config() or {})
     except Exception as error:
         raise Refused(old.name, f"its copy cannot be built: {gist(error)}") from error
-    new.built = True  # Keras does not say so of a model that it has built by a run
+    if type(new).build is keras.Model.build:  # it has no weights but those of the layers inside
+        new.built = True
 
 
 def parts(old: Any, new: Any) -> list[Pair]:
-    """The layers inside a layer next to those of its twin, the layers themselves first."""
+    """The layers inside a layer next to those of its twin, built like them, itself first."""
     before, after = private.flat_layers(old), private.flat_layers(new)
     pairs = list(zip(before, after, strict=False))
     if len(before) != len(after) or any(type(o) is not type(n) for o, n in pairs):
         raise Refused(old.name, "made again from its config, it holds other layers")
     for old_part, new_part in pairs[1:]:
         new_part.name = old_part.name
+        build_like(old_part, new_part)  # one that only its train_step calls
     return pairs
+
+
+def require_same_parts(old: Any, new: Any) -> None:
+    """Refuse a twin whose code makes other layers than the original holds by now."""
+    if _is_of_keras(old):
+        return
+    build_like(old, new)
+    for part, other in parts(old, new)[1:]:
+        if _is_of_keras(part) and _settings(part) != _settings(other):
+            raise Refused(old.name, f"its config does not hold what was changed at {part.name!r}")
+
+
+def is_told_by_config(model: keras.Model) -> bool:
+    """Whether the layers inside a model are those that its class makes of its config."""
+    try:
+        with isolated(model), own_objects(model):
+            require_same_parts(model, _from_config(model))
+    except Exception:
+        return False
+    return True
+
+
+def _is_of_keras(layer: Any) -> bool:
+    return type(layer).__module__.startswith("keras.")
+
+
+def _settings(layer: Any) -> dict[str, Any]:
+    """What a layer of Keras was made with, but for what is moved by itself."""
+    if isinstance(layer, keras.Model):
+        return {}  # its layers are parts like it
+    moved = ("name", "trainable", "initializer")
+    return {k: v for k, v in layer.get_config().items() if not k.endswith(moved)}
 
 
 def fits(old: Any, new: Any) -> bool:

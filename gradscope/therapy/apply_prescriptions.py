@@ -11,13 +11,19 @@ import numpy as np
 
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
+from gradscope.backend.train_step import has_own_call
 from gradscope.messages import shown
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.graph import Surgery, copied
 from gradscope.surgery.rebuild import is_graph
+from gradscope.surgery.transfer import is_told_by_config
 from gradscope.treatments import check_ids, registry
 
+_LOST = (
+    "# {} makes these layers in its own code: change it there, too,\n"
+    "# or a file of the copy is loaded without the change"
+)
 _PROBE = 32  # samples that the drift of the output is measured on
 
 
@@ -33,7 +39,8 @@ class Treated:
         kept, reset, added: paths of layers in the copy: weights inherited, drawn anew, not in the
             patient.
         drift: rms of the change of the outputs on up to 32 samples of `x`, over the rms of the
-            outputs; None without `x` or where shapes differ. 0.0 means the same function.
+            outputs; None without `x`, without a `call` or where shapes differ. 0.0 means the same
+            function.
     """
 
     model: keras.Model
@@ -108,7 +115,8 @@ def carry_out(model: keras.Model, prescriptions: Sequence[Prescription], x: Any)
 
 def _build(model: keras.Model, x: Any) -> keras.Model:
     """The model, or a built copy of one that has layers without weights yet."""
-    if x is None or all(layer.built for layer in flat_layers(model)):
+    is_built = all(layer.built for layer in flat_layers(model))
+    if x is None or is_built or not has_own_call(model):
         return model
     copy = copied(model)
     if isinstance(copy, Declined):
@@ -121,21 +129,35 @@ def _build(model: keras.Model, x: Any) -> keras.Model:
 def _operate(
     model: keras.Model, prescription: Prescription, x: Any
 ) -> tuple[Surgery | Declined, Prescription]:
-    """What a treatment makes of the model, or of the graph of its calls where it declines that."""
+    """What a treatment makes of the model, or of the graph of its calls.
+
+    The graph is for what cannot be put into the user's own code, and for what can, but would not
+    be there when a file of the copy is loaded.
+    """
     operate = registry()[prescription.treatment].operate
     outcome = operate(model, prescription, x)
-    if isinstance(outcome, Declined) and not is_graph(model):
-        graph = graph_of(model, x)
-        if isinstance(graph, Declined):
-            return outcome, prescription
-        outcome = operate(graph, prescription, x)
-        note = f"The copy is the graph of what {type(model).__name__}.call calls."
-        prescription = replace(prescription, rationale=f"{prescription.rationale} {note}")
+    if is_graph(model):
+        return outcome, prescription
+    graph = graph_of(model, x) if isinstance(outcome, Declined) or outcome.added else None
+    if isinstance(graph, keras.Model):
+        rewritten = operate(graph, prescription, x)
+        if isinstance(rewritten, Surgery) or isinstance(outcome, Declined):
+            note = f"The copy is the graph of what {type(model).__name__}.call calls."
+            rationale = f"{prescription.rationale} {note}"
+            return rewritten, replace(prescription, rationale=rationale)
+    if isinstance(outcome, Surgery) and _is_lost_in_a_file(model, outcome.model):
+        snippet = f"{_LOST.format(type(model).__name__)}\n{prescription.snippet}"
+        prescription = replace(prescription, snippet=snippet)
     return outcome, prescription
 
 
+def _is_lost_in_a_file(model: keras.Model, treated: keras.Model) -> bool:
+    """Whether the user's class, when a file is loaded, makes it without what was changed."""
+    return not is_graph(treated) and is_told_by_config(model) and not is_told_by_config(treated)
+
+
 def _measure_drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
-    if x is None:
+    if x is None or not has_own_call(model):
         return None
     probe = keras.tree.map_structure(lambda a: a if a is None else a[:_PROBE], x)
     before, after = (_predict(m, probe) for m in (model, treated))

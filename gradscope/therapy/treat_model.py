@@ -14,7 +14,7 @@ import numpy as np
 from gradscope.analysis import analyze
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import sort_findings
-from gradscope.errors import UnreadableError, UsageError
+from gradscope.errors import IncomparableError, UnreadableError, UsageError
 from gradscope.messages import as_ids
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
@@ -181,7 +181,14 @@ def treat(
         return _end(case, case.report, "nothing to prescribe")
     runs = RunCache(model, plan_runs(case), range(seeds), jobs, progress)
     search = Search(model, case.report, runs, is_allowed)
-    return conclude(case, search, propose(model, case.report, search.data, is_allowed))
+    try:
+        return conclude(case, search, propose(model, case.report, search.data, is_allowed))
+    except IncomparableError as error:
+        untried = [
+            Declined(p.treatment, f"not tried: {error}") for p in list_applicable(case.report)
+        ]
+        report = dataclasses.replace(case.report, rejected=(*untried, *case.report.declined))
+        return _end(case, report, "nothing to prescribe")
 
 
 @dataclass(frozen=True, slots=True)

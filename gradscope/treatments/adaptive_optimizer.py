@@ -9,11 +9,11 @@ from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.signals.rates import SUGGESTED_FOR_ADAM, suggested_rate
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    NOT_COMPILED,
     compiled_copy,
     edited,
     recompiled,
     rounded,
+    why_irreplaceable,
 )
 from gradscope.treatments.support.plans import prescribed
 
@@ -37,9 +37,10 @@ _KEPT = ("clipnorm", "clipvalue", "global_clipnorm", "weight_decay", "use_ema", 
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """Adam at its usual rate, or at the one that a range test has found."""
+    reason = why_irreplaceable(profile)
+    if reason is not None:
+        return Declined(_ID, reason)
     name = profile.model.optimizer
-    if name is None:
-        return Declined(_ID, NOT_COMPILED)
     if name in _LIKE_ADAM:
         return Declined(_ID, f"{name} adapts its steps already")
     if name == "MultiOptimizer":

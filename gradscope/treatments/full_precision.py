@@ -11,7 +11,6 @@ from gradscope.signals.common import num
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import edited, recompiled
 from gradscope.treatments.support.plans import prescribed
-from gradscope.treatments.support.wording import measured
 
 if TYPE_CHECKING:
     import keras
@@ -47,8 +46,9 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         findings,
         safety="unsafe",
         rationale=(
-            f"{measured(findings)}: {num(len(layers), 'layer')} in float16, which ends at 65504 "
-            "and rounds to zero what is below 6e-8. In float32 there is room for both."
+            f"{num(len(layers), 'layer')} {'computes' if len(layers) == 1 else 'compute'} in "
+            "float16, which ends at 65504 and rounds to zero what is below 6e-8. In float32 there "
+            "is room for both."
         ),
         snippet=(
             "# before the model is built; layers that name a dtype of their own need it, too\n"

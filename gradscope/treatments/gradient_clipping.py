@@ -6,15 +6,16 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile, WeightProfile
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    NOT_COMPILED,
     compiled_copy,
     edited,
-    inner_name,
+    name_optimizers,
+    named_optimizers,
     rounded,
+    why_unreachable,
+    write_settings,
 )
 from gradscope.treatments.support.plans import prescribed
 
@@ -34,8 +35,9 @@ _LARGEST_STEP = 0.01
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """Clip at the measured norm, or for plain SGD where a step would still be small."""
-    if profile.model.optimizer is None:
-        return Declined(_ID, NOT_COMPILED)
+    reason = why_unreachable(profile)
+    if reason is not None:
+        return Declined(_ID, reason)
     weights = [w for w in _weights(profile) if w.trainable and w.gradient is not None]
     gradients = [w.gradient for w in weights if w.gradient is not None]
     if any(g.finite_fraction < 1.0 for g in gradients):
@@ -62,11 +64,11 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         (),
         findings,
         safety="safe",
-        parameters={"global_clipnorm": clip},
+        parameters={"global_clipnorm": clip, **name_optimizers(profile)},
         rationale=f"{rationale}.",
         snippet=(
             "# after model.compile(...), before model.fit(...)\n"
-            f"{inner_name(profile)}.global_clipnorm = {clip!r}"
+            + write_settings(profile, lambda name: f"{name}.global_clipnorm = {clip!r}")
         ),
         sources=_SOURCES,
     )
@@ -108,10 +110,11 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     copy = compiled_copy(model)
     if isinstance(copy, Declined):
         return copy
-    optimizer = inner(copy.optimizer)
-    present = optimizer.global_clipnorm
-    if present and present <= clip:
+    optimizers = named_optimizers(copy, prescription)
+    present = max(optimizer.global_clipnorm or math.inf for optimizer in optimizers)
+    if present <= clip:
         return Declined(_ID, f"the optimizer clips at a norm of {present:g} already")
-    optimizer.clipnorm = optimizer.clipvalue = None
-    optimizer.global_clipnorm = clip
+    for optimizer in optimizers:
+        optimizer.clipnorm = optimizer.clipvalue = None
+        optimizer.global_clipnorm = min(clip, optimizer.global_clipnorm or clip)
     return edited(copy)

@@ -15,6 +15,7 @@ from gradscope.treatments.support.plans import prescribed
 if TYPE_CHECKING:
     import keras
 
+    from gradscope.inputs.batches import Batch
     from gradscope.surgery.graph import Surgery
 
 _ID = "input-normalization"
@@ -29,6 +30,7 @@ _UNEVENNESS = 10.0
 _SPARSE = 0.5  # share of zeros from which on features are counts, pixels or flags
 _CONSTANT = 1e-6  # float32 rounds by 6e-8 of the magnitude: below a few of those is no spread
 _NUM_BATCHES, _BATCH_SIZE = 64, 1024
+_SCALED = "none of the inputs holds unscaled numbers with features on axis -1"
 _LOOKED_UP = ("Masking", "Embedding", "StringLookup", "IntegerLookup", "Hashing")
 
 
@@ -117,7 +119,8 @@ def _told(layer: LayerProfile) -> str:
     ),
     caution=(
         "Means and standard deviations come from the data given (up to 65,536 samples) and stay "
-        "fixed. Weights that were trained on raw inputs no longer fit."
+        "fixed. Weights that were trained on raw inputs no longer fit. In a model of your own code "
+        "only what its networks see changes: an autoencoder's targets stay on their scales."
     ),
     rank=15,
     sources=_SOURCES,
@@ -125,34 +128,77 @@ def _told(layer: LayerProfile) -> str:
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
+    from gradscope.inputs import batches as probe
     from gradscope.surgery.rebuild import is_graph
 
     if x is None:
         return Declined(_ID, "needs data: pass the inputs that the model is trained on")
-    if not is_graph(model):
-        kind = type(model).__name__
-        return Declined(model.name, f"the call of {kind} is its own code, which is not rewritten")
-    if not model.built:
+    if is_graph(model) and not model.built:
         return Declined(model.name, "the model is not built: call it on data first")
+    insert = _insert_behind_inputs if is_graph(model) else _insert_in_front
     with isolated(model):
-        return _inserted(model, prescription, x)
+        batches, _ = probe.batches(
+            model, x, None, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES, seed=0
+        )
+        return insert(model, prescription, batches)
 
 
-def _inserted(model: Any, prescription: Prescription, x: Any) -> Surgery | Declined:
-    from gradscope.inputs import batches as probe
+def _insert_behind_inputs(
+    model: Any, prescription: Prescription, batches: Sequence[Batch]
+) -> Surgery | Declined:
     from gradscope.surgery.graph import rebuilt
 
-    batches, _ = probe.batches(
-        model, x, None, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES, seed=0
-    )
     after_input = {}
     for place in _inputs(model, prescription.layers):
         layer = _normalization([place.of(batch.x) for batch in batches])
         if layer is not None:
             after_input[place.name] = [layer]
     if not after_input:
-        return Declined(_ID, "none of the inputs holds unscaled numbers with features on axis -1")
+        return Declined(_ID, _SCALED)
     return rebuilt(model, after_input=after_input)
+
+
+def _insert_in_front(
+    model: Any, prescription: Prescription, batches: Sequence[Batch]
+) -> Surgery | Declined:
+    """In the graphs that a model of its own code holds, in front of what the inputs get to.
+
+    What else its code does with the inputs stays as it is: an autoencoder still has to make them.
+    """
+    from gradscope.backend.sites import sites
+    from gradscope.backend.train_step import has_own_call
+    from gradscope.surgery.graph import rebuilt
+
+    layers = {site.path: site.layer for site in sites(model)}
+    missing = next((path for path in prescription.layers if path not in layers), None)
+    if missing is not None:
+        return Declined(_ID, f"the model has no layer {missing!r}")
+    if not has_own_call(model):
+        return Declined(_ID, f"{type(model).__name__} has no call to see its inputs arrive by")
+    replace = {}
+    for path in prescription.layers:
+        layer = _normalization(_arriving(model, layers[path], batches))
+        if layer is not None:
+            replace[path] = [layer, layers[path]]
+    return rebuilt(model, replace) if replace else Declined(_ID, _SCALED)
+
+
+def _arriving(model: Any, layer: Any, batches: Sequence[Batch]) -> list[Any]:
+    """What the model gives to one of its layers."""
+    from gradscope.backend.isolation import patched
+    from gradscope.backend.patches import functions_eager
+
+    found = []
+    call = layer.call
+
+    def note(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        found.append(inputs)
+        return call(inputs, *args, **kwargs)
+
+    with functions_eager(True), patched([(layer, "call", note)]):
+        for batch in batches:
+            model(batch.x)
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import NOT_COMPILED, compiled_copy, edited, recompiled
+from gradscope.treatments.support.compiling import (
+    compiled_copy,
+    edited,
+    recompiled,
+    why_irreplaceable,
+)
 from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
@@ -28,8 +33,9 @@ _RATE = 0.01  # LAMB's rate is the part of a kernel that a step changes; a hundr
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """LAMB in the place of any optimizer that does not look at the size of the weights."""
-    if profile.model.optimizer is None:
-        return Declined(_ID, NOT_COMPILED)
+    reason = why_irreplaceable(profile)
+    if reason is not None:
+        return Declined(_ID, reason)
     if profile.model.optimizer == "Lamb":
         return Declined(_ID, "LAMB already changes every kernel by the same fraction of its norm")
     ratios = sorted(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.signals.rates import suggested_rate
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    NOT_COMPILED,
     compiled_copy,
     edited,
-    inner_name,
+    name_optimizers,
+    named_optimizers,
     rounded,
+    why_unreachable,
+    write_settings,
 )
 from gradscope.treatments.support.plans import prescribed
 
@@ -60,12 +61,15 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 
     Else the one that brings the median kernel's update ratio to its target, or a warm-up.
     """
-    if profile.model.optimizer is None:
-        return Declined(_ID, NOT_COMPILED)
+    reason = why_unreachable(profile)
+    if reason is not None:
+        return Declined(_ID, reason)
     rate = profile.model.learning_rate
     ratios = _update_ratios(profile)
     symptoms = {finding.symptom for finding in findings}
     suggested = suggested_rate(findings)
+    if not rate and len(profile.model.optimizers) > 1:
+        return Declined(_ID, "its optimizers have different learning rates, or follow schedules")
     if not rate or not (ratios or suggested):
         return Declined(_ID, "no learning rate or no finite update could be measured")
     usual = statistics.median(ratios) if ratios else None
@@ -81,7 +85,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     if factor == 1.0 and not warmup:
         return Declined(_ID, known)
     new = rounded(rate * factor) if factor != 1.0 else float(f"{rate:.6g}")  # it was float32
-    code = _assigned(inner_name(profile), new, warmup)
+    code = write_settings(profile, lambda name: _assigned(name, new, warmup))
     return prescribed(
         _ID,
         (),
@@ -91,6 +95,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
             "learning_rate": new,
             "factor": float(f"{new / rate:.4g}"),
             "warmup_steps": warmup,
+            **name_optimizers(profile),
         },
         rationale=_rationale(None if suggested else usual, rate, new, warmup),
         snippet=f"# after model.compile(...), before model.fit(...)\n{code}",
@@ -174,15 +179,21 @@ def _assigned(name: str, rate: float, warmup: int) -> str:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
+    copy = compiled_copy(model)
+    if isinstance(copy, Declined):
+        return copy
+    for optimizer in named_optimizers(copy, prescription):
+        declined = _set_rate(optimizer, prescription.parameters)
+        if declined is not None:
+            return declined
+    return edited(copy)
+
+
+def _set_rate(optimizer: Any, wanted: Mapping[str, Any]) -> Declined | None:
     import keras
 
     from gradscope.backend.keras_private import learning_rate
 
-    wanted = prescription.parameters
-    copy = compiled_copy(model)
-    if isinstance(copy, Declined):
-        return copy
-    optimizer = inner(copy.optimizer)
     present = learning_rate(optimizer)
     if callable(present) and not isinstance(present, keras.Variable):
         scaled = _scaled(present, float(wanted["factor"]))
@@ -196,7 +207,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         )
     else:
         optimizer.learning_rate = float(wanted["learning_rate"])
-    return edited(copy)
+    return None
 
 
 def _scaled(schedule: Any, factor: float) -> Any:

@@ -9,7 +9,12 @@ from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.signals.common import num
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import NOT_COMPILED, compiled_copy, edited, recompiled
+from gradscope.treatments.support.compiling import (
+    compiled_copy,
+    edited,
+    recompiled,
+    why_irreplaceable,
+)
 from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
@@ -28,8 +33,9 @@ _WRAPPED = "LossScaleOptimizer"
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """A LossScaleOptimizer around the optimizer where a layer computes in float16."""
-    if profile.model.optimizer is None:
-        return Declined(_ID, NOT_COMPILED)
+    reason = why_irreplaceable(profile)
+    if reason is not None:
+        return Declined(_ID, reason)
     if profile.model.optimizer == _WRAPPED:
         return Declined(_ID, "the optimizer scales the loss already")
     layers = [layer for layer in profile.layers if layer.compute_dtype == "float16"]

@@ -6,10 +6,17 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner, momentum_name
+from gradscope.backend.optimizers import momentum_name
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import NOT_COMPILED, compiled_copy, edited, inner_name
+from gradscope.treatments.support.compiling import (
+    compiled_copy,
+    edited,
+    name_optimizers,
+    named_optimizers,
+    why_unreachable,
+    write_settings,
+)
 from gradscope.treatments.support.plans import prescribed
 
 if TYPE_CHECKING:
@@ -29,8 +36,9 @@ _USUAL = 0.9  # convention: the default of Adam's beta_1, and what SGD is mostly
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """The usual momentum, where there is more of it."""
-    if profile.model.optimizer is None:
-        return Declined(_ID, NOT_COMPILED)
+    reason = why_unreachable(profile)
+    if reason is not None:
+        return Declined(_ID, reason)
     held = profile.model.momentum
     if held is None:
         return Declined(_ID, "the optimizer has no momentum, or several have different values")
@@ -41,12 +49,15 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         (),
         findings,
         safety="safe",
-        parameters={"momentum": _USUAL},
+        parameters={"momentum": _USUAL, **name_optimizers(profile)},
         rationale=(
             f"With a momentum of {held:g} a swing halves in {_half_life(held):,.0f} steps; with "
             f"{_USUAL:g} in {_half_life(_USUAL):,.0f}."
         ),
-        snippet=f"# after model.compile(...), before model.fit(...)\n{_assigned(profile)}",
+        snippet=(
+            "# after model.compile(...), before model.fit(...)\n"
+            + write_settings(profile, lambda name: _assigned(profile.model.optimizer, name))
+        ),
         sources=_SOURCES,
     )
 
@@ -56,13 +67,12 @@ def _half_life(momentum: float) -> float:
     return 2.0 * math.log(0.5) / math.log(momentum)
 
 
-def _assigned(profile: Profile) -> str:
+def _assigned(kind: str | None, name: str) -> str:
     """Adam and its kin call it beta_1; of a scaled optimizer the profile does not know the kind."""
-    name = inner_name(profile)
-    if profile.model.optimizer == "LossScaleOptimizer":
+    if kind is None or kind == "LossScaleOptimizer" or "+" in kind:
         attribute = f'"momentum" if hasattr({name}, "momentum") else "beta_1"'
         return f"setattr({name}, {attribute}, {_USUAL!r})"
-    attribute = "momentum" if profile.model.optimizer in _WITH_MOMENTUM else "beta_1"
+    attribute = "momentum" if kind in _WITH_MOMENTUM else "beta_1"
     return f"{name}.{attribute} = {_USUAL!r}"
 
 
@@ -85,8 +95,9 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     copy = compiled_copy(model)
     if isinstance(copy, Declined):
         return copy
-    name = momentum_name(copy.optimizer)
-    if name is None:
-        return Declined(_ID, "the optimizer has no momentum to change")
-    setattr(inner(copy.optimizer), name, float(prescription.parameters["momentum"]))
+    for optimizer in named_optimizers(copy, prescription):
+        name = momentum_name(optimizer)
+        if name is None:
+            return Declined(_ID, "the optimizer has no momentum to change")
+        setattr(optimizer, name, float(prescription.parameters["momentum"]))
     return edited(copy)

@@ -11,6 +11,7 @@ import tensorflow as tf
 from gradscope.backend.keras_private import compile_settings, flat_layers, rate_variable
 from gradscope.backend.optimizers import inner
 from gradscope.backend.seeding import forget_streams, seeded
+from gradscope.backend.train_step import has_own_step, optimizers
 from gradscope.errors import UsageError
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Declined, Evidence, RangeTest
@@ -68,6 +69,8 @@ def range_test(
         raise UsageError(f"rates must be two positive numbers, the lower first. Received: {rates}.")
     if not model.compiled or model.optimizer is None:
         return Declined(model.name, "the model is not compiled, so it has no optimizer to try")
+    if has_own_step(model) and len(optimizers(model)) > 1:
+        return Declined(model.name, "several optimizers may make its steps")
     copy = copied(model)
     if isinstance(copy, Declined):
         return copy
@@ -85,7 +88,7 @@ def range_test(
 
 def _compile(copy: keras.Model, optimizer: Any) -> None:
     settings = {**(compile_settings(copy) or {}), "optimizer": optimizer}
-    copy.compile(**settings, auto_scale_loss=False)
+    keras.Model.compile(copy, **settings, auto_scale_loss=False)
 
 
 def _free_rate(copy: keras.Model, first: float) -> Any:

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.signature import loss_name
+from gradscope.backend.train_step import has_own_call
 from gradscope.trials.splits import Examples
 
 Measure = Literal["accuracy", "explained"]
@@ -50,7 +51,7 @@ def make_evaluator(
     if size is None:
         size = total // -(-total // _CHUNK)
     chunks = np.arange(total // size * size).reshape(-1, size)
-    if not len(chunks):
+    if not len(chunks) or not has_own_call(model):
         return lambda: (None, None)
     kinds = choose_measures(model, held_out) if kinds is None else kinds
     seen = held_out.take(chunks.ravel())

@@ -16,7 +16,7 @@ from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import value_of
 from gradscope.backend.keras_private import raw
 from gradscope.backend.optimizers import inner
-from gradscope.errors import TrialError
+from gradscope.errors import IncomparableError, TrialError
 from gradscope.messages import one_line
 from gradscope.records import Run
 from gradscope.surgery.rebuild import is_graph
@@ -250,7 +250,7 @@ def _build_loop(model: keras.Model) -> Callable[[Examples, tf.Tensor], Any]:
             metric.reset_state()
         logs = step(gather(examples, rows))
         if not isinstance(logs, dict) or "loss" not in logs:
-            raise TrialError(
+            raise IncomparableError(
                 f"{type(model).__name__}.train_step returns no 'loss'. Expected a dict with it: "
                 "it is what a trial compares."
             )

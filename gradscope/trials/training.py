@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from gradscope.backend.keras_private import flat_layers
 from gradscope.backend.seeding import forget_streams, seeded
+from gradscope.backend.train_step import has_own_call
 from gradscope.errors import TrialError
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Checkpoint, Declined, Run
@@ -125,7 +126,8 @@ def make_model(make: Make, seed: int) -> keras.Model:
 
 
 def _build(model: keras.Model, examples: Examples) -> keras.Model:
-    if not model.built or not all(layer.built for layer in flat_layers(model)):
+    is_built = model.built and all(layer.built for layer in flat_layers(model))
+    if not is_built and has_own_call(model):
         attempt(lambda: model(gather(examples, tf.constant([0]))[0]))
     return model
 

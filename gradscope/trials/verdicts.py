@@ -97,7 +97,7 @@ def score(before: Arm, after: Arm, measure: Measure | None, num_held_out: int) -
         return Scores(measure, ends[0], ends[1], least)
     losses = [[_final_loss(run) for run in runs] for runs in arms]
     known = [loss for arm in losses for loss in arm if loss is not None]
-    starts = [run.checkpoints[0].loss for runs in arms for run in runs]
+    starts = [_first_loss(run) for runs in arms for run in runs]
     worst = max([*known, *(s for s in starts if s is not None)], default=1.0)
     filled = np.array([[worst if loss is None else loss for loss in arm] for arm in losses])
     if filled.min() > 0:
@@ -161,10 +161,19 @@ def _final_metric(run: Run, worst: float) -> float:
     return worst if run.diverged or value is None else max(value, worst)
 
 
+def _first_loss(run: Run) -> float | None:
+    """On held-out samples, or in training where these have none, as `_final_loss`."""
+    return run.checkpoints[0].loss if _has_held_out_loss(run) else next(iter(run.losses), None)
+
+
+def _has_held_out_loss(run: Run) -> bool:
+    return run.checkpoints[0].loss is not None or run.checkpoints[-1].loss is not None
+
+
 def _final_loss(run: Run) -> float | None:
     if run.diverged:
         return None
-    if run.checkpoints[0].loss is not None or run.checkpoints[-1].loss is not None:
+    if _has_held_out_loss(run):
         return run.checkpoints[-1].loss
     last = [loss for loss in run.losses[-max(1, len(run.losses) // 10) :] if loss is not None]
     return float(np.mean(last)) if last else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from gradscope.records import Declined
-from gradscope.surgery.graph import Bridge, Surgery, rebuilt
+from gradscope.surgery.graph import Bridge, Surgery, copied, rebuilt
 from tests.support.by_hand import normal
 from tests.support.models import ZOO
 from tests.support.snapshot import Snapshot
@@ -372,3 +373,80 @@ def test_a_layer_in_use_is_refused():
 
     with pytest.raises(ValueError, match="'a' is part of a graph already"):
         rebuilt(model, {"b": [model.get_layer("a")]})
+
+
+@keras.saving.register_keras_serializable("test_graph")
+class Coder(keras.Model):
+    """A model of its own code that holds graphs; `spread` is built and called in training only."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        self.encoder = keras.Sequential(
+            [keras.Input((8,)), layers.Dense(6, "relu", name="first"), layers.Dense(4)],
+            name="encoder",
+        )
+        self.spread = layers.Dense(4, name="spread")
+        self.decoder = keras.Sequential([keras.Input((4,)), layers.Dense(8)], name="decoder")
+
+    def call(self, x):
+        return self.decoder(self.encoder(x))
+
+    def train_step(self, data):
+        x = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            code = self.encoder(x)
+            made = self.decoder(code + 0.1 * self.spread(code))
+            loss = tf.reduce_mean(tf.square(x - made))
+        weights = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def coder() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    model = Coder()
+    model.compile("adam")
+    model.fit(normal(16, 8), verbose=0)
+    return model
+
+
+def test_a_graph_inside_a_model_of_its_own_code_is_rebuilt_and_the_rest_copied():
+    model = coder()
+    first = model.encoder.get_layer("first")
+    surgery = operated(model, {"encoder/first": [layers.Rescaling(1.0), first]})
+    copy = surgery.model
+
+    assert type(copy) is Coder
+    assert [type(layer).__name__ for layer in copy.encoder.layers][:2] == ["Rescaling", "Dense"]
+    assert surgery.added == ("encoder/first_rescaling",)
+    assert {"encoder/first", "spread"} < {*surgery.kept}
+    assert np.array_equal(copy(normal(4, 8)), model(normal(4, 8)))
+    before = Snapshot(model)
+    copy.fit(normal(16, 8), verbose=0)
+    assert before.differences(Snapshot(model)) == []
+
+
+def test_what_was_rebuilt_inside_its_own_code_stays_in_its_copies():
+    rebuilt_once = operated(coder(), {"encoder/first": [layers.Dense(6, "tanh")]}).model
+    copy = copied(rebuilt_once)
+    assert not isinstance(copy, Declined), copy
+
+    assert np.array_equal(copy(normal(4, 8)), rebuilt_once(normal(4, 8)))
+    assert copy.encoder.layers[0].activation is keras.activations.tanh
+
+
+def test_settings_that_were_changed_inside_its_own_code_stay_in_its_copies():
+    model = coder()
+    model.spread.use_bias = False
+
+    assert copied(model).spread.use_bias is False
+
+
+def test_layers_that_its_own_code_calls_are_declined():
+    inside = {"encoder/first": [layers.Dense(6)]}
+    reasons = [
+        declined(coder(), {"spread": [layers.Dense(4)]}),
+        declined(coder(), inside, fresh=["spread"]),
+    ]
+
+    assert reasons == ["spread: it lies inside a layer whose call is its own code"] * 2

@@ -12,6 +12,9 @@ from keras import layers
 import gradscope
 from gradscope.errors import UsageError
 from gradscope.records import Prescription
+from gradscope.surgery.graph import copied
+from gradscope.therapy.apply_prescriptions import Treated
+from tests.programs.own_steps import PROGRAMS, Oscillator
 from tests.support.by_hand import normal
 from tests.support.healthy import sequential
 from tests.support.snapshot import Snapshot
@@ -127,3 +130,89 @@ def test_an_unknown_treatment_names_the_nearest(examined):
 
     with pytest.raises(UsageError, match="Did you mean: swap-activation"):
         gradscope.apply(model, [wrong])
+
+
+def smoothed(model: keras.Model, x) -> Treated:
+    """With tanh in the place of the hidden rectifiers, by a prescription made by hand."""
+    prescription = Prescription(
+        treatment="swap-activation",
+        safety="unsafe",
+        layers=tuple(f"net/h{n}" for n in (1, 2, 3)),
+        resolves=("disconnected-layer",),
+        rationale="made by hand.",
+        snippet="pass",
+        parameters={
+            "activations": dict.fromkeys([f"net/h{n}" for n in (1, 2, 3)], "tanh"),
+            "initializers": {},
+            "zero_biases": [],
+        },
+        sources=(),
+    )
+    return gradscope.apply(model, [prescription], x)
+
+
+EQUATION = next(p for p in PROGRAMS if p.id == "equation-relu")
+
+
+def test_own_code_is_treated_in_place_and_keeps_its_train_step():
+    treated = smoothed(EQUATION.build(), EQUATION.load().x)
+    copy = treated.model
+
+    assert treated.declined == ()
+    assert type(copy) is Oscillator
+    assert [layer.activation.__name__ for layer in copy.net.layers[:3]] == ["tanh"] * 3
+    again = copied(copy)
+    assert again.net.layers[0].activation is keras.activations.tanh
+
+
+def test_what_a_file_of_own_code_loses_is_told(tmp_path):
+    """Its config says "relu", and its code makes the layers of that."""
+    model, x = EQUATION.build(), EQUATION.load().x
+    treated = smoothed(model, x)
+    treated.model.save(tmp_path / "copy.keras")
+    loaded = keras.saving.load_model(tmp_path / "copy.keras")
+
+    assert loaded.net.layers[0].activation is keras.activations.relu
+    assert "Oscillator makes these layers in its own code" in treated.prescriptions[0].snippet
+
+
+@keras.saving.register_keras_serializable("test_apply")
+class Holder(keras.Model):
+    """Own code whose config holds the network itself."""
+
+    def __init__(self, net, **options):
+        super().__init__(**options)
+        self.net = net
+
+    def get_config(self):
+        return {**super().get_config(), "net": keras.saving.serialize_keras_object(self.net)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config.pop("net")), **config)
+
+    def call(self, x):
+        return self.net(x)
+
+
+def test_nothing_is_told_where_the_config_holds_what_was_changed(tmp_path):
+    model, x = Holder(EQUATION.build().net), EQUATION.load().x
+    model.compile("adam", "mse")
+    model(x)
+    treated = smoothed(model, x)
+    treated.model.save(tmp_path / "copy.keras")
+    loaded = keras.saving.load_model(tmp_path / "copy.keras")
+
+    assert treated.prescriptions[0].snippet == "pass"
+    assert np.array_equal(loaded(x), treated.model(x))
+
+
+@pytest.mark.slow
+def test_a_differential_equation_is_solved_by_the_treated_copy():
+    data = EQUATION.load()
+    copy = smoothed(EQUATION.build(), data.x).model
+
+    keras.utils.set_random_seed(1)
+    EQUATION.train(copy, data, EQUATION.budget())
+
+    assert EQUATION.has_learned(EQUATION.metric(copy, data))

@@ -10,6 +10,7 @@ from keras import layers
 from gradscope.records import Declined, Evidence, Prescription
 from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.treatments import registry
+from tests.support import adversarial
 from tests.support.by_hand import normal
 from tests.support.healthy import sequential
 from tests.support.treated import asking, planned, profile_of, same_outputs, treated
@@ -98,3 +99,12 @@ def test_learning_rate_leaves_one_that_is_close_to_the_suggestion():
 @pytest.mark.parametrize("optimizer", ["adam", "nadam"])
 def test_what_adapts_already_is_declined(optimizer):
     assert isinstance(planned(ID, model(optimizer), X, Y, symptom=SYMPTOM), Declined)
+
+
+@pytest.mark.parametrize("id", [ID, "layerwise-rates"])
+def test_optimizers_of_a_train_step_are_not_replaced(id):
+    patient = adversarial.build_gan(keras.optimizers.SGD)
+
+    declined = planned(id, patient, adversarial.X, None, symptom=SYMPTOM)
+
+    assert "d_optimizer and g_optimizer" in declined.reason

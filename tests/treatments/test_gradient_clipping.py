@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from gradscope.records import Declined
+from tests.support import adversarial
 from tests.support.by_hand import normal
 from tests.support.healthy import tanh_net
 from tests.support.treated import operated, planned, same_outputs, treated
@@ -122,3 +123,35 @@ def test_without_an_optimizer_it_is_declined():
     patient = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
 
     assert "not compiled" in planned(ID, patient, X, Y, symptom=SYMPTOM).reason
+
+
+def test_all_optimizers_that_make_the_steps_clip():
+    patient = adversarial.build_gan()
+
+    prescription = planned(ID, patient, adversarial.X, None, symptom="gradient-spike")
+    copy = operated(ID, patient, prescription).model
+    clip = prescription.parameters["global_clipnorm"]
+
+    assert (copy.d_optimizer.global_clipnorm, copy.g_optimizer.global_clipnorm) == (clip, clip)
+    assert copy.optimizer.global_clipnorm is None
+    exec(prescription.snippet, {"model": patient})
+    assert patient.d_optimizer.global_clipnorm == clip
+
+
+class Listed(adversarial.Adversarial):
+    """Keeps its optimizers in a list."""
+
+    def compile(self, *optimizers):
+        keras.Model.compile(self)
+        self.held = list(optimizers)
+
+    d_optimizer = property(lambda self: self.held[0])
+    g_optimizer = property(lambda self: self.held[1])
+
+
+def test_optimizers_that_no_attribute_holds_are_declined():
+    patient = adversarial.build_gan(kind=Listed)
+
+    declined = planned(ID, patient, adversarial.X, None, symptom="gradient-spike")
+
+    assert "no attribute" in declined.reason

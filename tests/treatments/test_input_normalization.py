@@ -193,3 +193,57 @@ def test_a_model_of_ones_own_code_is_declined():
     declined = operated(ID, patient, planned(ID, patient, X, Y, symptom=SYMPTOM), X)
 
     assert "own code" in declined.reason
+
+
+class Autoencoder(keras.Model):
+    """Its inputs are its targets, too, in a train_step of its own."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.encoder = keras.Sequential([layers.Dense(8, "relu", name="first"), layers.Dense(3)])
+        self.decoder = keras.Sequential([layers.Dense(width, name="made")])
+
+    def call(self, x):
+        return self.decoder(self.encoder(x))
+
+    def train_step(self, data):
+        x = data[0] if isinstance(data, tuple) else data
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(tf.square(x - self.decoder(self.encoder(x))))
+        weights = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+def test_inside_a_model_with_a_train_step_of_its_own():
+    """What the encoder sees is normalised; what the step compares with stays as it is."""
+    keras.utils.set_random_seed(0)
+    patient = Autoencoder(X.shape[-1])
+    patient.compile("adam")
+    patient(X[:1])
+
+    copy = operated(ID, patient, planned(ID, patient, X, None, symptom=SYMPTOM), X).model
+    first, *rest = copy.encoder.layers
+    seen = np.asarray(first(X))
+
+    assert type(copy) is Autoencoder
+    assert isinstance(first, layers.Normalization)
+    assert [layer.name for layer in rest] == [layer.name for layer in patient.encoder.layers]
+    np.testing.assert_allclose(seen.mean(0), 0, atol=1e-3)
+    np.testing.assert_allclose(seen.std(0), 1, atol=1e-3)
+    loss = float(copy.train_step((X,))["loss"])
+    made = patient.decoder(patient.encoder((X - X.mean(0)) / X.std(0)))
+    assert loss == pytest.approx(float(np.mean(np.square(X - made))), rel=1e-3)
+
+
+def test_a_model_without_a_call_is_declined():
+    class Steps(Autoencoder):
+        call = keras.Model.call
+
+    patient = Steps(X.shape[-1])
+    patient.compile("adam")
+    patient.fit(X, verbose=0)
+
+    declined = operated(ID, patient, planned(ID, patient, X, None, symptom=SYMPTOM), X)
+
+    assert "no call" in declined.reason

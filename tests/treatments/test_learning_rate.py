@@ -8,6 +8,7 @@ import pytest
 from keras import layers
 
 from gradscope.records import Declined
+from tests.support import adversarial
 from tests.support.by_hand import normal
 from tests.support.healthy import sequential
 from tests.support.treated import operated, planned, profile_of, same_outputs, treated
@@ -157,3 +158,30 @@ def test_a_schedule_that_warms_up_is_declined():
     declined = operated(ID, patient, planned(ID, patient, X, Y, symptom=SLOW))
 
     assert "already" in declined.reason
+
+
+def test_all_optimizers_that_make_the_steps_get_the_rate():
+    """Not the one of compile(), which a GAN with optimizers of its own never asks."""
+    patient = adversarial.build_gan(rates=(5.0, 5.0))
+
+    prescription = planned(ID, patient, adversarial.X, None, symptom="learning-rate-too-high")
+    copy = operated(ID, patient, prescription).model
+    rate = prescription.parameters["learning_rate"]
+
+    assert rate < 1
+    assert float(copy.d_optimizer.learning_rate) == pytest.approx(rate)
+    assert float(copy.g_optimizer.learning_rate) == pytest.approx(rate)
+    assert float(copy.optimizer.learning_rate) == float(patient.optimizer.learning_rate)
+    exec(prescription.snippet, {"model": patient, "keras": keras})
+    assert float(patient.g_optimizer.learning_rate) == pytest.approx(rate)
+
+
+def test_optimizers_with_different_rates_are_declined():
+    declined = planned(
+        ID,
+        adversarial.build_gan(rates=(5.0, 1.0)),
+        adversarial.X,
+        symptom="learning-rate-too-high",
+    )
+
+    assert "different learning rates" in declined.reason

@@ -115,6 +115,14 @@ def test_a_diverged_run_has_the_worst_loss_of_the_trial():
     assert found.before[0] == pytest.approx(-np.log(2.3))
 
 
+def test_a_diverged_run_without_a_held_out_loss_has_the_worst_training_loss():
+    lost = run(start=None, diverged=True)
+    after = Arm((run(start=None, losses=[8.0] + [1.0] * 9), run(start=None, losses=[7.0] * 10)))
+    found = score(Arm((lost, lost)), after, None, 500)
+
+    assert found.before == pytest.approx((-np.log(8.0),) * 2)
+
+
 def test_losses_below_zero_are_compared_as_they_are():
     found = score(Arm((run(None, -1.0),)), Arm((run(None, -2.0),)), None, 500)
 
