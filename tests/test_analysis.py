@@ -112,6 +112,7 @@ def test_a_model_that_is_not_built_is_built_from_the_data(seeded):
     assert report.model.num_params == model.count_params()
 
 
+@pytest.mark.slow
 def test_without_data_inputs_are_made_up(seeded):
     report = gradscope.analyze(deep_sigmoid(3))
 
@@ -174,6 +175,7 @@ def test_every_symptom_ends_as_found_clean_or_not_examined(seeded):
     assert all((c.reason is not None) == (c.status == "not examined") for c in report.checks)
 
 
+@pytest.mark.slow
 def test_a_zero_output_kernel_is_no_finding(seeded):
     """It makes every inner gradient zero at the start, and is gone after one step."""
     hidden = [layers.Dense(16, "relu", kernel_initializer="he_normal") for _ in range(3)]
@@ -204,6 +206,7 @@ def test_a_tiny_start_below_relu_is_found(seeded):
     assert "mismatched-initialization" in list_symptoms(report)
 
 
+@pytest.mark.slow
 def test_nan_in_the_data_blocks_all_other_symptoms(seeded):
     x, y = regression_data()
     x[:, 2] = np.nan
@@ -213,6 +216,7 @@ def test_nan_in_the_data_blocks_all_other_symptoms(seeded):
     assert report.loss.value is None
 
 
+@pytest.mark.slow
 def test_a_sample_with_nan_hides_no_other_symptom(seeded):
     x, y = regression_data()
     x[3, 2] = np.nan
@@ -222,6 +226,7 @@ def test_a_sample_with_nan_hides_no_other_symptom(seeded):
     assert report.loss.value is not None
 
 
+@pytest.mark.slow
 def test_a_recurrent_net_without_gates(seeded):
     shrinking = keras.initializers.Orthogonal(gain=0.5, seed=1)
     rnn = layers.SimpleRNN(8, recurrent_initializer=shrinking)
@@ -276,6 +281,7 @@ def test_the_sparse_relu_example_is_as_sparse_as_it_claims(seeded):
 # ---- thresholds of the user's own
 
 
+@pytest.mark.slow
 def test_a_threshold_of_ones_own_decides_and_is_kept(seeded):
     model, data = deep_sigmoid(), regression_data()
     bounds = {"vanishing-gradient.warning_decades": 44.0, "vanishing-gradient.error_decades": 45.0}
@@ -306,6 +312,7 @@ def test_another_seed_reads_other_samples(seeded):
     assert len(losses) == 2
 
 
+@pytest.mark.slow
 def test_made_up_inputs_depend_on_the_seed_only(seeded):
     model = deep_sigmoid(3)
     first, second, other = (gradscope.analyze(model, seed=s).to_json() for s in (0, 0, 1))

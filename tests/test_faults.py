@@ -95,6 +95,7 @@ def test_two_who_write_the_same_report_never_mix(tmp_path):
     assert [entry.name for entry in tmp_path.iterdir()] == ["r.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 @pytest.mark.parametrize("share", [0.3, 0.7, 0.95])
 def test_a_stopped_report_is_old_or_new(tmp_path, number, share):

@@ -95,6 +95,7 @@ def test_wheel_has_the_version_of_the_package(wheel):
     assert version == gradscope.__version__
 
 
+@pytest.mark.slow
 def test_unpacked_wheel_renders_a_report_on_its_own(wheel, tmp_path):
     wheel.extractall(tmp_path / "site")
     (tmp_path / "run.json").write_text(sick_sigmoid_report().to_json(), encoding="utf-8")

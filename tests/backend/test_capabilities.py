@@ -102,6 +102,7 @@ def measured(model, x, y):
     return [(row.path, row.activation_gradient) for row in report.layers]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", ["gradient-taps", "raw-variables", "eager-functions"])
 def test_the_slower_way_measures_the_same(id, without):
     rng = np.random.default_rng(0)
@@ -243,6 +244,7 @@ def is_private(name):
     return hidden and name.isidentifier() and name not in own_names()
 
 
+@pytest.mark.slow
 def test_private_names_are_behind_the_fence():
     found = {str(p.relative_to(ROOT)): sorted(set(private_in(p))) for p in OUTSIDE}
 

@@ -71,6 +71,7 @@ def analyze(model: keras.Model) -> gradscope.Report:
     return gradscope.analyze(model, *data(), batch_size=4, num_batches=1)
 
 
+@pytest.mark.slow
 def test_nothing_changes():
     model = trained()
     before = Snapshot(model)
@@ -97,6 +98,7 @@ def test_nothing_changes_in_the_zoo(name, seeded):
     assert before.differences(Snapshot(model)) == []
 
 
+@pytest.mark.slow
 def test_the_second_look_leaves_no_trace():
     """An output kernel of zeros makes the analysis train a copy of the weights."""
     model = trained()
@@ -139,6 +141,7 @@ def test_an_interrupt_at_any_tap_leaves_no_trace(monkeypatch):
         assert before.differences(Snapshot(model)) == [], number
 
 
+@pytest.mark.slow
 def test_an_interrupt_at_any_gradient_leaves_no_trace(monkeypatch):
     model = trained()
     before = Snapshot(model)
@@ -163,6 +166,7 @@ def test_an_interrupt_at_any_gradient_leaves_no_trace(monkeypatch):
         assert before.differences(Snapshot(model)) == [], number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [ValueError, RuntimeError, tf.errors.InternalError])
 def test_an_exception_in_a_layer_leaves_no_trace(error, monkeypatch):
     model = trained()
@@ -190,6 +194,7 @@ def dropout_model(build: bool) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", [True, False], ids=["built", "not built"])
 def test_training_afterwards_is_the_same_bit_for_bit(build):
     x, y = normal(32, 6), normal(32, 1, seed=1)
@@ -204,6 +209,7 @@ def test_training_afterwards_is_the_same_bit_for_bit(build):
     assert weights[0] == weights[1]
 
 
+@pytest.mark.slow
 def test_training_can_go_on_after_an_analysis():
     """Also the optimizer's state is that of an uninterrupted run."""
     x, y = normal(32, 6), normal(32, 1, seed=1)

@@ -98,6 +98,7 @@ def test_nothing_is_applied_and_no_trace_is_left():
     assert keras.optimizers.Optimizer.apply is applied
 
 
+@pytest.mark.slow
 def test_training_afterwards_is_the_same_bit_for_bit():
     weights = []
     for look in (False, True):

@@ -62,6 +62,7 @@ def test_symptoms_are_listed_with_a_line_each(gradscope):
     )
 
 
+@pytest.mark.slow
 def test_report_writes_the_page_that_inspect_writes(gradscope, files, run_json, tmp_path):
     gradscope("inspect", files / "sick.keras", "--json", "run.json", "--html", "first.html")
     outcome = gradscope("report", "run.json", "-o", "second.html")

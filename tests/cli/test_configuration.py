@@ -35,31 +35,37 @@ def examined(gradscope, files):
     return run
 
 
+@pytest.mark.slow
 def test_select_of_the_file_examines_only_that(examined, configure):
     configure("select = ['dead-relu', 'exploding-gradient']")
     assert examined() == ["dead-relu", "exploding-gradient"]
 
 
+@pytest.mark.slow
 def test_ignore_of_the_file_leaves_that_out(examined, configure):
     configure(f"ignore = ['{FOUND}']")
     assert examined() == [id for id in registry() if id != FOUND]
 
 
+@pytest.mark.slow
 def test_the_option_select_replaces_that_of_the_file(examined, configure):
     configure("select = ['dead-relu']")
     assert examined("--select", FOUND) == [FOUND]
 
 
+@pytest.mark.slow
 def test_the_option_ignore_replaces_that_of_the_file(examined, configure):
     configure("ignore = ['dead-relu']")
     assert examined("--ignore", FOUND) == [id for id in registry() if id != FOUND]
 
 
+@pytest.mark.slow
 def test_what_the_option_select_names_is_examined_although_the_file_ignores_it(examined, configure):
     configure(f"ignore = ['{FOUND}', 'dead-relu']")
     assert examined("--select", FOUND) == [FOUND]
 
 
+@pytest.mark.slow
 def test_an_empty_option_clears_that_of_the_file(examined, configure):
     configure("select = ['dead-relu', 'exploding-gradient']", "ignore = ['dead-relu']")
     assert examined("--select", "", "--ignore", "") == list(registry())
@@ -82,6 +88,7 @@ def test_thresholds_of_the_file_decide_what_is_found(gradscope, files, configure
     assert (finding["severity"], outcome.code) == ("warning", 0)
 
 
+@pytest.mark.slow
 def test_a_file_of_a_folder_above_is_found(examined, configure, tmp_path, monkeypatch):
     configure("select = ['dead-relu']")
     (tmp_path / "deep" / "down").mkdir(parents=True)

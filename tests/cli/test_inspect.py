@@ -68,6 +68,7 @@ def test_json_on_stdout_is_the_report_and_nothing_else(gradscope, files):
     assert report["model"]["source"] == str(files / "sick.keras")
 
 
+@pytest.mark.slow
 def test_the_report_says_how_to_make_it_again(gradscope, files):
     outcome = gradscope("inspect", files / "healthy.keras", "--seed", "3", "--format", "json")
     command = json.loads(outcome.stdout)["command"]
@@ -100,6 +101,7 @@ def test_a_saved_dataset_is_examined(gradscope, files, tmp_path):
     assert (card["kind"], card["num_samples"], card["num_batches"]) == ("tf.data", 12, 3)
 
 
+@pytest.mark.slow
 def test_a_folder_of_images_is_examined(gradscope, tmp_path):
     for number, name in enumerate("ab"):
         (tmp_path / "d" / name).mkdir(parents=True)
@@ -156,6 +158,7 @@ def test_select_examines_only_that(gradscope, files):
     assert {check["symptom"] for check in report["checks"]} == {"dead-relu", "non-finite-values"}
 
 
+@pytest.mark.slow
 def test_ignore_leaves_that_out(gradscope, files):
     outcome = gradscope(
         *("inspect", files / "sick.keras", "--ignore", "vanishing-gradient", "--format", "json"),

@@ -57,6 +57,7 @@ def test_inspect_knows_the_forms(gradscope, files):
     assert int(suite.get("failures")) >= 1
 
 
+@pytest.mark.slow
 def test_inspect_that_never_fails_has_no_failure_in_junit(gradscope, files):
     arguments = ("--format", "junit", "--fail-on", "never")
     outcome = gradscope("inspect", files / "sick.keras", *arguments)

@@ -116,6 +116,7 @@ def test_a_process_that_just_leaves_is_one_line():
     assert "without a result" in line_of("sys:exit", AMPLE)
 
 
+@pytest.mark.slow
 def test_nothing_of_the_current_folder_is_imported_first(tmp_path, monkeypatch):
     (tmp_path / "json.py").write_text("open('evil', 'w')")
     (tmp_path / "gradscope.py").write_text("open('evil', 'w')")
@@ -158,6 +159,7 @@ def test_by_default_most_of_the_free_memory_may_be_taken(monkeypatch):
     assert sandbox.limits_of(None, 10) == Limits(10, 8 * 10**9)
 
 
+@pytest.mark.slow
 def test_the_work_ends_with_the_one_who_asked(tmp_path):
     """Killed without a chance to clean up, the parent leaves no child behind."""
     script = (

@@ -168,6 +168,7 @@ def test_a_healthy_case_is_proven_by_all_runs_alone(values, holds):
     assert measure.proven(case, {"model": {"values": values}}) is holds
 
 
+@pytest.mark.slow
 def test_training_takes_the_number_of_steps_that_the_case_says():
     case = next(c for c in CASES if c.name == "tiny-iris-mlp")
     model = case.build(0)

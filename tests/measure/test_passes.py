@@ -68,6 +68,7 @@ def test_mixed_precision_gradients_are_unscaled(seeded):
     assert found.loss.value == pytest.approx(np.mean(Reference(case).losses), rel=2e-3)
 
 
+@pytest.mark.slow
 def test_mixed_precision_scale_is_halved_until_gradients_are_finite(seeded):
     case = mixed_precision()
     case.model.optimizer.initial_scale = 2.0**40

@@ -56,6 +56,7 @@ def test_rows_are_those_of_the_plain_model(wrap):
         assert wrapped[id] == pytest.approx(values, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_scope_of_layers_counts_once():
     def stack(scope: bool):
         keras.utils.set_random_seed(0)

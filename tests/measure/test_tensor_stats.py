@@ -82,11 +82,13 @@ def test_histogram_of_every_dtype(dtype):
     assert filled_bins(stats(x).histogram) == octaves(x)
 
 
+@pytest.mark.slow
 @given(arrays)
 def test_moments_of_any_float32(x):
     assert_same(stats(x), reference(x))
 
 
+@pytest.mark.slow
 @given(arrays)
 def test_histogram_of_any_float32(x):
     assert filled_bins(stats(x).histogram) == octaves(x)
@@ -186,6 +188,7 @@ def test_integers_and_booleans():
     assert stats(x > 1).mean == 0.5
 
 
+@pytest.mark.slow
 @given(st.lists(arrays, min_size=1, max_size=6))
 def test_streaming_equals_the_whole(parts):
     reducer = Reducer()

@@ -125,6 +125,7 @@ def test_masked_steps(kind, sequences, seeded):
     assert found.gradient_rms == pytest.approx(expected, rel=REL)
 
 
+@pytest.mark.slow
 def test_stacked_cells(seeded):
     layer = layers.RNN([layers.GRUCell(UNITS), layers.SimpleRNNCell(4)])
     model = model_of(layer)
@@ -135,6 +136,7 @@ def test_stacked_cells(seeded):
     assert found.recurrent_gain == pytest.approx(gain, rel=REL)
 
 
+@pytest.mark.slow
 def test_batches_are_pooled(seeded):
     layer = layers.SimpleRNN(UNITS)
     model = model_of(layer)

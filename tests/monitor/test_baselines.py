@@ -27,6 +27,7 @@ def probabilities(count: int, units: int) -> list[np.ndarray]:
     return list(np.random.default_rng(0).dirichlet(np.ones(units), count))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["mean_squared_error", "mean_absolute_error"])
 def test_regression_against_a_search(loss):
     labels = normal(60, 1) ** 2
@@ -44,6 +45,7 @@ def test_binary_against_a_search():
     )
 
 
+@pytest.mark.slow
 def test_classes_against_a_search():
     labels = np.minimum(classes(90, 5), 2)
     found = constant_loss("sparse_categorical_crossentropy", labels)

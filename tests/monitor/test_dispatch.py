@@ -50,6 +50,7 @@ class Counted:
         return self.model.train_step(data)
 
 
+@pytest.mark.slow
 def test_the_same_steps_as_keras_takes():
     own, cheap = made(), made()
     own.make_train_function()
@@ -132,6 +133,7 @@ def test_functions_that_are_run_eagerly_after_all_take_their_steps():
     assert int(model.optimizer.iterations) == 2
 
 
+@pytest.mark.slow
 def test_data_of_unknown_length_end_an_epoch():
     def pairs():
         for start in range(0, 48, 16):

@@ -325,6 +325,7 @@ def test_a_later_callback_that_raises_leaves_the_model_its_own_function(error):
     fitted(gradscope.Monitor(1), model=model)
 
 
+@pytest.mark.slow
 def test_a_list_of_callbacks_that_is_used_again_stays_as_it_was():
     model, monitor = mlp(), gradscope.Monitor(1)
     callbacks = keras.callbacks.CallbackList([monitor], model=model, add_history=True)
@@ -369,6 +370,7 @@ def test_a_log_freq_that_raises_is_told_once_and_training_goes_on():
     assert history.num_steps == 10
 
 
+@pytest.mark.slow
 def test_a_finding_does_not_end_a_training_where_warnings_are_errors(capsys):
     monitor = gradscope.Monitor(1)
     model = mlp(optimizer=keras.optimizers.SGD(1e12))

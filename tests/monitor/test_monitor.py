@@ -258,6 +258,7 @@ def plain_mlp(**settings) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("steps_per_execution", [1, 3])
 def test_every_step_has_the_loss_and_norm_that_a_tape_gives(steps_per_execution):
     expected = by_hand(plain_mlp(), X, Y, 4)
@@ -293,6 +294,7 @@ def test_every_step_has_what_a_constant_prediction_gets_on_its_batch(settings, t
         assert report.history.batch_constant.mean == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_what_a_constant_prediction_gets_is_not_known_of_weighted_samples():
     model = keras.Sequential([keras.Input((8,)), layers.Dense(2)])
     model.compile("sgd", "mse")
@@ -303,6 +305,7 @@ def test_what_a_constant_prediction_gets_is_not_known_of_weighted_samples():
     assert monitor.report().history.batch_constant == Curve()
 
 
+@pytest.mark.slow
 def test_gradients_are_those_before_clipping_by_hand():
     monitor = gradscope.Monitor(1)
     fitted(clipped, monitor)
@@ -310,6 +313,7 @@ def test_gradients_are_those_before_clipping_by_hand():
     assert monitor.report().layers[0].kernel_gradient.l2_norm > 1e-2
 
 
+@pytest.mark.slow
 def test_units_that_die_are_told_with_the_step():
     model = mlp(optimizer=SGD(0.0))
 
@@ -327,6 +331,7 @@ def test_units_that_die_are_told_with_the_step():
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("log_freq", "expected"),
     [(3, [1, 4, 7]), ("epoch", [1, 5]), ({1: 1, 3: 4}, [1, 2, 3, 7]), (lambda n: n == 6, [6])],
@@ -504,6 +509,7 @@ def test_a_full_disk_is_told_once_and_training_goes_on():
     assert_same_weights(watched, fitted(MODELS["mlp"]))
 
 
+@pytest.mark.slow
 def test_a_users_own_error_is_raised_as_it_is():
     model = mlp()
     with pytest.raises(Exception, match=r"(?i)shape|label|logits"):
@@ -614,6 +620,7 @@ def test_the_file_of_a_killed_process_is_readable(tmp_path):
     assert [s.step for s in report.history.snapshots] == [1, 9, 17]
 
 
+@pytest.mark.slow
 def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     path = tmp_path / "run.jsonl"
     fitted(MODELS["mlp"], gradscope.Monitor(2, path=path))
@@ -625,6 +632,7 @@ def test_a_line_that_was_cut_off_is_left_out(tmp_path):
     json.loads(path.read_text().splitlines()[0])
 
 
+@pytest.mark.slow
 def test_the_page_is_written_at_every_epoch(tmp_path):
     seen = []
 
@@ -672,6 +680,7 @@ def test_a_report_before_anything_was_watched():
         gradscope.Monitor().report()
 
 
+@pytest.mark.slow
 def test_statistics_can_be_compiled_by_xla():
     array = tf.constant(normal(40, 90))
     plain = tf.function(lambda x: reduced([x]))(array)

@@ -97,6 +97,7 @@ def test_compiled_statistics_equal_those_of_the_eager_taps(name, seeded):
         assert list(differences(*pair, mine.id)) == []
 
 
+@pytest.mark.slow
 def test_unscaled_gradients_under_mixed_precision(seeded):
     case = mixed_precision()
     target = objective(case.model, None, case.batches[0])

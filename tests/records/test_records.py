@@ -238,6 +238,7 @@ free = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(names, free, max_size=4))
 def test_parameters_survive_a_file_whatever_they_hold(parameters):
     given = dataclasses.replace(PRESCRIPTION, parameters=parameters)

@@ -10,6 +10,7 @@ from tests.support.learners import LEARNERS, gan
 QUICK = ("converged", "house_prices", "linear", "small_data", "two_units", "weak_signal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in LEARNERS]
 )

@@ -24,6 +24,7 @@ def _learn(x, y, steps=200, **told):
     return yardstick, score_yardstick(yardstick, x[300:], y[300:])[0]
 
 
+@pytest.mark.slow
 def test_it_learns_numbers_of_any_scale():
     x = _vector()
     y = 1e6 + 1e5 * (x[:, :1] - x[:, 1:2])
@@ -31,6 +32,7 @@ def test_it_learns_numbers_of_any_scale():
     assert _learn(x, y)[1].share > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["indices", "one-hot", "from one"])
 def test_it_learns_classes_however_they_are_written(form):
     x = _vector()
@@ -40,6 +42,7 @@ def test_it_learns_classes_however_they_are_written(form):
     assert _learn(x, y)[1].share > 0.7
 
 
+@pytest.mark.slow
 def test_it_learns_several_labels():
     x = _vector()
 

@@ -74,6 +74,7 @@ _BUILDERS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", _BUILDERS, ids=lambda b: b.__name__)
 @pytest.mark.parametrize("form", FORMS)
 def test_every_finding_is_in_every_form(form, build):

@@ -291,6 +291,7 @@ def test_thousand_layers_draw_few_elements(deep):
     assert tags.count("rect") + tags.count("path") < 1_500
 
 
+@pytest.mark.slow
 def test_thousand_layers_all_have_a_row(deep):
     assert _Page(deep).tags.count("tr") > 1_000
     assert "block_99/dense_999" in _Page(deep).text("summary")

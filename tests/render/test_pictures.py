@@ -226,6 +226,7 @@ def test_timelines_number_the_events():
     assert re.findall('<text class="en"[^>]*>([0-9]+)</text>', svg) == ["1", "2", "3"]
 
 
+@pytest.mark.slow
 def test_timelines_tell_of_losses_that_are_not_finite():
     assert "4 steps gave NaN or infinity" in timelines(history_report().to_plain())[0].caption
 

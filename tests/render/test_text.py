@@ -31,6 +31,7 @@ def _printed(plain: dict, **options) -> str:
     return file.getvalue()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", _REPORTS)
 def test_every_finding_is_in_the_text(build):
     plain = build().to_plain()
@@ -39,6 +40,7 @@ def test_every_finding_is_in_the_text(build):
     assert [message for message in messages if message not in text] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", _REPORTS)
 def test_every_symptom_found_is_in_the_text(build):
     plain = build().to_plain()
@@ -76,6 +78,7 @@ def test_text_is_at_most_100_columns_wide():
     assert max(map(len, render_text(hostile_names_report().to_plain()).splitlines())) <= 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("build", _REPORTS)
 def test_text_has_no_control_characters(build):
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", render_text(build().to_plain()))

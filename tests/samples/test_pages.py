@@ -67,12 +67,14 @@ def test_numbers_have_three_figures(value, text):
     assert _page.number(value) == text
 
 
+@pytest.mark.slow
 def test_page_and_reports_are_written_beside_one_another(data, tmp_path):
     written = _page.save(data, story(HELD).reports, tmp_path / "mine.html")
     assert [path.name for path in written] == ["mine.html", "mine-sick.html"]
     assert {path.name for path in tmp_path.iterdir()} == {"mine.html", "mine-sick.html"}
 
 
+@pytest.mark.slow
 def test_page_links_its_report_and_shows_figure_and_claims(data, tmp_path):
     _page.save(data, story(HELD).reports, tmp_path / "mine.html")
     page = (tmp_path / "mine.html").read_text(encoding="utf-8")
@@ -89,6 +91,7 @@ def test_page_loads_nothing_and_runs_nothing(data):
     assert "default-src 'none'" in page
 
 
+@pytest.mark.slow
 def test_index_links_what_was_run_and_names_the_rest(data, tmp_path):
     _page.save(data, story(HELD).reports, tmp_path / "made-up.html")
     index = _page.save_index(tmp_path, {"made-up": "says little", "other": "not yet"})

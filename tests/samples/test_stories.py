@@ -14,6 +14,7 @@ from gradscope.samples import registry
 SLOW = ("gates", "residual", "transformer")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "id", [pytest.param(id, marks=pytest.mark.slow if id in SLOW else ()) for id in registry()]
 )

@@ -61,6 +61,7 @@ def everything():
 X, Y = normal(64, 8), classes(64, 3)
 
 
+@pytest.mark.slow
 def test_a_copy_gives_the_same_outputs_and_shares_no_variable():
     model = everything()
     copy = copied(model)

@@ -87,6 +87,7 @@ def compiled(model: keras.Model) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_the_graph_computes_the_same_with_layers_of_its_own():
     model = compiled(Coded())
     graph = graph_of(model, X)
@@ -108,6 +109,7 @@ def test_the_graph_learns_the_same():
     np.testing.assert_allclose(found[0].losses, found[1].losses, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_model_is_left_as_it_was():
     model = compiled(Coded())
     before = Snapshot(model)
@@ -116,6 +118,7 @@ def test_the_model_is_left_as_it_was():
     assert before.differences(Snapshot(model)) == []
 
 
+@pytest.mark.slow
 def test_inputs_by_name_and_whole_numbers():
     class Reading(keras.Model):
         def __init__(self):
@@ -159,6 +162,7 @@ def prescription(treatment: str, **parameters) -> Prescription:
     return Prescription(treatment, ("first",), parameters, "unsafe", ("dead-relu",), "Why.", "code")
 
 
+@pytest.mark.slow
 def test_what_code_declines_is_carried_out_on_its_graph():
     model = compiled(Coded())
     asked = prescription("batch-normalization", after=["first"], before=[])

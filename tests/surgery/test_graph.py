@@ -95,6 +95,7 @@ def test_an_empty_chain_drops_the_layer():
     assert result.kept == ("a", "out")
 
 
+@pytest.mark.slow
 def test_fresh_layers_follow_the_global_seed():
     model = mlp()
     drawn = []
@@ -217,6 +218,7 @@ def test_an_operation_of_the_graph_stays():
     assert np.array_equal(run(result.model, data), run(model, data))
 
 
+@pytest.mark.slow
 def test_masks_reach_what_takes_the_place_of_a_recurrent_layer():
     case = ZOO["gru"]()
     x = case.batches[0].x
@@ -226,6 +228,7 @@ def test_masks_reach_what_takes_the_place_of_a_recurrent_layer():
     assert np.array_equal(run(result.model, x), run(case.model, x))
 
 
+@pytest.mark.slow
 def test_initial_states_reach_the_first_layer_that_takes_them():
     x = keras.Input((5, 3))
     sequence, h, c = layers.LSTM(4, return_sequences=True, return_state=True, name="first")(x)
@@ -240,6 +243,7 @@ def test_initial_states_reach_the_first_layer_that_takes_them():
     np.testing.assert_allclose(run(result.model, data), 2 * run(model, data), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_further_outputs_of_a_replaced_layer_stay():
     x = keras.Input((5, 3))
     y, h = layers.GRU(4, return_state=True, name="rnn")(x)
@@ -274,6 +278,7 @@ def test_a_wrapper_is_replaced_as_a_whole():
     assert all(map(np.array_equal, kept, weights(model, "both")))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["mlp", "residual_cnn", "attention", "lstm", "several_outputs"])
 def test_a_rebuilt_model_is_saved_and_loaded(name, tmp_path):
     case = ZOO[name]()

@@ -269,6 +269,7 @@ def test_training_one_leaves_the_other(name):
     assert not same([v.numpy() for v in copy.weights], [v.numpy() for v in case.model.weights])
 
 
+@pytest.mark.slow
 def test_the_copy_trains_as_the_patient_would():
     model, x = optimizer_with_a_past()
     copy = copied(model)

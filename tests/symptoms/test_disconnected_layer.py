@@ -130,6 +130,7 @@ def test_a_layer_of_ones_own_is_looked_into(seeded):
     )
 
 
+@pytest.mark.slow
 def test_a_loss_without_gradient(seeded):
     def rounded(y, p):
         return tf.reduce_mean(tf.square(y - tf.round(p)))
@@ -142,6 +143,7 @@ def test_a_loss_without_gradient(seeded):
         assert any(f.symptom == ID and words in f.message for f in found), words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "layer",
     [

@@ -41,10 +41,12 @@ def test_blame_goes_to_where_it_starts_on_the_way_back():
     assert finding.layers == ("dense_2:0", "dense_1:0", "dense_0:0")
 
 
+@pytest.mark.slow
 def test_small_losses_without_loss_scaling():
     assert ID in list_symptoms(examine_underflow(mixed_classifier(1.0, 3e-6)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "loss_weight"), [(2.0**15, 3e-6), (1.0, 1.0), (2.0**15, 1.0)])
 def test_silent_on_models_in_mixed_precision_that_lose_nothing(scale, loss_weight):
     assert ID not in list_symptoms(examine_underflow(mixed_classifier(scale, loss_weight)))

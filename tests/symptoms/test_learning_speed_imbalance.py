@@ -100,6 +100,7 @@ def test_the_first_of_many_sigmoid_layers(optimizer, seeded):
     assert "hidden_11:0" not in finding.culprits
 
 
+@pytest.mark.slow
 def test_a_kernel_too_large_to_be_moved(seeded):
     model = plain(5, "tanh", optimizer="sgd")
     huge = model.get_layer("hidden_2")

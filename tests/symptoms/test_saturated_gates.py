@@ -102,6 +102,7 @@ def test_inputs_a_thousand_times_too_large(seeded):
     assert "not scaled" in finding.message
 
 
+@pytest.mark.slow
 def test_large_kernels(seeded):
     model = model_of(kernel_initializer=scaled(5.0), recurrent_initializer=scaled(5.0))
 

@@ -90,6 +90,7 @@ def test_large_kernels(seeded):
     assert "hidden_1:0" in finding.culprits
 
 
+@pytest.mark.slow
 def test_residual_sums_that_double_in_every_block(seeded):
     assert findings(ID, residual(30))
 

@@ -62,6 +62,7 @@ def test_weights_that_do_not_learn_are_left_out(weight):
 # ---- models
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("kernel", [CONSTANT, "zeros"])
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
@@ -73,6 +74,7 @@ def test_layers_that_start_alike_stay_alike(optimizer, kernel, activation, seede
     assert {"hidden_0:0", "hidden_1:0"} <= set(finding.culprits)
 
 
+@pytest.mark.slow
 def test_the_report_says_how_many_steps_were_taken(seeded):
     report = gradscope.analyze(plain(3, "tanh", CONSTANT), normal(64, 8), classes(64, 3))
 
@@ -144,6 +146,7 @@ def test_silent_where_units_differ_or_part(name, seeded):
     assert findings(ID, HEALTHY[name]()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "x"),
     [(embedding, tokens()), (depthwise, normal(128, 6, 6, 4))],
@@ -163,6 +166,7 @@ def pruned(share: float) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("id", [ID, "dead-relu"])
 def test_silent_on_units_that_were_pruned(id, seeded):
     assert findings(id, pruned(0.75)) == []

@@ -35,6 +35,7 @@ def findings(model, scale=1.0):
     return report.findings
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("scale", "severity"), [(3e3, "warning"), (1e5, "error")])
 def test_targets_that_drown_the_classes(scale, severity, seeded):
     (finding,) = findings(two_heads(), scale)
@@ -45,14 +46,17 @@ def test_targets_that_drown_the_classes(scale, severity, seeded):
     assert finding.treatments == ("target-normalization",)
 
 
+@pytest.mark.slow
 def test_silent_on_one_scale(seeded):
     assert findings(two_heads()) == ()
 
 
+@pytest.mark.slow
 def test_silent_where_weights_balance(seeded):
     assert findings(two_heads(weights={"kind": 1.0, "price": 1e-5}), 1e5) == ()
 
 
+@pytest.mark.slow
 def test_silent_where_nothing_is_shared(seeded):
     assert findings(two_heads(shared=False), 1e5) == ()
 

@@ -181,12 +181,14 @@ def test_batch_normalization_does_not_make_up_for_uneven_features(seeded):
     assert normalized(200 * normal(256, 8)) is None
 
 
+@pytest.mark.slow
 def test_it_comes_too_late_behind_tanh(seeded):
     stack = layers.Dense(16, "tanh"), layers.BatchNormalization()
 
     assert told(200 * normal(256, 8), *stack) == "warning"
 
 
+@pytest.mark.slow
 def test_batch_normalization_of_the_inputs(seeded):
     assert told(housing(), layers.BatchNormalization(), layers.Dense(16, "relu")) is None
 

@@ -36,6 +36,7 @@ def named(report, treatment: str) -> Prescription:
     return next(p for p in report.prescriptions if p.treatment == treatment)
 
 
+@pytest.mark.slow
 def test_the_report_prescribes_what_answers_its_findings(examined):
     _, _, report = examined
 
@@ -93,6 +94,7 @@ def test_prescriptions_are_carried_out_one_after_the_other(examined):
     assert treated.added
 
 
+@pytest.mark.slow
 def test_the_treated_model_is_healthier(examined):
     model, x, report = examined
     treated = gradscope.apply(model, [named(report, "swap-activation")], x)
@@ -109,6 +111,7 @@ def test_nothing_to_carry_out_leaves_the_patient(examined):
     assert treated.drift == 0.0
 
 
+@pytest.mark.slow
 def test_drift_is_the_change_of_the_outputs_over_their_size(examined):
     model, x, report = examined
     treated = gradscope.apply(model, [named(report, "swap-activation")], x)
@@ -118,6 +121,7 @@ def test_drift_is_the_change_of_the_outputs_over_their_size(examined):
     assert treated.drift == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_without_inputs_the_drift_is_not_known(examined):
     model, _, report = examined
 

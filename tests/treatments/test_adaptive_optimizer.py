@@ -44,6 +44,7 @@ def test_the_copy_gets_on_where_the_patient_does_not(optimizer):
     assert ends[1] < 0.75 * ends[0]
 
 
+@pytest.mark.slow
 def test_settings_that_are_not_of_the_optimizer_stay():
     old = keras.optimizers.SGD(0.01, clipnorm=1.5, weight_decay=0.004)
     patient = model(old)

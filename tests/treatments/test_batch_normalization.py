@@ -32,6 +32,7 @@ def mlp() -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 def test_it_stands_between_kernel_and_activation():
     model = treated(ID, mlp(), *DATA, symptom="exploding-gradient").model
 
@@ -57,6 +58,7 @@ def test_the_function_is_that_of_the_patient_with_standardised_sums():
     np.testing.assert_allclose(model(DATA[0], training=True), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_all_weights_of_the_patient_are_kept():
     surgery = treated(ID, mlp(), *DATA, symptom="exploding-gradient")
 
@@ -85,6 +87,7 @@ def test_normalised_inputs_are_no_normalised_layer():
     assert planned(ID, model, *DATA, symptom="exploding-gradient").layers == ("hidden",)
 
 
+@pytest.mark.slow
 def test_steps_of_a_sequence_are_not_mixed():
     model = keras.Sequential(
         [keras.Input((5, 4)), layers.Dense(8, "tanh"), layers.GRU(4), layers.Dense(1)]
@@ -124,6 +127,7 @@ def test_code_of_the_models_own_is_declined():
     assert "its own code" in operated(ID, model, prescription, x).reason
 
 
+@pytest.mark.slow
 def test_the_snippet_names_a_few_places_and_counts_the_rest():
     keras.utils.set_random_seed(0)
     hidden = [layers.Dense(4, "relu", name=f"hidden_{n}") for n in range(40)]

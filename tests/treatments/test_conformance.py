@@ -144,6 +144,7 @@ def test_nothing_is_shared_with_the_patient(operated):
         assert own.isdisjoint(patients), each.kind
 
 
+@pytest.mark.slow
 def test_shapes_of_the_outputs_are_kept(operated, treatment):
     if "outputs" in treatment.changes:
         return
@@ -153,6 +154,7 @@ def test_shapes_of_the_outputs_are_kept(operated, treatment):
         assert [a.shape for a in after] == [b.shape for b in before], each.kind
 
 
+@pytest.mark.slow
 def test_what_is_safe_keeps_outputs_and_weights(operated):
     for each in operated:
         if each.prescription.safety == "safe":

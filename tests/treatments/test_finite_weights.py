@@ -29,6 +29,7 @@ def stack(lost: float | None) -> keras.Model:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", [np.nan, np.inf, -np.inf])
 def test_only_the_lost_weight_changes(lost):
     model = stack(lost)
@@ -41,6 +42,7 @@ def test_only_the_lost_weight_changes(lost):
     assert surgery.reset == ("hidden",)
 
 
+@pytest.mark.slow
 def test_frozen_layers_are_mended_too():
     model = stack(np.nan)
     model.get_layer("hidden").trainable = False

@@ -144,6 +144,7 @@ class OwnRecurrent(keras.Model):
         return self.out(self.rnn(x))
 
 
+@pytest.mark.slow
 def test_a_second_time_is_declined():
     patient = model(lstm())
     prescription = planned(ID, patient, X, Y, symptom=TIME)
@@ -152,6 +153,7 @@ def test_a_second_time_is_declined():
     assert "already" in operated(ID, copy, prescription).reason
 
 
+@pytest.mark.slow
 def test_without_biases_it_is_declined():
     patient = model(lstm(use_bias=False))
 

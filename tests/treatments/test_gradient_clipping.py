@@ -26,6 +26,7 @@ def gradient_norm(patient, x, y) -> float:
     return float(np.sqrt(sum(np.square(g.numpy()).sum() for g in gradients)))
 
 
+@pytest.mark.slow
 def test_clips_at_the_measured_norm():
     patient = tanh_net()
 
@@ -35,6 +36,7 @@ def test_clips_at_the_measured_norm():
     assert prescription.parameters["global_clipnorm"] == pytest.approx(measured, rel=0.05)
 
 
+@pytest.mark.slow
 def test_batches_count_by_the_mean_of_their_squares():
     """Eight copies of one batch have its norm, not eight times or the root of eight times it."""
     patient = tanh_net()
@@ -46,6 +48,7 @@ def test_batches_count_by_the_mean_of_their_squares():
     assert prescription.parameters["global_clipnorm"] == pytest.approx(measured, rel=0.05)
 
 
+@pytest.mark.slow
 def test_plain_sgd_is_clipped_where_a_step_is_a_hundredth_of_the_weights():
     patient = tanh_net(keras.optimizers.SGD(0.5))
     norm = np.sqrt(sum(np.square(w.numpy()).sum() for w in patient.trainable_weights))
@@ -83,6 +86,7 @@ def test_what_a_built_optimizer_has_gathered_stays():
         np.testing.assert_array_equal(before.numpy(), after.numpy())
 
 
+@pytest.mark.slow
 def test_a_second_time_is_declined():
     patient = tanh_net()
     prescription = planned(ID, patient, X, Y, symptom=SYMPTOM)
@@ -94,6 +98,7 @@ def test_a_second_time_is_declined():
     assert "already" in again.reason
 
 
+@pytest.mark.slow
 def test_clipping_of_each_gradient_gives_way():
     copy = treated(ID, tanh_net(keras.optimizers.Adam(clipnorm=5.0)), X, Y, symptom=SYMPTOM).model
 

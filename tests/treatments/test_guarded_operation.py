@@ -38,6 +38,7 @@ def gradient(model: keras.Model, x):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", [ops.sqrt, ops.log, ops.rsqrt, ops.reciprocal])
 def test_gradients_at_zero_become_finite(operation):
     model = of(operation)
@@ -47,6 +48,7 @@ def test_gradients_at_zero_become_finite(operation):
     assert np.isfinite(gradient(surgery.model, X)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("operation", [ops.sqrt, ops.log])
 def test_away_from_zero_nothing_changes(operation):
     model = of(operation)

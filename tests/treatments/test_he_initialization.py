@@ -61,6 +61,7 @@ def test_an_output_that_starts_as_usual_is_kept():
     assert np.array_equal(kernel_of(surgery.model, "out"), kernel_of(patient, "out"))
 
 
+@pytest.mark.slow
 def test_an_output_that_is_too_large_gets_its_own_start():
     huge = keras.initializers.RandomNormal(stddev=5.0, seed=0)
     plan = planned(ID, stack(kernel_initializer=huge), *DATA, symptom="exploding-gradient")
@@ -83,6 +84,7 @@ def test_biases_that_kill_are_reset_with_kernels_of_the_right_scale():
     assert not np.any(surgery.model.get_layer("hidden_0").bias)
 
 
+@pytest.mark.slow
 def test_kernels_at_the_right_scale_are_left():
     plan = planned(ID, stack(kernel="he_normal"), *DATA, symptom="vanishing-gradient")
 
@@ -90,6 +92,7 @@ def test_kernels_at_the_right_scale_are_left():
     assert "have the scale" in plan.reason
 
 
+@pytest.mark.slow
 def test_other_activations_do_not_ask_for_it():
     plan = planned(ID, stack("tanh"), *DATA, symptom=SCALE)
 
@@ -97,6 +100,7 @@ def test_other_activations_do_not_ask_for_it():
     assert "no affected layer" in plan.reason
 
 
+@pytest.mark.slow
 def test_a_frozen_layer_keeps_what_it_has_learnt():
     model = stack()
     model.get_layer("hidden_1").trainable = False
@@ -113,6 +117,7 @@ def test_equal_units_are_drawn_anew():
     assert len(np.unique(kernel_of(surgery.model, "hidden_1"), axis=1).T) == 64
 
 
+@pytest.mark.slow
 def test_a_separate_activation_counts_also_behind_dropout():
     model = keras.Sequential(
         [
@@ -128,6 +133,7 @@ def test_a_separate_activation_counts_also_behind_dropout():
     assert planned(ID, model, *DATA, symptom=SCALE).layers == ("dense",)
 
 
+@pytest.mark.slow
 def test_a_depthwise_kernel_counts_the_one_channel_it_sees():
     tiny = keras.initializers.RandomNormal(stddev=1e-3)
     depthwise = layers.DepthwiseConv2D(

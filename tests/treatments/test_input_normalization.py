@@ -42,6 +42,7 @@ def test_every_feature_gets_mean_zero_and_standard_deviation_one():
     assert surgery.reset == ()
 
 
+@pytest.mark.slow
 def test_weights_are_kept():
     patient = mlp()
 
@@ -74,6 +75,7 @@ def test_a_constant_feature_stays_moderate_where_it_changes():
     assert np.abs(arriving(copy, copy.layers[1].name, x)[:, 2]).max() == 0
 
 
+@pytest.mark.slow
 def test_features_that_are_mostly_zero_share_one_scale():
     """One pixel that is on in a single sample is not blown up to 16 standard deviations."""
     rng = np.random.default_rng(0)
@@ -89,6 +91,7 @@ def test_features_that_are_mostly_zero_share_one_scale():
     np.testing.assert_allclose(seen, (x - x.mean()) / x.std(), atol=1e-4)
 
 
+@pytest.mark.slow
 def test_images_are_normalised_by_channel():
     keras.utils.set_random_seed(0)
     patient = sequential(
@@ -125,6 +128,7 @@ def test_only_the_inputs_that_need_it():
     assert surgery.added == ("wide_normalization",)
 
 
+@pytest.mark.slow
 def test_inputs_given_as_a_list():
     patient, x = two_inputs()
     prescription = planned(ID, patient, x, Y, symptom=SYMPTOM)
@@ -136,6 +140,7 @@ def test_inputs_given_as_a_list():
     assert surgery.added == ("wide_normalization",)
 
 
+@pytest.mark.slow
 def test_inputs_read_from_a_data_set():
     patient = mlp()
     prescription = planned(ID, patient, X, Y, symptom=SYMPTOM)
@@ -148,6 +153,7 @@ def test_inputs_read_from_a_data_set():
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_without_data_it_is_declined():
     patient = mlp()
     prescription = planned(ID, patient, X, Y, symptom=SYMPTOM)
@@ -162,6 +168,7 @@ def test_scaled_inputs_are_declined():
     assert "scaled already" in declined.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first",
     [layers.Rescaling(0.1), layers.BatchNormalization(), layers.Masking()],

@@ -78,6 +78,7 @@ def test_activations_are_the_patients_own():
     assert dense.activation is keras.activations.tanh
 
 
+@pytest.mark.slow
 def test_a_shared_layer_is_scaled_at_its_first_call():
     x = keras.Input((6,))
     twin = layers.Dense(6, "tanh", kernel_initializer=TINY, name="twin")
@@ -97,6 +98,7 @@ def test_variances_near_one_are_left():
     assert isinstance(planned(ID, once, x, y, symptom="vanishing-gradient"), Declined)
 
 
+@pytest.mark.slow
 def test_it_needs_data_to_plan():
     assert isinstance(planned(ID, cnn()[0], symptom="vanishing-gradient"), Declined)
 
@@ -108,6 +110,7 @@ def test_it_needs_data_to_operate():
     assert "pass x" in operated(ID, model, prescription).reason
 
 
+@pytest.mark.slow
 def test_a_frozen_layer_is_kept():
     model, x, y = cnn()
     model.get_layer("conv").trainable = False

@@ -30,6 +30,7 @@ def median_ratio(patient) -> float:
     return float(np.median([layer.update_ratio for layer in profile.layers]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1.0, 1e-5])
 def test_a_step_of_sgd_changes_the_median_kernel_by_a_thousandth(rate):
     patient = model(keras.optimizers.SGD(rate))
@@ -53,6 +54,7 @@ def test_adams_usual_rate_is_left_alone():
     assert "usual" in declined.reason
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rate", [1.0, 1e-5])
 def test_twice_is_declined(rate):
     copy = treated(ID, model(keras.optimizers.SGD(rate)), X, Y, symptom=SLOW).model
@@ -89,6 +91,7 @@ def test_a_second_warm_up_is_declined():
     assert "already warms up" in again.reason
 
 
+@pytest.mark.slow
 def test_a_schedule_gets_no_warm_up():
     patient = model(keras.optimizers.Adam(schedules.ExponentialDecay(1e-3, 10, 0.5)))
 
@@ -110,6 +113,7 @@ def test_attention_gets_a_warm_up_where_values_are_not_finite():
     assert prescription.parameters["warmup_steps"] == 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "schedule",
     [
@@ -143,6 +147,7 @@ class OwnSchedule(schedules.LearningRateSchedule):
         return {}
 
 
+@pytest.mark.slow
 def test_a_schedule_of_ones_own_is_declined():
     patient = model(keras.optimizers.SGD(OwnSchedule()))
 

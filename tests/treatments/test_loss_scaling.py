@@ -65,12 +65,14 @@ def test_what_a_built_optimizer_has_gathered_stays():
         np.testing.assert_array_equal(before.numpy(), after.numpy())
 
 
+@pytest.mark.slow
 def test_twice_is_declined():
     copy = treated(ID, model(), X, Y, symptom=SYMPTOM).model
 
     assert "already" in planned(ID, copy, X, Y, symptom=SYMPTOM).reason
 
 
+@pytest.mark.slow
 def test_a_model_whose_own_policy_is_mixed():
     patient = model()
     patient.dtype_policy = keras.mixed_precision.DTypePolicy("mixed_float16")

@@ -85,6 +85,7 @@ def prepared(name):
     return model(units, activation, loss), y
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_each_head_becomes_that_of_its_labels(name):
     patient, y = prepared(name)
@@ -154,6 +155,7 @@ STACKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STACKS)
 def test_other_forms_of_a_head(name):
     keras.utils.set_random_seed(0)
@@ -177,6 +179,7 @@ def test_a_head_over_time_is_wrapped_again():
     assert copy.output_shape == (None, 5, 3)
 
 
+@pytest.mark.slow
 def test_a_convolution_gets_other_filters():
     x, y = normal(16, 6, 6, 2), (np.arange(16 * 36) % 3).reshape(16, 6, 6, 1)
     keras.utils.set_random_seed(0)

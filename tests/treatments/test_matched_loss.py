@@ -160,6 +160,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 def test_each_mismatch_becomes_a_match(name):
     (stack, loss, y), (activation, matched, from_logits) = CASES[name]
@@ -189,6 +190,7 @@ DECLINED = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DECLINED)
 def test_what_no_loss_can_mend_is_declined(name):
     stack, loss, y, reason = DECLINED[name]
@@ -295,6 +297,7 @@ def own(activation, loss):
     return patient
 
 
+@pytest.mark.slow
 def test_where_code_makes_the_output_the_loss_takes_logits():
     copy = treated(ID, own(None, "binary_crossentropy"), X, FLAGS, symptom=SYMPTOM).model
 
@@ -307,6 +310,7 @@ def test_where_code_makes_the_output_its_end_is_not_rewritten():
     assert "code" in planned(ID, patient, X, 2 * FLAGS - 1, symptom=SYMPTOM).reason
 
 
+@pytest.mark.slow
 def test_an_output_that_others_take_is_not_changed():
     keras.utils.set_random_seed(0)
     x = keras.Input((8,))

@@ -32,6 +32,7 @@ def blocks(model, x=DATA[0], y=DATA[1]):
     return [(block["first"], block["last"]) for block in plan.parameters["blocks"]]
 
 
+@pytest.mark.slow
 def test_at_the_start_only_the_layers_outside_the_blocks_count():
     patient = mlp(*[8] * 6)
     model = treated(ID, patient, symptom=SYMPTOM).model
@@ -40,6 +41,7 @@ def test_at_the_start_only_the_layers_outside_the_blocks_count():
     np.testing.assert_allclose(model(DATA[0]), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_open_block_adds_the_normalised_branch():
     patient = mlp(8, 8, 8)
     model = treated(ID, patient, symptom=SYMPTOM).model
@@ -57,6 +59,7 @@ def test_an_open_block_adds_the_normalised_branch():
     np.testing.assert_allclose(model(DATA[0]), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_blocks_are_pairs_the_last_of_an_odd_number_three():
     assert blocks(mlp(*[8] * 6)) == [("hidden_1", "hidden_2"), ("hidden_3", "hidden_5")]
 

@@ -47,6 +47,7 @@ def test_the_function_stays_and_the_gradient_arrives(operation):
     np.testing.assert_allclose(after, before, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_choice_of_one_becomes_a_softmax():
     model = behind(chosen)
     surgery = treated(ID, model, X, Y, symptom="disconnected-layer")
@@ -59,6 +60,7 @@ def test_a_choice_of_one_becomes_a_softmax():
     assert all(np.any(g) for g in gradients(surgery.model))
 
 
+@pytest.mark.slow
 def test_behind_rounding_the_gradient_is_that_of_no_rounding_at_the_rounded_code():
     surgery = treated(ID, behind(ops.round), X, Y, symptom="disconnected-layer")
     code, out = (surgery.model.get_layer(n) for n in ("code", "out"))

@@ -36,6 +36,7 @@ def activations(model):
     return [layer.activation.__name__ for layer in model.layers if hasattr(layer, "activation")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sigmoid", "tanh", "hard_sigmoid", "softsign"])
 def test_what_saturates_becomes_relu_but_for_the_output(name):
     model = treated(ID, deep(name), *DATA, symptom="vanishing-gradient").model
@@ -43,6 +44,7 @@ def test_what_saturates_becomes_relu_but_for_the_output(name):
     assert activations(model) == ["relu", "relu", "relu", "sigmoid"]
 
 
+@pytest.mark.slow
 def test_hidden_exponentials_become_relu():
     patient = deep("exponential", kernel_initializer="glorot_uniform")
     model = treated(ID, patient, *DATA, symptom="non-finite-values").model
@@ -50,6 +52,7 @@ def test_hidden_exponentials_become_relu():
     assert activations(model) == ["relu", "relu", "relu", "sigmoid"]
 
 
+@pytest.mark.slow
 def test_kernels_in_front_are_drawn_anew_with_the_start_of_relu():
     surgery = treated(ID, deep("sigmoid"), *DATA, symptom="vanishing-gradient")
 
@@ -57,12 +60,14 @@ def test_kernels_in_front_are_drawn_anew_with_the_start_of_relu():
     assert np.std(surgery.model.get_layer("hidden_1").kernel) == pytest.approx(0.25, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_configuration_says_so_too_also_after_a_file():
     model = through_file(treated(ID, deep("tanh"), *DATA, symptom="vanishing-gradient").model)
 
     assert activations(model) == ["relu", "relu", "relu", "sigmoid"]
 
 
+@pytest.mark.slow
 def test_dead_units_get_a_slope_and_live_biases_and_keep_their_kernels():
     patient = deep("relu", bias_initializer=LOW, kernel_initializer="he_normal")
     model = treated(ID, patient, *DATA, symptom="dead-relu").model
@@ -73,6 +78,7 @@ def test_dead_units_get_a_slope_and_live_biases_and_keep_their_kernels():
     assert not np.any(after.bias)
 
 
+@pytest.mark.slow
 def test_a_kernel_that_is_to_blame_for_dead_units_is_drawn_anew():
     patient = deep("relu", bias_initializer=LOW, kernel_initializer="zeros")
     kernel = treated(ID, patient, *DATA, symptom="dead-relu").model.get_layer("hidden_0").kernel
@@ -99,6 +105,7 @@ def test_a_dead_relu_layer_becomes_leaky():
     assert not np.any(model.get_layer("dense").bias)
 
 
+@pytest.mark.slow
 def test_a_saturated_activation_layer_becomes_relu():
     patient = separate(layers.Activation("tanh", name="tanh"), "zeros")
     surgery = treated(ID, patient, *DATA, symptom="vanishing-gradient")
@@ -107,6 +114,7 @@ def test_a_saturated_activation_layer_becomes_relu():
     assert surgery.reset == ("dense",)
 
 
+@pytest.mark.slow
 def test_a_sigmoid_behind_a_sum_is_swapped_and_no_kernel_drawn():
     x = keras.Input((16,))
     h = layers.Add(name="sum")([x, layers.Dense(16, name="branch")(x)])
@@ -153,6 +161,7 @@ def test_a_frozen_backbone_is_left():
     assert planned(ID, model, *DATA, symptom="vanishing-gradient").layers == ("hidden_2",)
 
 
+@pytest.mark.slow
 def test_behind_a_normalisation_the_kernel_is_kept():
     patient = sequential(
         layers.Dense(32, name="dense"),
@@ -164,6 +173,7 @@ def test_behind_a_normalisation_the_kernel_is_kept():
     assert treated(ID, patient, *DATA, symptom="vanishing-gradient").reset == ()
 
 
+@pytest.mark.slow
 def test_a_subclassed_model_is_edited_in_place_on_the_copy():
     patient = Subclassed()
     x = normal(48, 4)
@@ -175,6 +185,7 @@ def test_a_subclassed_model_is_edited_in_place_on_the_copy():
     assert patient.first.activation is keras.activations.sigmoid
 
 
+@pytest.mark.slow
 def test_an_activation_that_is_a_layer_is_declined():
     owned = layers.Dense(8, activation=layers.Activation("tanh"), name="dense")
     model = sequential(owned, layers.Dense(3, name="out"))
@@ -183,6 +194,7 @@ def test_an_activation_that_is_a_layer_is_declined():
     assert "layer of its own" in operated(ID, model, prescription).reason
 
 
+@pytest.mark.slow
 def test_the_snippet_does_the_same():
     model = deep("sigmoid")
     exec(planned(ID, model, *DATA, symptom="vanishing-gradient").snippet,

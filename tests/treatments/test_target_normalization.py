@@ -54,6 +54,7 @@ CASES = {
 QUICK = ("adam", "sgd", "a rectified output")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES]
 )
@@ -177,6 +178,7 @@ def test_the_report_of_the_copy_has_no_new_findings():
     assert gradscope.analyze(copy, X, Y).findings == ()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make", "y", "reason"),
     [
@@ -193,6 +195,7 @@ def test_it_declines_with_a_reason(make, y, reason):
     assert reason in declined.reason
 
 
+@pytest.mark.slow
 def test_targets_that_are_standard_are_left_alone():
     declined = planned(ID, model(), X, (Y - Y.mean()) / Y.std(), symptom="loss-plateau")
 
@@ -200,6 +203,7 @@ def test_targets_that_are_standard_are_left_alone():
     assert "scaled already" in declined.reason
 
 
+@pytest.mark.slow
 def test_a_rate_that_follows_a_schedule_stays():
     rate = keras.optimizers.schedules.ExponentialDecay(10.0, 100, 0.9)
     patient = model(keras.optimizers.Adam(rate))

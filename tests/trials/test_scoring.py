@@ -66,6 +66,7 @@ def test_loss_and_measure(units, activation, loss, y, naive):
     assert found[1] == pytest.approx(naive(predicted, y[:SEEN]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_sample_weights_count():
     made = model(3, "softmax", "sparse_categorical_crossentropy")
     found = make_evaluator(made, Examples(X, CLASSES, WEIGHTS))()
@@ -74,6 +75,7 @@ def test_sample_weights_count():
     assert found[1] == pytest.approx(np.average(right, weights=WEIGHTS[:SEEN]), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_worst_output_counts():
     keras.utils.set_random_seed(0)
     x = keras.Input((4,))
@@ -119,6 +121,7 @@ def test_the_model_is_read_anew_at_each_call():
     assert evaluate()[0] > before[0] + 10
 
 
+@pytest.mark.slow
 def test_a_fixed_batch_size_is_kept():
     made = keras.Sequential([keras.Input(batch_shape=(7, 4)), layers.Dense(2)])
     made.compile("sgd", "mse")

@@ -219,6 +219,7 @@ def test_an_optimizer_that_was_trained_before_goes_on_from_there():
     assert together[0].checkpoints[0] == together[1].checkpoints[0]
 
 
+@pytest.mark.slow
 def test_a_train_step_of_its_own_is_used():
     def make(seed):
         model = OwnStep()
@@ -262,6 +263,7 @@ def test_a_model_that_is_not_compiled_is_refused_in_one_line():
         run(lambda seed: keras.Sequential([keras.Input((8,)), layers.Dense(3)]), blobs(), **PLAN)
 
 
+@pytest.mark.slow
 def test_data_that_do_not_fit_are_refused_in_one_line():
     data = split(np.zeros((20, 5), "float32"), np.zeros(20, int))
 

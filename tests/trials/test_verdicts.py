@@ -57,6 +57,7 @@ def test_swapping_the_arms_swaps_improved_and_worse():
     assert seen >= {"improved", "worse", "inconclusive"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_seeds", [2, 3, 5, 10])
 def test_false_positives_under_the_null_stay_within_five_percent(num_seeds):
     """4,000 trials of a treatment that does nothing, where noise dwarfs the minimum difference."""
