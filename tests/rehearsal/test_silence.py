@@ -7,13 +7,9 @@ import pytest
 import gradscope
 from tests.support.learners import LEARNERS, gan
 
-QUICK = ("converged", "house_prices", "linear", "small_data", "two_units", "weak_signal")
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in LEARNERS]
-)
+@pytest.mark.parametrize("name", LEARNERS)
 def test_a_model_that_learns_is_told_nothing(seeded, name):
     learner = LEARNERS[name]()
 

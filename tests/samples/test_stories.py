@@ -10,14 +10,9 @@ pytest.importorskip("matplotlib", reason="needs the extra `samples`")
 
 from gradscope.samples import registry
 
-# The longest by far: a recurrent network over time, many layers, and attention trained three ways.
-SLOW = ("gates", "residual", "transformer")
-
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "id", [pytest.param(id, marks=pytest.mark.slow if id in SLOW else ()) for id in registry()]
-)
+@pytest.mark.parametrize("id", registry())
 def test_every_claim_holds(id):
     sample = registry()[id]
     story = sample.run(sample.reduced)

@@ -51,13 +51,10 @@ CASES = {
     "log cosh under sgd": (keras.optimizers.SGD(0.05), "log_cosh", None),
     "a rectified output": ("adam", "mse", "relu"),
 }
-QUICK = ("adam", "sgd", "a rectified output")
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.slow) for n in CASES]
-)
+@pytest.mark.parametrize("name", CASES)
 def test_the_copy_trains_where_the_patient_does_not(name):
     optimizer, loss, last = CASES[name]
     optimizer = getattr(optimizer, "get_config", lambda: optimizer)()
