@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -128,18 +129,22 @@ def rehearsed_scores(report: dict[str, Any]) -> str:
 
 
 def _sentence(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, str, str]:
-    """What the worst finding is, who causes it, and how many more there are."""
+    """What was measured of the worst finding, who causes it, and how many more there are."""
     worst, rows = findings[0], items(report, "layers")
-    symptom = worst.get("symptom")
-    summary = dig(report, "symptoms", symptom or "", "summary")
-    words = in_words(symptom)
-    what = words[:1].upper() + words[1:] + (f": {summary}" if summary else "")
+    words, measured = in_words(worst.get("symptom")), _first_sentence(worst.get("message") or "")
+    what = words[:1].upper() + words[1:] + (f": {measured}" if measured else "")
     others = len({f.get("symptom") for f in findings}) - 1
     more = f"; {plural(others, 'more symptom')} found" if others else ""
     for relation, key in (("caused by", "culprits"), ("seen at", "layers")):
         if items(worst, key):
             return what, f", {relation} {named(items(worst, key), rows, 3)}", more
     return what, "", more
+
+
+def _first_sentence(message: str) -> str:
+    """It, as it goes on behind a colon: names and abbreviations keep their capitals."""
+    first = re.split(r"\.\s+(?=[A-Z])", message, maxsplit=1)[0].rstrip(".")
+    return first[:1].lower() + first[1:] if re.match(r"[A-Z]([a-z]+)? ", first) else first
 
 
 def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, ...]:

@@ -98,7 +98,7 @@ def test_evidence_shows_observed_and_threshold(sick):
 
 
 def test_verdict_is_the_first_heading(sick):
-    assert _Page(sick).text("h1").startswith("Vanishing gradient: the gradient shrinks with depth")
+    assert _Page(sick).text("h1").startswith("Vanishing gradient: dense_0 to dense_18 each shrink")
 
 
 def test_first_screen_has_culprits_and_the_one_thing_to_do(sick):

@@ -50,7 +50,7 @@ def test_every_symptom_found_is_in_the_text(build):
 
 def test_verdict_and_culprits_come_first():
     text = render_text(sick_sigmoid_report().to_plain())
-    assert text.startswith("ERROR  Vanishing gradient: the gradient shrinks with depth")
+    assert text.startswith("ERROR  Vanishing gradient: dense_0 to dense_18 each shrink")
     assert text.index("Culprit layers: dense_0") < text.index("1.  vanishing-gradient")
 
 

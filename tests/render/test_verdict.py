@@ -21,12 +21,26 @@ def test_level_is_the_worst_severity(severity):
     assert verdict(found.to_plain()).level == severity
 
 
-def test_sentence_names_symptom_and_culprits():
+def test_sentence_names_symptom_measurement_and_culprits():
     sentence = verdict(sick_sigmoid_report().to_plain()).sentence
     assert sentence == (
-        "Vanishing gradient: the gradient shrinks with depth until the first layers do not learn, "
+        "Vanishing gradient: dense_0 to dense_18 each shrink the gradient 7 times, "
         "caused by dense_0 … dense_18 (19 layers); 1 more symptom found."
     )
+
+
+@pytest.mark.parametrize(
+    ("message", "told"),
+    [
+        ("The inputs reach 3.5e4. A step is too long.", "the inputs reach 3.5e4"),
+        ("SGD at 0.1 diverges. So do others.", "SGD at 0.1 diverges"),
+        ("Dense_1 of U.S. units", "Dense_1 of U.S. units"),
+    ],
+)
+def test_sentence_is_the_first_of_the_message(message, told):
+    found = replace(finding("dead-relu", ()), message=message, layers=())
+    opinion = verdict(report(healthy_report().layers, (found,)).to_plain())
+    assert opinion.sentence == f"Dead relu: {told}."
 
 
 def test_several_findings_of_one_symptom_are_one_symptom():
@@ -38,12 +52,14 @@ def test_several_findings_of_one_symptom_are_one_symptom():
 
 def test_a_symptom_that_no_one_explains_is_named():
     found = report(healthy_report().layers, (finding("odd-thing", ("dense_0",)),))
-    assert verdict(found.to_plain()).sentence == "Odd thing, caused by dense_0."
+    assert verdict(found.to_plain()).sentence == (
+        "Odd thing: a message about odd-thing, caused by dense_0."
+    )
 
 
 def test_headline_leaves_the_culprits_out():
     headline = verdict(sick_sigmoid_report().to_plain()).headline
-    assert headline.endswith("do not learn; 1 more symptom found.")
+    assert headline.endswith("7 times; 1 more symptom found.")
 
 
 def test_culprits_of_the_worst_come_first():
