@@ -142,8 +142,9 @@ def _sentence(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
 
 
 def _first_sentence(message: str) -> str:
-    """It, as it goes on behind a colon: names and abbreviations keep their capitals."""
+    """It, as it goes on behind a colon: less its details, and names keep their capitals."""
     first = re.split(r"\.\s+(?=[A-Z])", message, maxsplit=1)[0].rstrip(".")
+    first = re.sub(r" \([^()]*\)$", "", first)
     return first[:1].lower() + first[1:] if re.match(r"[A-Z]([a-z]+)? ", first) else first
 
 

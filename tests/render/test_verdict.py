@@ -33,7 +33,7 @@ def test_sentence_names_symptom_measurement_and_culprits():
     ("message", "told"),
     [
         ("The inputs reach 3.5e4. A step is too long.", "the inputs reach 3.5e4"),
-        ("SGD at 0.1 diverges. So do others.", "SGD at 0.1 diverges"),
+        ("SGD at 0.1 diverges (above 0.05). So do others.", "SGD at 0.1 diverges"),
         ("Dense_1 of U.S. units", "Dense_1 of U.S. units"),
     ],
 )
