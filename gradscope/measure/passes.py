@@ -173,6 +173,9 @@ def flat_curvature(
 
     A pass over one batch is run again and watched, if it asks for so many gradients that there may
     be such; None at once where it does not.
+
+    Raises:
+        Exception: whatever ends the pass.
     """
     if captured.num_gradients < _SECOND_ORDER:
         return None
@@ -180,13 +183,11 @@ def flat_curvature(
     rows = Rows()
     watch = curvature.Watch(rows)
     changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
-    # As for `non_finite_origin`, a failure must not cost the report.
-    with suppress(Exception), functions_eager(True), patched(changes), without_recomputation():
+    with functions_eager(True), patched(changes), without_recomputation():
         rows.begin_pass(count_samples(batches[0].x))
         with watch.on():
             _backward(model, batches[0], objective, captured.loss_scale)
-        return watch.found()
-    return None
+    return watch.found()
 
 
 def _amplified_scale(captured: Captured) -> float:

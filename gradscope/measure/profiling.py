@@ -33,6 +33,7 @@ from gradscope.measure.passes import (
 )
 from gradscope.measure.stops import stop_of
 from gradscope.measure.weights import kernel_stats, ratio, rescaled, weight_profiles
+from gradscope.messages import one_line
 from gradscope.records import (
     BackwardFactors,
     DataCard,
@@ -77,7 +78,11 @@ def profile(
         _check_built(model, values)
         weights, no_update = weight_profiles(model, captured, values)
         origin = non_finite_origin(model, places, batches, objective, captured, restart)
-        curvature = flat_curvature(model, places, batches, objective, captured, restart)
+        curvature = failure = None
+        try:
+            curvature = flat_curvature(model, places, batches, objective, captured, restart)
+        except Exception as error:  # which must not cost the report
+            failure = f"following them failed: {one_line(error)}"
         gaps = _inference_gaps(places, values, captured, len(batches), objective)
     terms = loss_terms(model, captured.outputs, batches, objective, data.tensors)
     known = captured.term_losses
@@ -97,6 +102,7 @@ def profile(
         versions=versions(),
         non_finite=origin,
         flat_curvature=curvature,
+        curvature_unmeasured=failure,
     )
 
 

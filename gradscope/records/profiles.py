@@ -87,6 +87,7 @@ class Profile:
             was not looked for (a run that was watched).
         flat_curvature: second derivatives in the loss that are zero everywhere; None where there
             are none, and where they were not looked for (a run that was watched).
+        curvature_unmeasured: why they could not be looked for in a loss that holds derivatives.
     """
 
     model: ModelCard
@@ -100,6 +101,7 @@ class Profile:
     rehearsal: Rehearsal | None = None
     non_finite: NonFiniteOrigin | None = None
     flat_curvature: FlatCurvature | None = None
+    curvature_unmeasured: str | None = None
 
     __repr__ = brief
 

@@ -62,6 +62,7 @@ class Report:
     rehearsal: Rehearsal | None = None
     non_finite: NonFiniteOrigin | None = None
     flat_curvature: FlatCurvature | None = None
+    curvature_unmeasured: str | None = None
     seed: int = 0
     steps: int = 0
     versions: dict[str, str] | None = None
@@ -81,6 +82,7 @@ class Report:
             rehearsal=profile.rehearsal,
             non_finite=profile.non_finite,
             flat_curvature=profile.flat_curvature,
+            curvature_unmeasured=profile.curvature_unmeasured,
             seed=profile.seed,
             versions=profile.versions,
             **made,
@@ -100,6 +102,7 @@ class Report:
             rehearsal=self.rehearsal,
             non_finite=self.non_finite,
             flat_curvature=self.flat_curvature,
+            curvature_unmeasured=self.curvature_unmeasured,
         )
 
     def to_plain(self) -> dict[str, Any]:

@@ -223,10 +223,11 @@ def compile_like(
     config = private.compile_settings(patient)
     if config is None:
         return
-    set_by_own_code = private.without_compilation(vars(patient)).keys() - vars(model).keys()
-    if has_own_compile(patient) and set_by_own_code:
-        missing = ", ".join(sorted(set_by_own_code))
-        raise Refused(patient.name, f"its own compile() set {missing}, which its copy lacks")
+    if has_own_compile(patient):
+        set_by_own_code = private.without_compilation(vars(patient)).keys() - vars(model).keys()
+        if set_by_own_code:
+            missing = ", ".join(sorted(set_by_own_code))
+            raise Refused(patient.name, f"its own compile() set {missing}, which its copy lacks")
     settings = {
         name: value if name == "optimizer" else keras.tree.map_structure(_unshared, value)
         for name, value in config.items()

@@ -73,6 +73,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         found.insert(0, _curvature(profile.flat_curvature))
     cut = {layer.id: layer for layer in profile.layers if _num_cut(layer)}
     if not cut:
+        if profile.curvature_unmeasured and not found:
+            return Skipped(_ID, f"the loss holds derivatives, and {profile.curvature_unmeasured}")
         lacking = [layer for layer in profile.layers if lacks_weights(layer)]
         return found or clean_unless(_ID, lacking, "what reaches the weights")
     # Never called, or called for an output that nothing takes and no loss is set on.

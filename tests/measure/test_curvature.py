@@ -219,9 +219,19 @@ def test_a_penalty_in_the_first_of_two_updates():
 def test_models_that_ask_for_one_gradient_are_not_run_again(monkeypatch):
     monkeypatch.delattr(curvature, "Watch")
 
-    assert found_in(dense("relu"), HEALTHY["plain"][1]) is None
-    with pytest.raises(AttributeError):
-        found_in(dense("relu"))
+    report = report_of(Own(dense("relu"), HEALTHY["plain"][1]))
+
+    assert report.curvature_unmeasured is None
+
+
+def test_a_pass_that_fails_is_told_and_nothing_is_called_clean(monkeypatch):
+    monkeypatch.delattr(curvature, "Watch")
+
+    report = report_of(Own(dense("relu"), residual))
+
+    [check] = [c for c in report.checks if c.symptom == "disconnected-layer"]
+    assert check.status == "not examined"
+    assert "following them failed: AttributeError" in check.reason
 
 
 def test_the_patient_is_left_as_it_was():
