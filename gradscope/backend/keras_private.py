@@ -484,7 +484,8 @@ def is_symbolic(tensor: Any) -> bool:
 
 def _probe_copies() -> None:
     own = vars(_tiny())
-    missing = [name for name in (*COMPILED, "_metrics", "_lock", CHECKPOINTED) if name not in own]
+    needed = (*COMPILED[:-1], "_metrics", "_lock", CHECKPOINTED)
+    missing = [name for name in needed if name not in own]
     if missing:
         raise RuntimeError(f"a compiled model has no {missing[0]}")
 
@@ -502,10 +503,10 @@ Trainer = DEEP_COPIES[_TRAINER]
 Saveable = DEEP_COPIES[_SAVEABLE]
 Tracker = DEEP_COPIES[_TRACKER]
 
-# What `compile` and `fit` leave on a model.
+# What `compile` and `fit` leave on a model; the last is new in Keras 3.13.
 COMPILED = (
-    "_compile_config", "_compile_loss", "_compile_metrics", "_compiled_trainable_state",
-    "_loss_tracker", "loss", "optimizer", "predict_function", "test_function", "train_function",
+    "_compile_config", "_compile_loss", "_compile_metrics", "_loss_tracker", "loss", "optimizer",
+    "predict_function", "test_function", "train_function", "_compiled_trainable_state",
 )  # fmt: skip
 CHECKPOINTED = "_self_unconditional_checkpoint_dependencies"
 _CHECKPOINTED_NAMES = "_self_unconditional_dependency_names"

@@ -222,7 +222,8 @@ def join_rehearsal(
 
     Where the copy learned about what the data allow, what was found at the start did no harm: it
     becomes a note. Where it did not, what its layers came to in the training is added. While it
-    learns, that goes for errors only; a warning has been given time, and was none.
+    learns, that goes for errors only; a warning has been given time, and was none, and an error of
+    the start becomes a warning: it slows the training, if anything.
 
     Args:
         start: findings of `analyze`.
@@ -242,6 +243,11 @@ def join_rehearsal(
             finding = dataclasses.replace(
                 finding, persistence="start", severity="info", message=message
             )
+        elif is_learning and not is_lost and finding.severity == "error" and not _stands(finding):
+            message = (
+                f"{finding.message} In a rehearsal of {steps:,} steps the model still learned."
+            )
+            finding = dataclasses.replace(finding, severity="warning", message=message)
         kept.append(finding)
     seen = {f.symptom for f in kept}
     # Weights that were thrown off say nothing of how they started; that they were is said already.

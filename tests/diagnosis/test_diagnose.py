@@ -157,7 +157,6 @@ def finding(symptom: str, severity: str, statistic: str = "ratio") -> Finding:
     ("severity", "how", "left"),
     [
         ("error", {"has_learned": True, "is_learning": True}, "info"),
-        ("error", {"has_learned": False, "is_learning": True}, "error"),
         ("warning", {"has_learned": False, "is_learning": True}, "info"),
         ("warning", {"has_learned": False, "is_learning": False}, "warning"),
     ],
@@ -170,6 +169,18 @@ def test_what_a_rehearsal_shows_to_be_harmless_becomes_a_note(severity, how, lef
 
     assert [f.severity for f in at_start] == [left]
     assert [f.severity for f in at_end] == [left] * (left != "info")
+
+
+def test_an_error_of_the_start_is_a_warning_while_the_copy_learns():
+    found = finding("dead-relu", "error")
+    how = {"has_learned": False, "is_learning": True, "steps": 200}
+
+    [at_start] = join_rehearsal([found], [], [], **how)
+    [at_end] = join_rehearsal([], [found], [], **how)
+
+    assert at_start.severity == "warning"
+    assert "still learned" in at_start.message
+    assert at_end.severity == "error"
 
 
 @pytest.mark.parametrize(
