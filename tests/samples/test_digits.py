@@ -61,7 +61,7 @@ def test_vanishing_gradient_is_told_first_and_answered_by_another_activation(ins
 
 def test_html_report_names_symptom_and_culprits(inspected, demo):
     page = (demo / "report.html").read_text(encoding="utf-8")
-    assert "Vanishing gradient: the gradient shrinks with depth" in page
+    assert "Vanishing gradient: on its way back from hidden_20" in page
     assert "hidden_2 … hidden_20 (19 layers)" in page
 
 
