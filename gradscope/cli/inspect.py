@@ -14,9 +14,11 @@ from gradscope.cli import sandbox
 from gradscope.cli.config import FAIL_ON, Config, find_config
 from gradscope.cli.options import (
     allow_option,
+    batch_size_option,
     max_memory_option,
     require_distinct,
     symptom_ids,
+    target_option,
     timeout_option,
     writable,
 )
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("model")
 @click.option("--data", metavar="D", help="Data: .npz, .npy, .csv, a folder, or module:factory.")
-@click.option("--target", metavar="COLUMN", help="The label column of a .csv file.")
+@target_option
 @click.option(
     "--batches",
     type=click.IntRange(min=1),
@@ -40,13 +42,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Number of batches to read.",
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Samples per batch.",
-)
+@batch_size_option
 @click.option("--loss", metavar="NAME", help="Loss to use instead of the model's own.")
 @click.option(
     "--rehearse",

@@ -10,6 +10,14 @@ import click
 
 from gradscope.messages import unknown
 
+target_option = click.option("--target", metavar="COLUMN", help="The label column of a .csv file.")
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=32,
+    show_default=True,
+    help="Samples per batch.",
+)
 max_memory_option = click.option(
     "--max-memory",
     metavar="GB",

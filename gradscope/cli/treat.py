@@ -18,8 +18,10 @@ from gradscope.cli import sandbox
 from gradscope.cli.inspect import with_origin, write_reports
 from gradscope.cli.options import (
     allow_option,
+    batch_size_option,
     max_memory_option,
     require_distinct,
+    target_option,
     timeout_option,
     writable,
 )
@@ -67,7 +69,7 @@ def treatment_ids(
     "--data", metavar="D", required=True, help="Data: .npz, .csv, a folder, or module:factory."
 )
 @click.option("-o", "--output", metavar="FIXED.keras", required=True, callback=keras_file)
-@click.option("--target", metavar="COLUMN", help="The label column of a .csv file.")
+@target_option
 @click.option(
     "--only",
     metavar="IDS",
@@ -88,13 +90,7 @@ def treatment_ids(
 @click.option(
     "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Worker processes."
 )
-@click.option(
-    "--batch-size",
-    type=click.IntRange(min=1),
-    default=32,
-    show_default=True,
-    help="Samples per batch.",
-)
+@batch_size_option
 @click.option("--html", metavar="F", callback=writable, help="Write the report as a web page.")
 @click.option("--json", metavar="F", callback=writable, help="Write the report as JSON.")
 @click.option(

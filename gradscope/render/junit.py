@@ -69,11 +69,7 @@ def _findings(report: dict[str, Any], failing: Collection[str]) -> list[ElementT
 def _details(finding: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     culprits = items(finding, "culprits")
     lines = [f"culprits: {named(culprits, rows)}"] if culprits else []
-    for evidence in items(finding, "evidence"):
-        e = measured(evidence, rows)
-        where = f" at {e.layer}" if e.layer else ""
-        observed = f"{e.observed} {e.unit}".strip()
-        lines.append(f"{e.what}{where}: {observed} (threshold {e.threshold})")
+    lines += [measured(evidence, rows).line for evidence in items(finding, "evidence")]
     treatments = ranked(items(finding, "treatments"))
     return [*lines, f"treatments: {treatments}"] if treatments else lines
 

@@ -87,8 +87,7 @@ def _findings(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Ite
     for finding in findings:
         evidence = items(finding, "evidence")
         for e in (measured(e, rows) for e in evidence[:_MAX_EVIDENCE]):
-            observed = f"{e.observed} {e.unit}".strip()
-            numbers = (finding.get("symptom") or "", e.layer, e.what, observed, e.threshold)
+            numbers = (finding.get("symptom") or "", e.layer, e.what, e.value, e.threshold)
             yield f"| {' | '.join(escape(cell) for cell in numbers)} |"
     yield "\n</details>"
 

@@ -143,7 +143,7 @@ def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) ->
     culprits = items(finding, "culprits")
     victims = [name for name in items(finding, "layers") if name not in set(culprits)]
     evidence = items(finding, "evidence")
-    lines = [_evidence(e, rows) for e in evidence[:_MAX_EVIDENCE]]
+    lines = [measured(e, rows).line for e in evidence[:_MAX_EVIDENCE]]
     if len(evidence) > _MAX_EVIDENCE:
         lines.append(f"and {number(len(evidence) - _MAX_EVIDENCE)} more")
     facts = (
@@ -156,12 +156,6 @@ def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) ->
     body.add_row(Text(finding.get("message") or "", overflow="fold"))
     body.add_row(_pairs([(Text(n, style="dim"), Text(v)) for n, v in facts if v]))
     return _pairs([(Text(f"{index}.", style="dim"), title), ("", body)])
-
-
-def _evidence(evidence: dict[str, Any], rows: list[dict[str, Any]]) -> str:
-    e = measured(evidence, rows)
-    where = f" at {e.layer}" if e.layer else ""
-    return f"{e.what}{where}: {f'{e.observed} {e.unit}'.strip()} (threshold {e.threshold})"
 
 
 def _sparkline(rows: list[dict[str, Any]]) -> RenderableType | None:

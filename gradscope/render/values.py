@@ -206,6 +206,15 @@ class Measured:
     unit: str
     layer: str
 
+    @property
+    def line(self) -> str:
+        where = f" at {self.layer}" if self.layer else ""
+        return f"{self.what}{where}: {self.value} (threshold {self.threshold})"
+
+    @property
+    def value(self) -> str:
+        return f"{self.observed} {self.unit}".strip()
+
 
 def measured(evidence: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Measured:
     """What was measured, in words; the unit is left out where they name it."""
