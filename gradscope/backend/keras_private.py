@@ -484,7 +484,7 @@ def is_symbolic(tensor: Any) -> bool:
 
 def _probe_copies() -> None:
     own = vars(_tiny())
-    needed = (*COMPILED[:-1], "_metrics", "_lock", CHECKPOINTED)
+    needed = (*_COMPILED_SINCE_3_12, "_metrics", "_lock", CHECKPOINTED)
     missing = [name for name in needed if name not in own]
     if missing:
         raise RuntimeError(f"a compiled model has no {missing[0]}")
@@ -503,11 +503,12 @@ Trainer = DEEP_COPIES[_TRAINER]
 Saveable = DEEP_COPIES[_SAVEABLE]
 Tracker = DEEP_COPIES[_TRACKER]
 
-# What `compile` and `fit` leave on a model; the last is new in Keras 3.13.
-COMPILED = (
+# What `compile` and `fit` leave on a model, and what they do from Keras 3.13 on.
+_COMPILED_SINCE_3_12 = (
     "_compile_config", "_compile_loss", "_compile_metrics", "_loss_tracker", "loss", "optimizer",
-    "predict_function", "test_function", "train_function", "_compiled_trainable_state",
+    "predict_function", "test_function", "train_function",
 )  # fmt: skip
+COMPILED = (*_COMPILED_SINCE_3_12, "_compiled_trainable_state")
 CHECKPOINTED = "_self_unconditional_checkpoint_dependencies"
 _CHECKPOINTED_NAMES = "_self_unconditional_dependency_names"
 

@@ -40,6 +40,11 @@ def has_own_step(model: keras.Model) -> bool:
     return type(model).train_step is not keras.Model.train_step
 
 
+def has_own_compile(model: Any) -> bool:
+    """Whether its class compiles otherwise than Keras does."""
+    return isinstance(model, keras.Model) and type(model).compile is not keras.Model.compile
+
+
 def has_own_call(model: keras.Model) -> bool:
     """Whether the model can be called; a GAN is often nothing but a train_step and its parts."""
     return type(model).call is not keras.Model.call

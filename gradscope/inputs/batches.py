@@ -83,6 +83,11 @@ def _kind_name(x: Any) -> str:
     return "PyDataset" if isinstance(x, keras.utils.PyDataset) else "generator"
 
 
+def take_samples(data: Any, count: int) -> Any:
+    """The first samples of some arrays or tensors, in their structure."""
+    return keras.tree.map_structure(lambda leaf: leaf if leaf is None else leaf[:count], data)
+
+
 def count_samples(data: Any) -> int:
     """The length of the first of some arrays or tensors; 0 where it is not known."""
     shapes = (leaf.shape for leaf in keras.tree.flatten(data) if leaf is not None)

@@ -7,7 +7,7 @@ derivative of a derivative. Through ReLU and its kin that is 0 everywhere, so th
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -39,9 +39,7 @@ class Watch:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(operations_watched(self._operation, self._gradient))
-            stack.enter_context(gradients_noted(self._taken))
+        with operations_watched(self._operation, self._gradient), gradients_noted(self._taken):
             yield
 
     def found(self) -> FlatCurvature | None:

@@ -148,9 +148,7 @@ def _watched(
     objective: Objective,
     scale: float,
 ) -> NonFiniteOrigin | None:
-    rows = Rows()
-    changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
-    with functions_eager(True), patched(changes), without_recomputation():
+    with _tapped(model, sites, objective) as rows:
         for batch in batches:
             rows.begin_pass(count_samples(batch.x))
             watch = Watch(sites, keras.tree.flatten((batch[:3], batch.item)), __name__)
@@ -180,10 +178,8 @@ def flat_curvature(
     if captured.num_gradients < _SECOND_ORDER:
         return None
     restart()
-    rows = Rows()
-    watch = curvature.Watch(rows)
-    changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
-    with functions_eager(True), patched(changes), without_recomputation():
+    with _tapped(model, sites, objective) as rows:
+        watch = curvature.Watch(rows)
         rows.begin_pass(count_samples(batches[0].x))
         with watch.on():
             _backward(model, batches[0], objective, captured.loss_scale)
@@ -290,6 +286,15 @@ def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: flo
             f"The model could not be run on the data: {one_line(error)} "
             "Pass x and y as you would pass them to model.fit."
         ) from error
+
+
+@contextmanager
+def _tapped(model: keras.Model, sites: tuple[Site, ...], objective: Objective) -> Iterator[Rows]:
+    """Rows that passes fill while every operation runs eagerly, where it can be watched."""
+    rows = Rows()
+    changes = [*_taps(sites, rows), *_loss_patches(model, objective)]
+    with functions_eager(True), patched(changes), without_recomputation():
+        yield rows
 
 
 def _taps(sites: tuple[Site, ...], rows: Rows) -> Patches:

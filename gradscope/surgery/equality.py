@@ -9,6 +9,7 @@ import numpy as np
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated
+from gradscope.inputs.batches import take_samples
 
 _NUM_SAMPLES = 4
 # What is drawn anew at every call would look the same after one if it had become a constant.
@@ -18,7 +19,7 @@ _TOLERANCE = 1e-5
 
 def take_probe(x: Any) -> Any:
     """The first samples of the inputs."""
-    return keras.tree.map_structure(lambda a: a if a is None else a[:_NUM_SAMPLES], x)
+    return take_samples(x, _NUM_SAMPLES)
 
 
 def is_same(model: keras.Model, other: keras.Model, probe: Any, *, training: bool) -> bool:

@@ -13,6 +13,7 @@ import keras
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.keras_private import is_functional
+from gradscope.backend.train_step import has_own_compile
 from gradscope.messages import gist
 from gradscope.surgery.calls import (
     call_chain,
@@ -26,7 +27,6 @@ from gradscope.surgery.calls import (
 from gradscope.surgery.deepcopy import duplicate
 from gradscope.surgery.transfer import (
     Refused,
-    has_own_compile,
     operation_twin,
     optimizer_twin,
     require_same_parts,

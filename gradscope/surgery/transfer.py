@@ -15,6 +15,7 @@ import tensorflow as tf
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated, value_of
 from gradscope.backend.optimizers import inner
+from gradscope.backend.train_step import has_own_compile
 from gradscope.messages import gist
 
 Pair = tuple[Any, Any]
@@ -241,10 +242,6 @@ def compile_like(
         private.copy_decay_rules(inner(old), inner(new), moved)
         if with_state and getattr(old, "built", False):
             _move_optimizer_state(old, new, moved)
-
-
-def has_own_compile(model: Any) -> bool:
-    return isinstance(model, keras.Model) and type(model).compile is not keras.Model.compile
 
 
 def _unshared(item: Any) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
 from gradscope.backend.train_step import has_own_call
+from gradscope.inputs.batches import take_samples
 from gradscope.messages import shown
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
@@ -122,7 +123,7 @@ def _build(model: keras.Model, x: Any) -> keras.Model:
     if isinstance(copy, Declined):
         return model
     with isolated(model):
-        copy(keras.tree.map_structure(lambda a: a if a is None else a[:1], x))
+        copy(take_samples(x, 1))
     return copy
 
 
@@ -159,7 +160,7 @@ def _is_lost_in_a_file(model: keras.Model, treated: keras.Model) -> bool:
 def _measure_drift(model: keras.Model, treated: keras.Model, x: Any) -> float | None:
     if x is None or not has_own_call(model):
         return None
-    probe = keras.tree.map_structure(lambda a: a if a is None else a[:_PROBE], x)
+    probe = take_samples(x, _PROBE)
     before, after = (_predict(m, probe) for m in (model, treated))
     if [a.shape for a in before] != [a.shape for a in after]:
         return None

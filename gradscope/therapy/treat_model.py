@@ -170,8 +170,8 @@ def treat(
     check(case.steps, range(seeds), batch_size, jobs)
     case = dataclasses.replace(case, report=_join(case.report, report))
     if not any(f.severity != "info" for f in case.report.findings):
-        is_healthy = _was_trained(case.report) and _is_learning(case)
-        return _end(case, case.report, "healthy" if is_healthy else "nothing to prescribe")
+        has_trained = _has_trained(case.report)
+        return _end(case, case.report, "healthy" if has_trained else "nothing to prescribe")
     case = _add_graph(case)
 
     def is_allowed(prescription: Prescription) -> bool:
@@ -222,14 +222,11 @@ def _join(report: Report, watched: Report | None) -> Report:
     )
 
 
-def _was_trained(report: Report) -> bool:
-    return report.rehearsal is not None or report.history is not None
-
-
-def _is_learning(case: Case) -> bool:
-    """Whether nothing speaks against health: a model worse than a constant has none."""
-    rehearsal = case.report.rehearsal
-    return rehearsal is None or rehearsal.share is None or rehearsal.share > 0
+def _has_trained(report: Report) -> bool:
+    """Whether a training was seen, and came to more than a constant as far as that is known."""
+    if report.rehearsal is None:
+        return report.history is not None
+    return report.rehearsal.share is None or report.rehearsal.share > 0
 
 
 def admit(

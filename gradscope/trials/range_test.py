@@ -13,6 +13,7 @@ from gradscope.backend.optimizers import inner
 from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.backend.train_step import has_own_step, optimizers
 from gradscope.errors import UsageError
+from gradscope.inputs.batches import take_samples
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Declined, Evidence, RangeTest
 from gradscope.signals.rates import SUGGESTED
@@ -112,7 +113,7 @@ def _try_rates(
 ) -> list[float | None]:
     tensors = examples.tensors()
     if not copy.built or not all(layer.built for layer in flat_layers(copy)):
-        attempt(lambda: copy(keras.tree.map_structure(lambda leaf: leaf[:1], tensors.x)))
+        attempt(lambda: copy(take_samples(tensors.x, 1)))
     loop = trace(copy, generator, tensors, batch_size, lambda _: lambda: (None, None))
     rows = draw_order(examples.num_samples, len(tried), batch_size, seed)
     losses: list[float | None] = []
