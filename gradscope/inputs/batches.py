@@ -59,7 +59,7 @@ def batches(
     if x is None:
         found = list(_synthetic(model, batch_size, num_batches, rng))
         kind, note = "synthetic", "made up from the input specs; no data was given"
-    elif _is_arrays(x):
+    elif is_arrays(x):
         found = list(_sampled(x, y, batch_size, num_batches, rng))
         kind, note = "arrays", None
     else:
@@ -69,11 +69,19 @@ def batches(
     return found, DataCard(kind, sum(count_samples(b.x) for b in found), len(found), note)
 
 
-def _is_arrays(x: Any) -> bool:
+def is_arrays(x: Any) -> bool:
+    """Whether `x` is held in memory: arrays, frames, numbers, or a list or dict of these."""
     leaves = keras.tree.flatten(x)
-    return bool(leaves) and all(
-        (hasattr(leaf, "shape") and hasattr(leaf, "dtype")) or isinstance(leaf, (int, float))
-        for leaf in leaves
+    is_number = isinstance(x, (int, float))
+    return (
+        bool(leaves)
+        and not is_number
+        and all(
+            hasattr(leaf, "to_numpy")
+            or (hasattr(leaf, "shape") and hasattr(leaf, "dtype"))
+            or isinstance(leaf, (int, float))
+            for leaf in leaves
+        )
     )
 
 
@@ -138,11 +146,60 @@ def as_arrays(value: Any) -> Any:
             raise UnreadableError(
                 "x and y must be arrays. Received a list whose parts differ in length."
             ) from None
-    if type(value).__module__.startswith("pandas"):
-        return value.to_numpy()
-    return keras.tree.map_structure(
-        lambda a: a if isinstance(a, np.ndarray) or a is None else np.asarray(a), value
-    )
+    return keras.tree.map_structure(lambda a: a if a is None else _as_array(a), value)
+
+
+def _as_array(value: Any) -> np.ndarray:
+    if hasattr(value, "columns"):
+        _check_columns(value)
+    for convert in ("to_numpy", "toarray"):  # of pandas, and of SciPy's sparse matrices
+        if hasattr(value, convert):
+            value = getattr(value, convert)()
+    array = np.asarray(value)
+    if array.dtype == object:  # numbers of several types, or rows that are arrays themselves
+        try:
+            array = np.asarray(array.tolist())
+        except ValueError:
+            raise UnreadableError(
+                "The data is an array of objects that differ in length. Expected numbers: pad "
+                "them to one length, as with keras.utils.pad_sequences."
+            ) from None
+    if array.dtype == object:
+        kinds = {type(v).__name__ for v in array.flat} - {"int", "float", "bool"}
+        raise UnreadableError(
+            f"The data is an array of objects ({', '.join(sorted(kinds))}). Expected numbers."
+        )
+    return array
+
+
+def check_is_batched(y: Any) -> None:
+    """Refuse a data set of single samples.
+
+    Raises:
+        UnreadableError: a label has no axis for the samples.
+    """
+    if any(leaf is not None and not leaf.ndim for leaf in keras.tree.flatten(y)):
+        raise UnreadableError(
+            "The data set yields single samples: a label has no axis for the samples. Expected "
+            "batches: call dataset.batch(32) first."
+        )
+
+
+def _check_columns(frame: Any) -> None:
+    """A frame with a column of text would become one array of objects."""
+    texts = [str(n) for n, dtype in frame.dtypes.items() if not _holds_numbers(frame[n], dtype)]
+    if texts:
+        raise UnreadableError(
+            f"The column {texts[0]!r} of the DataFrame holds {frame[texts[0]].dtype} values. "
+            "Expected numbers: encode it, as with pandas.get_dummies, or leave it out."
+        )
+
+
+def _holds_numbers(column: Any, dtype: Any) -> bool:
+    kind = getattr(dtype, "kind", "O")
+    if kind != "O":
+        return kind in "biuf"
+    return all(isinstance(value, (int, float, np.number)) for value in column)
 
 
 def _is_plain_list(value: Any) -> bool:
@@ -182,6 +239,7 @@ def _as_batch(item: Any, y: Any) -> Batch:
         keras.tree.map_structure(lambda a: _tensor(a), part) if part is not None else None
         for part in parts
     )
+    check_is_batched(labels)
     whole = keras.tree.map_structure(lambda a: None if a is None else _tensor(a), item)
     return Batch(x, y if labels is None else labels, weight, whole)
 

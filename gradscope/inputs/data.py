@@ -231,9 +231,9 @@ def _check_labels(name: str, array: np.ndarray, spec: Any, loss: Any) -> None:
         _check_indices(name, array, shape)
         _check_classes(name, array, shape[-1], getattr(loss, "ignore_class", None))
         return
-    if kind.startswith("categorical"):
-        _check_shares(name, array, shape)
     of_keras = isinstance(loss, str) or type(loss).__module__.startswith("keras.")
+    if of_keras:
+        _check_values(name, array, shape, kind.replace("_", " ").replace("crossent", "cross-ent"))
     pairs = zip(array.shape[1:], shape[1:], strict=False)
     conflict = any(None is not e != r and 1 not in (e, r) for r, e in pairs)
     if of_keras and array.ndim == len(shape) and conflict:
@@ -253,16 +253,16 @@ def _check_indices(name: str, labels: np.ndarray, shape: tuple[int | None, ...])
         )
 
 
-def _check_shares(name: str, labels: np.ndarray, shape: tuple[int | None, ...]) -> None:
-    """Crossentropy takes a value for each class, and refuses class indices."""
+def _check_values(name: str, labels: np.ndarray, shape: tuple[int | None, ...], loss: str) -> None:
+    """Losses but the sparse ones take a value for each unit, and refuse class indices."""
     units = shape[-1]
     trimmed = labels.shape[:-1] if labels.shape[-1] == 1 and labels.ndim > 1 else labels.shape
     if units is None or units < 2 or len(trimmed) != len(shape) - 1:
         return
     raise UnreadableError(
         f"The labels for output {name!r} have the shape {labels.shape}, one value a sample. "
-        f"Expected a value for each of the {units} classes (one-hot), as categorical cross-entropy "
-        "takes. Use loss='sparse_categorical_crossentropy' for class indices, or "
+        f"Expected a value for each of the {units} units, as {loss} takes. "
+        "Use loss='sparse_categorical_crossentropy' for class indices, or "
         f"keras.utils.to_categorical(y, {units}) as labels."
     )
 

@@ -22,6 +22,7 @@ from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis import diagnose
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError, UsageError
+from gradscope.inputs.batches import is_arrays
 from gradscope.messages import one_line
 from gradscope.monitor.callback import Monitor
 from gradscope.records import (
@@ -191,7 +192,7 @@ def is_trainable(model: keras.Model, x: Any, y: Any) -> bool:
     """Whether `fit` could train the model on the data, as far as both tell before it is tried."""
     if x is None or not model.compiled or not model.trainable_variables:
         return False
-    return y is not None or not splits.is_arrays(x) or has_own_step(model)
+    return y is not None or not is_arrays(x) or has_own_step(model)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -240,7 +241,7 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
     training = _in_whole_batches(data.training, model)
     an_epoch = math.ceil(training.num_samples / plan.batch_size)
     first = plan.steps or STEPS
-    planned = an_epoch * plan.epochs if plan.epochs else max(EPOCHS * an_epoch, first)
+    planned = an_epoch * plan.epochs if plan.epochs else max(EPOCHS * an_epoch, first, STEPS)
     first = min(first, planned)
     most = first if plan.steps else min(EXTENSION * first, planned)
     judge = Judge(model, data, first, plan.batch_size, plan.seed)

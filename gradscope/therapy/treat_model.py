@@ -15,6 +15,7 @@ from gradscope.analysis import analyze
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import sort_findings
 from gradscope.errors import IncomparableError, UnreadableError, UsageError
+from gradscope.inputs.batches import is_arrays
 from gradscope.messages import as_ids
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
@@ -244,10 +245,10 @@ def admit(
     if lost:
         note = f"{lost:,} samples with NaN or Inf left out"
         data = data._replace(note=f"{given.note}; {note}" if given.note else note)
-        rows = splits.find_finite(Examples(x, y)) if splits.is_arrays(x) else None
+        rows = splits.find_finite(Examples(x, y)) if is_arrays(x) else None
     if validation_data is None:
         data = _ensure_held_out(data)
-    pair = (x, y) if splits.is_arrays(x) else given.training[:2]
+    pair = (x, y) if is_arrays(x) else given.training[:2]
     start = analyze(model, *pair, batch_size=batch_size)
     steps = choose_steps(data, batch_size) if steps is None else steps
     plan = RehearsalPlan(batch_size, steps, math.inf, None, 0)

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.errors import UnreadableError
-from gradscope.inputs.batches import as_arrays
+from gradscope.inputs.batches import as_arrays, check_is_batched, is_arrays
 
 HELD_OUT_FRACTION = 0.2
 MAX_HELD_OUT = 2_000
@@ -131,11 +131,6 @@ def leave_out_non_finite(data: Split) -> tuple[Split, int]:
     return data._replace(training=kept[0], held_out=kept[1]), lost
 
 
-def is_arrays(x: Any) -> bool:
-    """Whether `x` is held in memory: arrays, or a list or dict of them."""
-    return isinstance(x, (list, dict)) or hasattr(x, "shape") or hasattr(x, "to_numpy")
-
-
 def draw_order(num_samples: int, steps: int, batch_size: int, seed: int) -> np.ndarray:
     """Draw which samples each step is trained on: one shuffled epoch after another.
 
@@ -191,6 +186,7 @@ def _read(batches: Iterable[Any]) -> tuple[Examples, list[str], int]:
             break
         parts = keras.utils.unpack_x_y_sample_weight(item)
         found.append(Examples(*(keras.tree.map_structure(_to_array, part) for part in parts)))
+        check_is_batched(found[-1].y)
         samples += found[-1].num_samples
         size += found[-1].num_bytes()
     if not found:
@@ -200,8 +196,9 @@ def _read(batches: Iterable[Any]) -> tuple[Examples, list[str], int]:
     except ValueError as error:
         raise UnreadableError(
             "The batches differ in more than their number of samples, so they cannot be shuffled. "
-            "Pad all samples to one shape."
+            "Pad all samples to one shape; if they are single samples, call dataset.batch(32)."
         ) from error
+    _check_lengths(Examples(*joined))
     notes = [f"the first {samples:,} samples of the data set"] if full else []
     return Examples(*joined), notes, found[0].num_samples
 

@@ -175,6 +175,58 @@ def test_nothing_to_read(given):
         batches(empty)
 
 
+def frame(**columns):
+    pandas = pytest.importorskip("pandas", reason="pandas is not installed")
+    return pandas.DataFrame(columns or {"a": [0.0, 1.0, 2.0, 3.0], "b": [True, False, True, False]})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda: frame(),
+        lambda: frame().astype(object),
+        lambda: np.array([[0.0, True], [1.0, False], [2.0, True], [3.0, False]], object),
+        lambda: [[0.0, 1.0], [1.0, 0.0], [2.0, 1.0], [3.0, 0.0]],
+        lambda: pytest.importorskip("scipy.sparse").csr_matrix([[0, 1], [1, 0], [2, 1], [3, 0]]),
+    ],
+    ids=["frame", "frame of objects", "objects", "lists", "sparse matrix"],
+)
+def test_whatever_holds_numbers_is_read_as_an_array(given):
+    array = probe.as_arrays(given())
+
+    np.testing.assert_array_equal(array, [[0, 1], [1, 0], [2, 1], [3, 0]])
+    assert array.dtype.kind in "fi"
+    assert probe.is_arrays(given())
+
+
+def test_pandas_objects_are_sampled_as_arrays_are():
+    found, card = batches(frame(), frame()["a"])
+
+    assert card.kind == "arrays"
+    assert all((batch.x[:, 0] == batch.y).numpy().all() for batch in found)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: frame(a=[1.0, 2.0], city=["Bonn", "Rome"]), "The column 'city' of the DataFrame"),
+        (lambda: np.array([1.0, None], object), r"an array of objects \(NoneType\)"),
+        (lambda: np.array([[1.0], [1.0, 2.0]], object), "differ in length"),
+    ],
+    ids=["text", "None", "ragged"],
+)
+def test_objects_that_are_no_numbers_are_named(given, message):
+    with pytest.raises(UnreadableError, match=message):
+        batches(given())
+
+
+def test_a_data_set_that_is_not_batched():
+    single = tf.data.Dataset.from_tensor_slices(numbered(4))
+
+    with pytest.raises(UnreadableError, match=r"dataset\.batch\(32\)"):
+        batches(single)
+
+
 # ---- made up
 
 

@@ -141,6 +141,13 @@ def test_labels_of_another_shape_are_refused(classifier):
     assert "expected (None, 3) for output 'scores', received (6, 5)" in line
 
 
+@pytest.mark.parametrize("loss", ["categorical_crossentropy", "mse", "mae"])
+def test_class_indices_for_a_loss_that_takes_a_value_for_each_unit(classifier, loss):
+    line = refusal(check_data, classifier, Data(X, Y), loss=loss)
+    assert "Expected a value for each of the 3 units" in line
+    assert "loss='sparse_categorical_crossentropy'" in line
+
+
 def test_an_ignored_class_is_in_range(classifier):
     loss = keras.losses.SparseCategoricalCrossentropy(ignore_class=-1)
     check_data(classifier, Data(X, Y - 1), loss=loss)

@@ -109,6 +109,8 @@ def test_a_single_sample_is_trained_on_and_held_out():
         ((X[:0], Y[:0]), "The data is empty"),
         ((iter(()),), "The data is empty"),
         ((iter([(X[:4], Y[:4]), (np.zeros((4, 3)), Y[:4])]),), "Pad all samples"),
+        ((iter([(X[0], Y[0])]),), "yields single samples"),
+        ((iter([(X[:4], Y[:3])]),), "the same number of samples. Received: 3 and 4"),
         ((7,), "Cannot read samples from int"),
     ],
 )
@@ -116,6 +118,10 @@ def test_bad_data_are_told_in_one_line(arguments, message):
     with pytest.raises(UnreadableError, match=message) as told:
         split(*arguments)
     assert "\n" not in str(told.value)
+
+
+def test_a_tuple_of_arrays_is_what_a_model_of_several_inputs_takes():
+    assert split((X, X), Y).training.num_samples == split(X, Y).training.num_samples
 
 
 def test_samples_with_nan_or_inf_are_not_finite():
