@@ -30,10 +30,12 @@ if TYPE_CHECKING:
     from gradscope.therapy.apply_prescriptions import apply as apply
     from gradscope.therapy.treat_model import treat as treat
     from gradscope.trials.trial import trial as trial
+    from gradscope.values import capture as capture
 
 _HOME = {
     "Monitor": "monitor.callback",
     "analyze": "analysis",
+    "capture": "values",
     "apply": "therapy.apply_prescriptions",
     "assert_healthy": "assertions",
     "Report": "report.report",
@@ -59,6 +61,7 @@ __all__ = [
     "analyze",
     "apply",
     "assert_healthy",
+    "capture",
     "compare",
     "load_report",
     "rehearse",

@@ -86,17 +86,18 @@ def analyze(
         UnreadableError: data that do not fit the model; both shapes are named.
         CannotExamineError: no trainable weights, no loss, or the model refuses the data.
     """
-    _check_arguments(model, batch_size, num_batches)
+    check_model(model)
+    _check_counts(batch_size, num_batches)
     diagnose.chosen(select, ignore)
     limits = diagnose.overrides(thresholds)
     batches, data = probe.batches(
         model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
     )
-    _build(model, batches[0], has_own_step(model) and model.compiled and loss is None)
+    build(model, batches[0], has_own_step(model) and model.compiled and loss is None)
     target = objective(model, loss, batches[0])
     data = dataclasses.replace(data, tensors=_tensors(model, x, y, batches, data.kind, target))
     if target.loss is not None and any(b.y is None for b in batches):
-        batches = _labelled(model, batches, target, seed)
+        batches = label_batches(model, batches, target, seed)
         if x is not None:
             data = dataclasses.replace(data, note="no labels were given; they are made up")
     start = profiling.profile(model, batches, data, target, seed=seed, source=source)
@@ -124,16 +125,20 @@ def analyze(
     )
 
 
-def _check_arguments(model: Any, batch_size: int, num_batches: int) -> None:
+def check_model(model: Any) -> None:
+    """Refuse what is no Keras model on the TensorFlow backend."""
     require_tensorflow_backend()
     if not isinstance(model, keras.Model):
         raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
+
+
+def _check_counts(batch_size: int, num_batches: int) -> None:
     for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
         if not isinstance(value, int) or value < 1:
             raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
 
 
-def _build(model: keras.Model, batch: Batch, own_step: bool) -> None:
+def build(model: keras.Model, batch: Batch, own_step: bool) -> None:
     """Give a model its weights by calling it once; the call leaves no other trace.
 
     Args:
@@ -176,7 +181,7 @@ def _tensors(
     return () if x is None else data_profile.batch_tensors(batches)
 
 
-def _labelled(
+def label_batches(
     model: keras.Model, batches: list[Batch], target: Objective, seed: int
 ) -> list[Batch]:
     """The batches with made-up labels that fit the model's outputs."""

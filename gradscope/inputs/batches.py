@@ -69,6 +69,24 @@ def batches(
     return found, DataCard(kind, sum(count_samples(b.x) for b in found), len(found), note)
 
 
+def take_one_batch(x: Any, y: Any) -> Batch:
+    """All samples of arrays, in their order; of anything else the first batch.
+
+    Raises:
+        UnreadableError: as for `batches`.
+    """
+    if not is_arrays(x):
+        found = _read(x, y, 1)
+    else:
+        tensors = lambda a: None if a is None else tf.convert_to_tensor(_narrow(a))  # noqa: E731
+        arrays = (as_arrays(x), as_arrays(y))
+        _check_lengths(*arrays)
+        found = [Batch(*(keras.tree.map_structure(tensors, part) for part in arrays))]
+    if not found or count_samples(found[0].x) == 0:
+        raise UnreadableError("The data is empty. Expected at least one sample.")
+    return found[0]
+
+
 def is_arrays(x: Any) -> bool:
     """Whether `x` is held in memory: arrays, frames, numbers, or a list or dict of these."""
     leaves = keras.tree.flatten(x)
@@ -108,11 +126,8 @@ def _sampled(
     x, y = (as_arrays(value) for value in (x, y))
     if any(not np.ndim(a) for a in keras.tree.flatten(x) if a is not None):
         raise _unreadable(x)
+    _check_lengths(x, y)
     total = count_samples(x)
-    lengths = {np.shape(a)[:1] for a in keras.tree.flatten((x, y)) if a is not None}
-    if len(lengths) > 1:
-        found = " and ".join(str(*length) for length in sorted(lengths))
-        raise UnreadableError(f"x and y must hold the same number of samples. Received: {found}.")
     order = _finite_first(x, y, rng.permutation(total), batch_size * num_batches)
     for start in range(0, len(order), batch_size):
         # Sorted, because an array on disk (memmap) is read faster in order; a batch has no order.
@@ -121,6 +136,13 @@ def _sampled(
             None if a is None else tf.convert_to_tensor(_narrow(a[rows]))
         )
         yield Batch(keras.tree.map_structure(take, x), keras.tree.map_structure(take, y))
+
+
+def _check_lengths(x: Any, y: Any) -> None:
+    lengths = {np.shape(a)[:1] for a in keras.tree.flatten((x, y)) if a is not None}
+    if len(lengths) > 1:
+        found = " and ".join(str(*length) for length in sorted(lengths))
+        raise UnreadableError(f"x and y must hold the same number of samples. Received: {found}.")
 
 
 def _finite_first(x: Any, y: Any, order: np.ndarray, count: int) -> np.ndarray:

@@ -83,12 +83,16 @@ def capture(
     batches: Sequence[Batch],
     objective: Objective,
     restart: Callable[[], None],
+    make_rows: Callable[[bool], Rows] = Rows,
 ) -> Captured:
     """Run every batch forward and backward in training mode and note all layers.
 
     The caller holds the model in `isolation.isolated`, which gives `restart`: batches that are run
     again see the states and the random numbers that they saw before. In mixed precision the loss is
     scaled as the model's LossScaleOptimizer would, halved until gradients are finite.
+
+    Args:
+        make_rows: what notes the layers, made anew for each attempt.
 
     Raises:
         CannotExamineError: the model or its loss refuses the data.
@@ -97,7 +101,7 @@ def capture(
     def run(scale: float, lowest: float, divisor: float) -> Captured:
         shares = True
         while True:
-            rows = Rows(shares)
+            rows = make_rows(shares)
             with patched(_taps(sites, rows)):
                 captured = _passes(model, batches, objective, rows, scale)
             if rows.diverged:

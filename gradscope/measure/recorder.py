@@ -221,6 +221,13 @@ class Rows:
             row.num_preactivations += z.size
             row.derivative = row.derivative or known
 
+    def note_new_state(self, row: Row, role: str, state: Any) -> None:
+        """A state that a recurrent step hands on; nothing is counted of it here."""
+
+    def note_state(self, row: Row, step: int, role: str, gradient: Any) -> None:
+        """Add the gradient that arrives at a state of a recurrent layer."""
+        row.note_state(step, role, as_array(gradient))
+
     def note_gradient(self, row: Row, role: str, gradient: Any, number: int = 0) -> None:
         """Add a gradient, unless a tap that shares its key has added that very tensor.
 

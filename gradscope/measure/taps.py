@@ -23,7 +23,7 @@ from gradscope.backend.tensorflow_private import observed
 from gradscope.measure import activations
 from gradscope.measure.layer_call import Row
 from gradscope.measure.provenance import origin_of, set_origin, sources_of
-from gradscope.measure.recorder import Rows, as_array
+from gradscope.measure.recorder import Rows
 
 _CONVOLUTIONS = (keras.layers.Conv1D, keras.layers.Conv2D, keras.layers.Conv3D)
 
@@ -262,7 +262,7 @@ def _cell_call(call: Callable[..., Any], current: Current) -> Callable[..., Any]
         step = row.begin_step()
 
         def entering(state: Any) -> Any:
-            return tap(state, lambda g: row.note_state(step, "entering", as_array(g)))
+            return tap(state, lambda g: rows.note_state(row, step, "entering", g))
 
         states = keras.tree.map_structure(entering, states)
         output, new_states = call(inputs, states, *args, **kwargs)
@@ -272,8 +272,9 @@ def _cell_call(call: Callable[..., Any], current: Current) -> Callable[..., Any]
         for number, state in enumerate(keras.tree.flatten(new_states)):
             role = "first" if number == 0 else "other"
             if _can_tap(state, rows) and id(state) not in tapped_states:
-                note = functools.partial(row.note_state, step, role)
-                tapped_states[id(state)] = tap(state, lambda g, note=note: note(as_array(g)))  # type: ignore[misc]
+                rows.note_new_state(row, role, state)
+                note = functools.partial(rows.note_state, row, step, role)
+                tapped_states[id(state)] = tap(state, note)
         new_states = keras.tree.map_structure(lambda s: tapped_states.get(id(s), s), new_states)
         return tapped_states.get(id(output), output), new_states
 

@@ -168,18 +168,24 @@ def _judge(
         return "error", "Its predictions are not finite."
     history = history_of(profile)
     planned = history.num_planned_steps or history.num_steps
+    if rehearsal.epochs is None:  # the plan is an assumption, and people train for longer
+        planned = max(planned, 2 * history.num_steps)
     trend = fit_trend(track(history.loss))
     falls = trend is not None and trend.t <= FALLS and not trend.is_negative
     left = max(0, planned - history.num_steps)
     if trend and falls and left * trend.fall_per_step >= limits["foreseen_fall"]:
+        if rehearsal.epochs is None:
+            return "info", "Its loss still falls. Pass epochs (--epochs) to judge it by your plan."
         return "info", f"Its loss still falls, and {left:,} of {planned:,} steps are ahead."
     is_far_on = history.num_steps >= limits["plan_fraction"] * planned
     if mine <= limits["chance_share"]:
         is_over = trend is not None and (trend.t > _FLAT or trend.is_negative)
         severity: Severity = "error" if is_far_on and (is_over or mine <= _HARMFUL) else "warning"
         return severity, "It is no better than a prediction that ignores the inputs."
+    if falls:
+        return "warning", "Its loss still falls, but too slowly for the steps that are left."
     if is_far_on:
-        return "warning", "The planned training is half done, and its loss is flat."
+        return "warning", "At least half of the planned training is done."
     return "info", "Most of the planned training is ahead."
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 
 from gradscope.diagnosis.diagnose import diagnose
+from gradscope.signals.example_runs import example_noise
 from gradscope.signals.rehearsals import example_rehearsal
 
 
@@ -29,3 +30,14 @@ def examine(yardstick: float, stopped: str) -> str:
 )
 def test_a_yardstick_that_had_no_time_to_learn_says_nothing(yardstick, stopped, status):
     assert examine(yardstick, stopped) == status
+
+
+@pytest.mark.parametrize(("epochs", "severity"), [(None, "info"), (10, "warning")])
+def test_a_loss_that_falls_is_given_time_unless_the_plan_is_over(epochs, severity):
+    losses = [0.995**n + v for n, v in enumerate(example_noise(200, 0.01))]
+    profile = example_rehearsal(losses, 0.3, planned=200)
+    rehearsal = dataclasses.replace(profile.rehearsal, epochs=epochs)
+    [finding], _ = diagnose(dataclasses.replace(profile, rehearsal=rehearsal), ["underfitting"])
+
+    assert finding.severity == severity
+    assert "Its loss still falls" in finding.message
