@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from gradscope.samples._data import need
 from gradscope.samples._story import Figure
 
 if TYPE_CHECKING:
     from gradscope.records import Trial
 
 _COLOURS = ("#0072b2", "#c85200", "#00835f", "#a8508a", "#6b7280", "#b3261e")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # letters stay letters: a tenth of the size, and they can be read out
     "svg.hashsalt": "gradscope",
     "font.family": "sans-serif",
@@ -152,9 +151,11 @@ def _named(axes: Any, x_label: str, y_label: str, num_series: int) -> None:
 
 
 def _drawn(title: str, alt: str, draw: Any, height: float = 3.1) -> Figure:
-    matplotlib, figures = need("matplotlib"), need("matplotlib.figure")
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
     with matplotlib.rc_context(_STYLE):
-        figure = figures.Figure(figsize=(6.8, height), layout="constrained")
+        figure = Canvas(figsize=(6.8, height), layout="constrained")
         draw(figure.subplots())
         text = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))

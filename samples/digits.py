@@ -1,4 +1,4 @@
-"""Plain stacks of layers on scikit-learn's handwritten digits: the patient of many samples.
+"""Plain stacks of layers on handwritten digits: the patient of many samples.
 
 With twenty sigmoid layers it cannot learn: sigmoid's derivative never exceeds 1/4, so they hand
 less than 1e-12 of the gradient to the first one (Hochreiter 1991).

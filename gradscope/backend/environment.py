@@ -19,7 +19,8 @@ _PACKAGES = ("keras", "tensorflow", "numpy")
 # The packages of each extra, by the name that they are imported by, and what they are for.
 _EXTRAS = {
     "tensorboard": (("tensorboard",), "Monitor(tensorboard=...)"),
-    "samples": (("sklearn", "mlxtend", "matplotlib"), "gradscope demo"),
+    "samples": (("mlxtend",), "gradscope demo healthy"),
+    "pandas": (("pandas",), "Report.to_frame"),
 }
 _REMEDY = "pip install 'gradscope-keras[{}]'"
 

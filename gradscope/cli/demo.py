@@ -83,11 +83,9 @@ def _told(sample: Any, page: Path, debug: bool) -> bool:
     """Run a sample, write its pages, and print its claims; whether all of them held."""
     from gradscope.inputs.models import require_tensorflow_backend
     from gradscope.samples import _page
-    from gradscope.samples._data import need
     from gradscope.samples._story import plain
 
     require_tensorflow_backend()
-    need("matplotlib")  # before a minute of work rather than after it
     with contextlib.redirect_stdout(sys.stderr), status(f"Running {sample.id}"):
         import_tensorflow(quietly=not debug)
         start = time.perf_counter()

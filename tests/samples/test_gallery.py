@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("matplotlib", reason="needs the extra `samples`")
-
 from gradscope.samples import gallery, registry
 from gradscope.samples._story import plain
 from tests.support.stories import HELD, MISSED, sample, story

@@ -7,8 +7,6 @@ import math
 
 import pytest
 
-pytest.importorskip("matplotlib", reason="needs the extra `samples`")
-
 from gradscope.samples import (
     Claim,
     Figure,

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("sklearn", reason="needs the extra `samples`")
 pytest.importorskip("mlxtend", reason="needs the extra `samples`")
-pytest.importorskip("matplotlib", reason="needs the extra `samples`")
 
 from gradscope.samples import registry
 
