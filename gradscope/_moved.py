@@ -16,6 +16,8 @@ MOVED = {
     "gradscope.symptoms._common": "gradscope.signals.common",
 }
 
+RENAMED = {"copied": "copy_model", "rebuilt": "rebuild"}
+
 
 def forward(old: str, new: str) -> None:
     """Let `old` be imported; what is asked of it comes from `new`, which is imported only then."""
@@ -23,7 +25,7 @@ def forward(old: str, new: str) -> None:
     def get(name: str) -> Any:
         if name.startswith("__"):  # tools that look through sys.modules ask every module for these
             raise AttributeError(name)
-        return getattr(importlib.import_module(new), name)
+        return getattr(importlib.import_module(new), RENAMED.get(name, name))
 
     module = ModuleType(old, f"Moved to {new}.")
     module.__dict__["__getattr__"] = get

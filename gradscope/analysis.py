@@ -29,7 +29,7 @@ from gradscope.messages import one_line
 from gradscope.records import DataTensor, Finding, Profile
 from gradscope.report.report import Report
 from gradscope.signals import flow
-from gradscope.signals.units import repeated
+from gradscope.signals.units import find_repeated
 
 SETTLING_STEPS = 10
 
@@ -88,7 +88,7 @@ def analyze(
     """
     check_model(model)
     _check_counts(batch_size, num_batches)
-    diagnose.chosen(select, ignore)
+    diagnose.choose_symptoms(select, ignore)
     limits = diagnose.overrides(thresholds)
     batches, data = probe.batches(
         model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
@@ -223,7 +223,7 @@ def _second_look(
     """
     if start.loss.value is None or any(f.symptom == diagnose.FIRST for f in findings):
         return findings, 0
-    if not (flow.obstructed(start) or repeated(start)):
+    if not (flow.is_obstructed(start) or find_repeated(start)):
         return findings, 0
     try:
         with isolated(model):

@@ -10,7 +10,7 @@ _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 150
 
 
-def shown(value: object) -> str:
+def show(value: object) -> str:
     """`value` as Python writes it, cut: what a foreign file holds can be endless."""
     text = _REPR.repr(value)
     return text if len(text) <= 200 else f"{text[:199]}…"
@@ -32,7 +32,7 @@ def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> st
     """
     near = difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.4)
     hint = f"Did you mean: {', '.join(near)}?" if near else otherwise
-    return f"Unknown {kind} {shown(name)}. {hint}"
+    return f"Unknown {kind} {show(name)}. {hint}"
 
 
 def one_line(error: BaseException) -> str:

@@ -28,7 +28,7 @@ def mnist() -> tuple[np.ndarray, np.ndarray]:
     return (pixels / 255.0).astype("float32").reshape(-1, 28, 28, 1), classes
 
 
-def adding(steps: int, num_samples: int = 4000) -> tuple[np.ndarray, np.ndarray]:
+def make_adding(steps: int, num_samples: int = 4000) -> tuple[np.ndarray, np.ndarray]:
     """The sum of the two marked numbers (Hochreiter and Schmidhuber 1997, section 5.4).
 
     Returns:

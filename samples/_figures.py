@@ -76,9 +76,9 @@ def lines(
         if scale == "log" and high < 10 * low:  # less would blow noise up to a trend
             axes.set_ylim(low / 3, high * 3)
         axes.xaxis.get_major_locator().set_params(integer=all(_whole(s) for s in series.values()))
-        _named(axes, x_label, y_label, len(series) + len(bounds or {}))
+        _label(axes, x_label, y_label, len(series) + len(bounds or {}))
 
-    return _drawn(title, alt, draw)
+    return _draw(title, alt, draw)
 
 
 def bars(
@@ -93,9 +93,9 @@ def bars(
             axes.bar(places, values, width * 0.95, color=_COLOURS[i], label=group)
         axes.set_xticks(np.arange(len(names)), names)
         axes.grid(axis="x", visible=False)
-        _named(axes, "", y_label, len(groups))
+        _label(axes, "", y_label, len(groups))
 
-    return _drawn(title, alt, draw)
+    return _draw(title, alt, draw)
 
 
 def ridges(
@@ -108,9 +108,9 @@ def ridges(
             heights = 0.9 * np.asarray(counts, float) / max(counts)
             axes.stairs(heights + i, edges, baseline=i, fill=True, color=_COLOURS[0], alpha=0.75)
         axes.set_yticks(np.arange(len(rows)) + 0.3, list(rows))
-        _named(axes, x_label, "", 1)
+        _label(axes, x_label, "", 1)
 
-    return _drawn(title, alt, draw, height=max(2.6, 0.32 * len(rows) + 0.8))
+    return _draw(title, alt, draw, height=max(2.6, 0.32 * len(rows) + 0.8))
 
 
 def losses(title: str, alt: str, trials: Mapping[str, Trial], before: str) -> Figure:
@@ -125,9 +125,9 @@ def losses(title: str, alt: str, trials: Mapping[str, Trial], before: str) -> Fi
                 label = name if run is arm.runs[0] else None
                 y = [np.nan if loss is None else loss for loss in run.losses]
                 axes.plot(x, y, color=_COLOURS[i], alpha=0.8, linewidth=1.2, label=label)
-        _named(axes, "optimizer step", "training loss", len(arms))
+        _label(axes, "optimizer step", "training loss", len(arms))
 
-    return _drawn(title, alt, draw)
+    return _draw(title, alt, draw)
 
 
 def _points(line: Line, scale: str) -> tuple[np.ndarray, np.ndarray]:
@@ -141,7 +141,7 @@ def _whole(line: Line) -> bool:
     return not isinstance(line, XY) or bool((np.asarray(line.x) % 1 == 0).all())
 
 
-def _named(axes: Any, x_label: str, y_label: str, num_series: int) -> None:
+def _label(axes: Any, x_label: str, y_label: str, num_series: int) -> None:
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_axisbelow(True)
@@ -150,7 +150,7 @@ def _named(axes: Any, x_label: str, y_label: str, num_series: int) -> None:
         axes.legend(fontsize=8.5, loc="lower left", bbox_to_anchor=(-0.01, 1.0), ncols=4)
 
 
-def _drawn(title: str, alt: str, draw: Any, height: float = 3.1) -> Figure:
+def _draw(title: str, alt: str, draw: Any, height: float = 3.1) -> Figure:
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 

@@ -34,7 +34,7 @@ def symptoms(report: Report) -> list[str]:
     return [f.symptom for f in report.findings if f.severity != "info"]
 
 
-def prescribed(report: Report, treatment: str) -> Prescription:
+def find_prescription(report: Report, treatment: str) -> Prescription:
     """The report's prescription of `treatment`.
 
     Raises:
@@ -51,7 +51,7 @@ def slope(values: Sequence[float]) -> float:
     return math.log10(values[-1] / values[0]) / (len(values) - 1)
 
 
-def diagnosed(report: Report, symptom: str) -> Claim:
+def claim_diagnosed(report: Report, symptom: str) -> Claim:
     """That gradscope names `symptom`: the number of its findings."""
     count = symptoms(report).count(symptom)
     return Claim(f"gradscope finds {symptom}", count, at_least=1)
@@ -89,7 +89,7 @@ def proof(
         )
     ]
     alt = "; ".join(
-        f"{name}: training loss ends at {_ending(arm)}"
+        f"{name}: training loss ends at {_describe_end(arm)}"
         for name, arm in [(before, first.before), *((n, t.after) for n, t in trials.items())]
     )
     figure = _figures.losses("Training loss of every run", f"Line chart. {alt}.", trials, before)
@@ -103,7 +103,7 @@ _WORDS = {
 }
 
 
-def _ending(arm: Arm) -> str:
+def _describe_end(arm: Arm) -> str:
     ends = [run.losses[-1] for run in arm.runs if run.losses]
     known = [loss for loss in ends if loss is not None]
     return f"{sum(known) / len(known):.3g}" if known else "no number: every run diverged"

@@ -55,7 +55,7 @@ def render_page(story: dict[str, Any], links: Mapping[str, str], *, index: bool)
         section
         | {
             "figures": [f | {"source": _address(f["svg"])} for f in section["figures"]],
-            "claims": [worded(claim) for claim in section["claims"]],
+            "claims": [word_claim(claim) for claim in section["claims"]],
             "link": links.get(section["report"]),
         }
         for section in story["sections"]
@@ -66,7 +66,9 @@ def render_page(story: dict[str, Any], links: Mapping[str, str], *, index: bool)
 
 def render_index(stories: Sequence[dict[str, Any]], summaries: Mapping[str, str]) -> str:
     """The page that links stories, and names the others of `summaries`."""
-    rows = [story | dict(zip(("held", "total"), held(story), strict=True)) for story in stories]
+    rows = [
+        story | dict(zip(("held", "total"), count_held(story), strict=True)) for story in stories
+    ]
     there = {story["name"] for story in stories}
     others = [(name, text) for name, text in summaries.items() if name not in there]
     return _render("_index.html.jinja", {"title": "stories", "stories": rows, "others": others})
@@ -76,7 +78,7 @@ def render_text(story: dict[str, Any], written: Sequence[Path]) -> str:
     """The story's claims as lines of text, and where its pages are."""
     lines = [f"{story['name']}: {story['summary']} ({story['seconds']} s)", ""]
     for section in story["sections"]:
-        for claim in map(worded, section["claims"]):
+        for claim in map(word_claim, section["claims"]):
             mark = "held    " if claim["holds"] else "NOT HELD"
             lines.append(f"  {mark}  {claim['statement']}")
             lines.append(f"            measured {claim['shown']}, expected {claim['expected']}")
@@ -85,7 +87,7 @@ def render_text(story: dict[str, Any], written: Sequence[Path]) -> str:
     return "\n".join([*lines, "", f"Page: {page}{beside}", ""])
 
 
-def held(story: dict[str, Any]) -> tuple[int, int]:
+def count_held(story: dict[str, Any]) -> tuple[int, int]:
     """How many of the story's claims held, and how many there are."""
     found = [claim["holds"] for section in story["sections"] for claim in section["claims"]]
     return sum(found), len(found)
@@ -97,7 +99,7 @@ def title(name: str) -> str:
     return words[0].upper() + words[1:]
 
 
-def worded(claim: dict[str, Any]) -> dict[str, Any]:
+def word_claim(claim: dict[str, Any]) -> dict[str, Any]:
     """The claim with its bounds ("expected") and its number ("shown") as text."""
     low, high, unit = (claim[key] for key in ("at_least", "at_most", "unit"))
     if low is not None and high is not None:

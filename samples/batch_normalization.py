@@ -9,7 +9,7 @@ import math
 
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._measures import diagnosed, prescribed, proof, rows
+from gradscope.samples._measures import claim_diagnosed, find_prescription, proof, rows
 from gradscope.samples.digits import digits, network, normal
 
 # tanh' = 1 - tanh² is below a tenth of its maximum beyond artanh(√0.9) = 1.818.
@@ -28,7 +28,7 @@ def run(budget: Budget) -> Story:
     sick = network("tanh", budget.size, kernel_initializer=normal(2.0))
     report = gradscope.analyze(sick, x, y)
 
-    prescription = prescribed(report, "batch-normalization")
+    prescription = find_prescription(report, "batch-normalization")
     treated = gradscope.apply(sick, [prescription], x)
     cured = gradscope.analyze(treated.model, x, y)
     trial = gradscope.trial(sick, treated.model, x, y, steps=budget.steps, seeds=budget.seeds)
@@ -54,7 +54,7 @@ def run(budget: Budget) -> Story:
                     ),
                 ),
                 claims=(
-                    diagnosed(report, "saturated-activation"),
+                    claim_diagnosed(report, "saturated-activation"),
                     Claim("smallest share of saturated pre-activations", min(stuck), at_least=0.5),
                 ),
                 report="without",

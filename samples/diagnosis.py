@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._measures import diagnosed, proof, rows
+from gradscope.samples._measures import claim_diagnosed, proof, rows
 from gradscope.samples.digits import digits, network
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def run(budget: Budget) -> Story:
                 "What gradscope makes of it",
                 f"{report.findings[0].message} Before the first step it said: "
                 f"{untrained.findings[0].message}",
-                claims=(diagnosed(report, "vanishing-gradient"),),
+                claims=(claim_diagnosed(report, "vanishing-gradient"),),
                 report="untrained",
             ),
             proof({"treated copy": trial}, "sigmoid", at_least=0.3),

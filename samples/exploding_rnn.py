@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
 from gradscope.samples._data import signs
-from gradscope.samples._measures import diagnosed, prescribed, proof, slope
+from gradscope.samples._measures import claim_diagnosed, find_prescription, proof, slope
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +35,7 @@ def run(budget: Budget) -> Story:
     sick = recurrent(SICK_GAIN, "relu")
     report = gradscope.analyze(sick, x, y)
     cure = [
-        prescribed(report, treatment)
+        find_prescription(report, treatment)
         for treatment in ("orthogonal-recurrent-initialization", "gradient-clipping")
     ]
     treated = gradscope.apply(sick, cure, x)
@@ -151,7 +151,7 @@ def _sick(report: Report, cured: Report) -> Section:
             ),
         ),
         claims=(
-            diagnosed(report, "exploding-through-time"),
+            claim_diagnosed(report, "exploding-through-time"),
             Claim(
                 "gradient of the first state over that of the last",
                 math.log10(before[0] / before[-1]),

@@ -13,7 +13,7 @@ from typing import Any
 
 from gradscope.report.report import write_atomically
 from gradscope.samples import registry
-from gradscope.samples._page import held, load_stories, title, worded
+from gradscope.samples._page import count_held, load_stories, title, word_claim
 
 _PICTURES = Path("images") / "samples"
 _HEAD = """# Gallery
@@ -52,8 +52,8 @@ def _pictures(story: dict[str, Any]) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 def _chapter(story: dict[str, Any]) -> str:
     formulas = [formula for section in story["sections"] for formula in section["formulas"]]
-    claims = [worded(claim) for section in story["sections"] for claim in section["claims"]]
-    count, total = held(story)
+    claims = [word_claim(claim) for section in story["sections"] for claim in section["claims"]]
+    count, total = count_held(story)
     lines = [
         f"## {title(story['name'])}",
         "",

@@ -13,8 +13,8 @@ import numpy as np
 
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._data import adding
-from gradscope.samples._measures import diagnosed, prescribed, proof
+from gradscope.samples._data import make_adding
+from gradscope.samples._measures import claim_diagnosed, find_prescription, proof
 
 if TYPE_CHECKING:
     import keras
@@ -33,12 +33,12 @@ CHRONO = "chrono LSTM"
     reduced=Budget(steps=200, seeds=2, size=80),
 )
 def run(budget: Budget) -> Story:
-    x, y = adding(budget.size)
+    x, y = make_adding(budget.size)
     names = ("SimpleRNN", "GRU", "LSTM", CHRONO)
     models = {name: recurrent(name, budget.size) for name in names}
     reports = {name: gradscope.analyze(model, x, y) for name, model in models.items()}
     simple = models["SimpleRNN"]
-    prescription = prescribed(reports["SimpleRNN"], "gated-recurrence")
+    prescription = find_prescription(reports["SimpleRNN"], "gated-recurrence")
     # Either cell answers the finding; this task takes a GRU fewer steps than an LSTM.
     chosen = dataclasses.replace(prescription, parameters={"cell": "GRU"})
     treated = gradscope.apply(simple, [chosen], x)
@@ -51,7 +51,7 @@ def run(budget: Budget) -> Story:
             _start(budget.size, reports),
             Section("The cure", prescription.rationale, report="simple"),
             proof({"GRU": trial}, "SimpleRNN", at_least=0.3),
-            _learnt(reports["GRU"], learnt),
+            _tell_learnt(reports["GRU"], learnt),
         ),
         reports={"simple": reports["SimpleRNN"], "gru": reports["GRU"], "trained-gru": learnt},
     )
@@ -92,7 +92,7 @@ def _half_life(report: Report) -> float:
     return _time(report).half_life or math.inf
 
 
-def _lost(report: Report) -> float:
+def _count_decades(report: Report) -> float:
     """Decades from the last step to the first: log10 of dL/dh_1 over dL/dh_T."""
     rms = _time(report).gradient_rms
     return math.log10(rms[0] / rms[-1])
@@ -111,7 +111,7 @@ def _task(steps: int, report: Report) -> Section:
             Formula("half-life = ln 2 / -ln(mean factor a step)", "geometric decay"),
         ),
         claims=(
-            diagnosed(report, "vanishing-through-time"),
+            claim_diagnosed(report, "vanishing-through-time"),
             Claim(
                 "half-life of SimpleRNN's gradient", _half_life(report), at_most=10, unit="steps"
             ),
@@ -121,7 +121,9 @@ def _task(steps: int, report: Report) -> Section:
 
 def _start(steps: int, reports: dict[str, Report]) -> Section:
     curves = {name: _time(report).gradient_rms[::-1] for name, report in reports.items()}
-    told = "; ".join(f"{name} {_lost(report):.1f} decades" for name, report in reports.items())
+    told = "; ".join(
+        f"{name} {_count_decades(report):.1f} decades" for name, report in reports.items()
+    )
     gru, lstm, remembering = (_row(reports[name]) for name in ("GRU", "LSTM", CHRONO))
     return Section(
         "Gradient against lag, before training",
@@ -172,7 +174,7 @@ def _start(steps: int, reports: dict[str, Report]) -> Section:
     )
 
 
-def _learnt(start: Report, learnt: Report) -> Section:
+def _tell_learnt(start: Report, learnt: Report) -> Section:
     curves = {
         "at the start": _time(start).gradient_rms[::-1],
         "trained": _time(learnt).gradient_rms[::-1],
@@ -184,8 +186,9 @@ def _learnt(start: Report, learnt: Report) -> Section:
         figures=(
             _figures.lines(
                 "GRU: the gradient against the lag",
-                f"Line chart on a log scale, from the last step to the first: {_lost(start):.1f} "
-                f"decades at the start, {_lost(learnt):.1f} decades when trained.",
+                "Line chart on a log scale, from the last step to the first: "
+                f"{_count_decades(start):.1f} decades at the start, "
+                f"{_count_decades(learnt):.1f} decades when trained.",
                 {name: _figures.XY(range(len(curve)), curve) for name, curve in curves.items()},
                 x_label="lag in steps",
                 y_label="rms of dL/dh",
@@ -195,7 +198,7 @@ def _learnt(start: Report, learnt: Report) -> Section:
         claims=(
             Claim(
                 "gradient of the first step over that of the last: trained against start",
-                _lost(learnt) - _lost(start),
+                _count_decades(learnt) - _count_decades(start),
                 at_least=3.0,
                 unit="decades",
             ),

@@ -13,7 +13,7 @@ import numpy as np
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
 from gradscope.samples._data import signs
-from gradscope.samples._measures import diagnosed, prescribed, proof
+from gradscope.samples._measures import claim_diagnosed, find_prescription, proof
 from gradscope.samples.exploding_rnn import PASCANU, recurrent
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def run(budget: Budget) -> Story:
     x, y = signs(budget.size)
     sick = recurrent(GAIN, "relu")
     report = gradscope.analyze(sick, x, y)
-    prescription = prescribed(report, "gradient-clipping")
+    prescription = find_prescription(report, "gradient-clipping")
     threshold = prescription.parameters["global_clipnorm"]
     treated = gradscope.apply(sick, [prescription], x)
     trial = gradscope.trial(sick, treated.model, x, y, steps=budget.steps, seeds=budget.seeds)
@@ -44,7 +44,7 @@ def run(budget: Budget) -> Story:
                 "The sick run",
                 f"The recurrent network of exploding-rnn with gain {GAIN:g}, trained with plain "
                 f"SGD. {report.findings[0].message}",
-                claims=(diagnosed(report, "exploding-through-time"),),
+                claims=(claim_diagnosed(report, "exploding-through-time"),),
                 report="sick",
             ),
             _rule(treated.model, threshold, prescription.rationale, x[:32], y[:32]),

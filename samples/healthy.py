@@ -27,7 +27,7 @@ NUM_TRAINING = 4000
     reduced=Budget(steps=375, seeds=1, size=4),
 )
 def run(budget: Budget) -> Story:
-    x, y = shuffled()
+    x, y = load_shuffled()
     model = residual_network(budget.size)
     report = gradscope.analyze(model, x, y)
     norms = signal([layer for layer in report.layers if layer.class_ == "Add"])
@@ -89,7 +89,7 @@ def run(budget: Budget) -> Story:
     )
 
 
-def shuffled() -> tuple[np.ndarray, np.ndarray]:
+def load_shuffled() -> tuple[np.ndarray, np.ndarray]:
     """The 5,000 digits in random order; the package has them sorted by class."""
     x, y = mnist()
     order = np.random.default_rng(0).permutation(len(y))
@@ -101,7 +101,7 @@ def residual_network(blocks: int) -> keras.Model:
     import keras
     from keras import layers
 
-    def convolved(h: Any, channels: int) -> Any:
+    def convolve(h: Any, channels: int) -> Any:
         h = layers.ReLU()(layers.BatchNormalization(momentum=0.9)(h))
         return layers.Conv2D(channels, 3, padding="same", kernel_initializer="he_normal")(h)
 
@@ -112,7 +112,7 @@ def residual_network(blocks: int) -> keras.Model:
         channels = 8 if number < blocks // 2 else 16
         if number == blocks // 2:
             h = layers.Conv2D(channels, 1, 2, name="wider")(h)
-        h = layers.Add()([h, convolved(convolved(h, channels), channels)])
+        h = layers.Add()([h, convolve(convolve(h, channels), channels)])
     h = layers.GlobalAveragePooling2D()(layers.ReLU()(layers.BatchNormalization()(h)))
     model = keras.Model(pixels, layers.Dense(10, "softmax", name="output")(h))
     adam = keras.optimizers.Adam(3e-3)

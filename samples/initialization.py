@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import gradscope
 from gradscope.samples import Budget, Claim, Figure, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._measures import diagnosed, prescribed, proof, rows, slope
+from gradscope.samples._measures import claim_diagnosed, find_prescription, proof, rows, slope
 from gradscope.samples.digits import digits, network, normal
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def run(budget: Budget) -> Story:
     reports = {key: gradscope.analyze(model, x, y) for key, model in networks.items()}
 
     naive = ("relu", "N(0, 0.01)")
-    prescription = prescribed(reports[naive], "he-initialization")
+    prescription = find_prescription(reports[naive], "he-initialization")
     treated = gradscope.apply(networks[naive], [prescription], x)
     trial = gradscope.trial(
         networks[naive], treated.model, x, y, steps=budget.steps, seeds=budget.seeds
@@ -57,7 +57,7 @@ def run(budget: Budget) -> Story:
                 f"Of the ReLU network that starts from N(0, 0.01), gradscope says: "
                 f"{reports[naive].findings[0].message} It prescribes he-initialization: "
                 f"{prescription.rationale}",
-                claims=(diagnosed(reports[naive], "mismatched-initialization"),),
+                claims=(claim_diagnosed(reports[naive], "mismatched-initialization"),),
                 report="naive",
             ),
             proof({"he-initialization": trial}, "N(0, 0.01)", at_least=0.3),

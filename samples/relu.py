@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._measures import decades, diagnosed, prescribed, proof, rows, signal
+from gradscope.samples._measures import (
+    claim_diagnosed,
+    decades,
+    find_prescription,
+    proof,
+    rows,
+    signal,
+)
 from gradscope.samples.digits import digits, network
 
 if TYPE_CHECKING:
@@ -36,7 +43,7 @@ def run(budget: Budget) -> Story:
 
     dying = dead_network("relu")
     report = gradscope.analyze(dying, x, y)
-    prescription = prescribed(report, "swap-activation")
+    prescription = find_prescription(report, "swap-activation")
     others = {
         "Leaky ReLU": gradscope.apply(dying, [prescription], x).model,
         "ELU": dead_network("elu"),
@@ -159,7 +166,7 @@ def _dead(report: Report, others: dict[str, Report]) -> Section:
             ),
         ),
         claims=(
-            diagnosed(report, "dead-relu"),
+            claim_diagnosed(report, "dead-relu"),
             Claim("ReLU: largest share of dead units in a layer", worst, at_least=0.5),
         ),
         report="dead",

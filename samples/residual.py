@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._measures import decades, diagnosed, prescribed, proof, rows, signal
+from gradscope.samples._measures import (
+    claim_diagnosed,
+    decades,
+    find_prescription,
+    proof,
+    rows,
+    signal,
+)
 from gradscope.samples.digits import digits, network
 
 if TYPE_CHECKING:
@@ -39,7 +46,7 @@ def run(budget: Budget) -> Story:
     x, y = digits()
     plain = network("relu", PLAIN_DEPTH)
     report = gradscope.analyze(plain, x, y)
-    prescription = prescribed(report, "residual-connection")
+    prescription = find_prescription(report, "residual-connection")
     treated = gradscope.apply(plain, [prescription], x)
     cured = gradscope.analyze(treated.model, x, y)
     trial = gradscope.trial(plain, treated.model, x, y, steps=budget.steps, seeds=budget.seeds)
@@ -62,7 +69,7 @@ def _plain(report: Report) -> Section:
         f"{PLAIN_DEPTH} ReLU layers with the start that Keras gives them, Glorot's, which halves "
         f"the variance at each. {report.findings[0].message}",
         claims=(
-            diagnosed(report, "vanishing-gradient"),
+            claim_diagnosed(report, "vanishing-gradient"),
             Claim(
                 "gradient at the first over that at the last layer",
                 decades(norms),

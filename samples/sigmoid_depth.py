@@ -9,7 +9,7 @@ import math
 
 import gradscope
 from gradscope.samples import Budget, Claim, Formula, Section, Story, _figures, play, sample
-from gradscope.samples._measures import decades, diagnosed, proof, rows, signal
+from gradscope.samples._measures import claim_diagnosed, decades, proof, rows, signal
 from gradscope.samples.digits import digits, network
 
 
@@ -69,7 +69,7 @@ def run(budget: Budget) -> Story:
                 f"{report.findings[0].message} Nothing is trained for this: the start alone "
                 "decides.",
                 claims=(
-                    diagnosed(report, "vanishing-gradient"),
+                    claim_diagnosed(report, "vanishing-gradient"),
                     Claim(
                         "largest activation factor of all layers",
                         max(factors),

@@ -61,7 +61,7 @@ def run(budget: Budget) -> Story:
             Section(
                 "What the report says",
                 "At the start gradscope finds nothing at the level of a warning in either "
-                f"({_found(reports)}): no gradient vanishes or explodes. What differs is how long "
+                f"({_count(reports)}): no gradient vanishes or explodes. What differs is how long "
                 "the gradients are for the same loss: with post-norm about the same from the first "
                 "block to the last, where they are several times those of pre-norm. The first "
                 "steps, which Adam makes as long as later ones, are too long for the last blocks; "
@@ -133,7 +133,7 @@ def gradients(report: Report) -> list[float]:
     return [g.l2_norm if (g := layer.kernel_gradient) else 0.0 for layer in rows(report, "out_")]
 
 
-def _found(reports: dict[str, Report]) -> str:
+def _count(reports: dict[str, Report]) -> str:
     return ", ".join(f"{name}: {len(symptoms(report))}" for name, report in reports.items())
 
 

@@ -133,3 +133,11 @@ def test_published_import_paths_go_on_working(old):
 
     assert names
     assert all(getattr(importlib.import_module(old), n) is getattr(home, n) for n in names)
+
+
+@pytest.mark.parametrize("old", sorted(_moved.RENAMED))
+def test_functions_of_published_modules_go_on_under_their_old_names(old):
+    from gradscope.surgery import graph
+
+    new = getattr(graph, _moved.RENAMED[old])
+    assert getattr(importlib.import_module("gradscope.graph"), old) is new

@@ -93,7 +93,7 @@ def variables_of(model: keras.Model) -> list[Any]:
 def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in layers:
-        found |= {id(v): v for value in vars(layer).values() for v in _held(value)}
+        found |= {id(v): v for value in vars(layer).values() for v in _find_variables(value)}
     for variable in list(found.values()):
         # Keras's variable wraps one of TensorFlow's; the wrapped one is enough.
         if raw(variable) is not variable:
@@ -101,16 +101,16 @@ def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     return list(found.values())
 
 
-def _held(value: Any) -> Iterator[Any]:
+def _find_variables(value: Any) -> Iterator[Any]:
     """Variables in an attribute: the states of a stateful RNN are in none of Keras's lists."""
     if isinstance(value, (tf.Variable, keras.Variable)):
         yield value
     elif isinstance(value, (list, tuple)):
         for part in value:
-            yield from _held(part)
+            yield from _find_variables(part)
     elif isinstance(value, dict):
         for part in value.values():
-            yield from _held(part)
+            yield from _find_variables(part)
 
 
 def value_of(variable: Any) -> tf.Tensor:

@@ -236,14 +236,14 @@ def user_metrics(model: Any) -> Any:
 
 
 @needing(COMPILED_LOSS)
-def unmeasured(model: Any) -> list[tuple[Any, str, Any]]:
+def find_measuring_settings(model: Any) -> list[tuple[Any, str, Any]]:
     """What to set so that a step leaves the model's metrics alone."""
     return [(model, "_compile_metrics", None)]
 
 
 def drop_metrics(copy: Any) -> None:
     """Take the metrics off a copy for good: they cost time at every step."""
-    for target, name, value in unmeasured(copy):
+    for target, name, value in find_measuring_settings(copy):
         setattr(target, name, value)
 
 
@@ -336,7 +336,7 @@ def rate_variable(optimizer: Any) -> Any:
 
 
 @needing(OPTIMIZERS)
-def clipped(optimizer: Any, gradients: list[Any]) -> list[Any]:
+def clip(optimizer: Any, gradients: list[Any]) -> list[Any]:
     """Dense gradients, clipped as the optimizer would."""
     return list(optimizer._clip_gradients(gradients))
 

@@ -283,7 +283,7 @@ def without_recomputation() -> Iterator[None]:
     original = module[private.DECORATOR]
 
     def run(function: Any, args: Any, kwargs: Any) -> Any:
-        wrapped = private.recomputed(function) if threading.get_ident() == here else None
+        wrapped = private.unwrap_recomputed(function) if threading.get_ident() == here else None
         return wrapped(*args, **kwargs) if wrapped else original(function, args, kwargs)
 
     try:

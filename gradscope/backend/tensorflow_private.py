@@ -31,7 +31,7 @@ def _probe_taps() -> None:
     x = tf.constant(3.0)
     with tf.GradientTape() as tape:
         tape.watch(x)
-        y = observed(x, seen.append) * 2.0
+        y = observe(x, seen.append) * 2.0
     if float(tape.gradient(y, x)) != 2.0 or [float(g) for g in seen] != [2.0]:
         raise RuntimeError("a tap changes the gradient, or does not see it")
 
@@ -48,7 +48,7 @@ _record_operation = GRADIENT_TAPS[f"{_RECORD}record_operation"]
 _stop_recording = GRADIENT_TAPS[f"{_RECORD}stop_recording"]
 
 
-def observed(tensor: Any, backward: Callable[[Any], None]) -> Any:
+def observe(tensor: Any, backward: Callable[[Any], None]) -> Any:
     """A copy of `tensor` that hands the gradient arriving at it to `backward`."""
 
     def gradient(upstream: Any) -> list[Any]:
@@ -63,7 +63,7 @@ def observed(tensor: Any, backward: Callable[[Any], None]) -> Any:
     return copy
 
 
-def observed_source(make: Callable[[], Any], anchor: Any, backward: Callable[[Any], None]) -> Any:
+def observe_source(make: Callable[[], Any], anchor: Any, backward: Callable[[Any], None]) -> Any:
     """What `make` makes, its gradient handed to `backward` and to nothing else.
 
     Args:
@@ -205,7 +205,7 @@ def custom_gradients() -> dict[str, Any]:
     return vars(custom_gradient)
 
 
-def recomputed(function: Any) -> Callable[..., Any] | None:
+def unwrap_recomputed(function: Any) -> Callable[..., Any] | None:
     """What `tf.recompute_grad` wraps, of the function that it gives a gradient; None of others."""
     if getattr(function, "__qualname__", "") != "recompute_grad.<locals>.inner":
         return None

@@ -52,7 +52,11 @@ def has_own_call(model: keras.Model) -> bool:
 
 def optimizers(model: keras.Model) -> list[Any]:
     """Every optimizer that the model or one of its layers holds, each once."""
-    found = {id(o): o for layer in private.flat_layers(model) for o in _held(dict(vars(layer)))}
+    found = {
+        id(o): o
+        for layer in private.flat_layers(model)
+        for o in _find_optimizers(dict(vars(layer)))
+    }
     return list(found.values())
 
 
@@ -85,7 +89,7 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
                 updated.setdefault(id(optimizer), (optimizer, {}))[1][number] = None
 
     # Traced, a step would hide its gradients.
-    with functions_eager(True), patched(_compiled_parts(model)), _catching(catch, scale):
+    with functions_eager(True), patched(_stand_in_parts(model)), _catching(catch, scale):
         model.reset_metrics()  # so that a mean that is returned is that of this batch
         logs = model.train_step(item)
     if not any(gradient is not None for gradient in caught.values()):
@@ -115,20 +119,20 @@ def build_by_step(model: keras.Model, item: Any) -> None:
     built = [part for part in private.flat_layers(model) if part is model or part.built]
     restore = attribute_restorers(built)
     try:
-        with patched(_compiled_parts(model)), _catching(discard, 1.0):
+        with patched(_stand_in_parts(model)), _catching(discard, 1.0):
             tf.function(model.train_step).get_concrete_function(item)
     finally:
         for put_back in restore:
             put_back()
 
 
-def _held(value: Any) -> Iterator[Any]:
+def _find_optimizers(value: Any) -> Iterator[Any]:
     if isinstance(value, keras.optimizers.Optimizer):
         yield value
     elif isinstance(value, dict):
-        yield from (o for part in value.values() for o in _held(part))
+        yield from (o for part in value.values() for o in _find_optimizers(part))
     elif isinstance(value, (list, tuple)):
-        yield from (o for part in value for o in _held(part))
+        yield from (o for part in value for o in _find_optimizers(part))
 
 
 @contextmanager
@@ -154,11 +158,11 @@ def _kinds(kind: type[Any]) -> Iterator[type[Any]]:
         yield from _kinds(below)
 
 
-def _compiled_parts(model: keras.Model) -> list[tuple[Any, str, Any]]:
+def _stand_in_parts(model: keras.Model) -> list[tuple[Any, str, Any]]:
     """Stand-ins for what `compile` keeps and a first step would build for good."""
     given = private.compiled_loss(model)
     fresh = [] if given is None else private.fresh_loss(model, *given)
-    return [*private.unmeasured(model), *fresh]
+    return [*private.find_measuring_settings(model), *fresh]
 
 
 def _loss(model: keras.Model, logs: Any) -> float:

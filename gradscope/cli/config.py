@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradscope.errors import UsageError
-from gradscope.messages import shown, unknown
+from gradscope.messages import show, unknown
 
 # For each choice of fail-on, the severities that make the command line return 1.
 FAIL_ON = {"error": ("error",), "warning": ("error", "warning"), "never": ()}
@@ -71,11 +71,11 @@ def _config(table: Any, path: Path) -> Config:
         _check_keys(table)
     select, ignore = (_ids(table, key, path) for key in ("select", "ignore"))
     with _named(path, "tool.gradscope.ignore"):
-        diagnose.chosen(select, ignore)
+        diagnose.choose_symptoms(select, ignore)
     with _named(path, "tool.gradscope.fail-on"):
         fail_on = table.get("fail-on", "error")
         if fail_on not in list(FAIL_ON):
-            raise UsageError(f"Expected one of {', '.join(FAIL_ON)}. Received: {shown(fail_on)}.")
+            raise UsageError(f"Expected one of {', '.join(FAIL_ON)}. Received: {show(fail_on)}.")
     with _named(path, "tool.gradscope.thresholds"):
         thresholds = diagnose.overrides(_flat(table.get("thresholds", {})))
     return Config(select, ignore, fail_on, thresholds, path)
@@ -92,7 +92,7 @@ def _named(path: Path, key: str) -> Iterator[None]:
 
 def _check_keys(table: Any) -> None:
     if not isinstance(table, dict):
-        raise UsageError(f"Expected a table with {', '.join(_KEYS)}. Received: {shown(table)}.")
+        raise UsageError(f"Expected a table with {', '.join(_KEYS)}. Received: {show(table)}.")
     for key in table:
         if key not in _KEYS:
             raise UsageError(unknown("key", key, _KEYS, f"Expected one of {', '.join(_KEYS)}."))
@@ -104,8 +104,8 @@ def _ids(table: dict[str, Any], key: str, path: Path) -> tuple[str, ...]:
     value = table.get(key, [])
     with _named(path, f"tool.gradscope.{key}"):
         if not isinstance(value, list) or not all(isinstance(id, str) for id in value):
-            raise UsageError(f"Expected a list of symptom ids. Received: {shown(value)}.")
-        diagnose.chosen(value, None)  # refuses ids that no symptom has
+            raise UsageError(f"Expected a list of symptom ids. Received: {show(value)}.")
+        diagnose.choose_symptoms(value, None)  # refuses ids that no symptom has
     return tuple(value)
 
 
@@ -113,7 +113,7 @@ def _flat(table: Any) -> Any:
     """Thresholds by id; in TOML the dot of an id makes a table unless it is quoted."""
     if not isinstance(table, dict):
         raise UsageError(
-            f"Expected a table of '<symptom>.<name>' = number. Received: {shown(table)}."
+            f"Expected a table of '<symptom>.<name>' = number. Received: {show(table)}."
         )
     flat: dict[str, Any] = {}
     for key, value in table.items():
@@ -121,6 +121,6 @@ def _flat(table: Any) -> Any:
         bounds = {f"{key}.{name}": v for name, v in value.items()} if nested else {key: value}
         for id, bound in bounds.items():
             if id in flat:
-                raise UsageError(f"{shown(id)} is set twice: keep one.")
+                raise UsageError(f"{show(id)} is set twice: keep one.")
             flat[id] = bound
     return flat

@@ -40,15 +40,15 @@ def demo(names: tuple[str, ...], listed: bool, html: str | None, debug: bool) ->
     if listed:
         print_summaries(registry().values())
         return 0
-    chosen = _chosen(names or (_MAIN,))
+    chosen = _choose(names or (_MAIN,))
     if html is None:
-        return _told_in_folder(chosen, debug)
+        return _run_in_folder(chosen, debug)
     if len(chosen) > 1:
         raise click.UsageError("--html is for one sample: name one, or leave --html out.")
-    return int(not _told(chosen[0], Path(html), debug))
+    return int(not _run_sample(chosen[0], Path(html), debug))
 
 
-def _chosen(names: Sequence[str]) -> list[Any]:
+def _choose(names: Sequence[str]) -> list[Any]:
     from gradscope.samples import registry
 
     for name in names:
@@ -59,7 +59,7 @@ def _chosen(names: Sequence[str]) -> list[Any]:
     return [registry()[name] for name in dict.fromkeys(names)]
 
 
-def _told_in_folder(chosen: list[Any], debug: bool) -> int:
+def _run_in_folder(chosen: list[Any], debug: bool) -> int:
     from gradscope.samples import registry
     from gradscope.samples._page import save_index
 
@@ -73,13 +73,13 @@ def _told_in_folder(chosen: list[Any], debug: bool) -> int:
     summaries = {id: sample.summary for id, sample in registry().items()}
     held = []
     for sample in chosen:
-        held.append(_told(sample, _FOLDER / f"{sample.id}.html", debug))
+        held.append(_run_sample(sample, _FOLDER / f"{sample.id}.html", debug))
         index = save_index(_FOLDER, summaries)
     print_text(f"Open {index} in a browser: it links all samples run here.")
     return int(not all(held))
 
 
-def _told(sample: Any, page: Path, debug: bool) -> bool:
+def _run_sample(sample: Any, page: Path, debug: bool) -> bool:
     """Run a sample, write its pages, and print its claims; whether all of them held."""
     from gradscope.inputs.models import require_tensorflow_backend
     from gradscope.samples import _page
@@ -93,7 +93,7 @@ def _told(sample: Any, page: Path, debug: bool) -> bool:
     told = plain(sample, story, time.perf_counter() - start)
     written = _page.save(told, story.reports, page)
     print_text(_page.render_text(told, written))
-    held, total = _page.held(told)
+    held, total = _page.count_held(told)
     return bool(held == total)
 
 

@@ -112,16 +112,16 @@ def inspect(**options: Any) -> int:
         raise click.UsageError("--rehearse trains on labelled data. Pass --data.")
     if options["target"] and options["data"] is None:
         raise click.UsageError("--target names a column of --data. Pass both.")
-    options = settled(options, find_config(Path.cwd()))
-    report = examined(options)
+    options = settle_options(options, find_config(Path.cwd()))
+    report = examine_in_sandbox(options)
     show_report(report, options["form"], options["fail_on"])
     write_reports(report, html=options["html"], json=options["json"])
     return exit_code(report, options["fail_on"])
 
 
-def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:
+def settle_options(options: dict[str, Any], config: Config) -> dict[str, Any]:
     """The options of `inspect`, with `config` where the command line says nothing."""
-    from gradscope.diagnosis.diagnose import chosen
+    from gradscope.diagnosis.diagnose import choose_symptoms
 
     select, ignore = options["select"], options["ignore"]
     if ignore is None:
@@ -129,7 +129,7 @@ def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:
         ignore = [id for id in config.ignore if id not in (select or ())]
     if select is None:
         select = config.select
-    chosen(select, ignore)  # refuses at once what leaves nothing to examine
+    choose_symptoms(select, ignore)  # refuses at once what leaves nothing to examine
     return options | {
         "select": select,
         "ignore": ignore,
@@ -138,7 +138,7 @@ def settled(options: dict[str, Any], config: Config) -> dict[str, Any]:
     }
 
 
-def examined(options: dict[str, Any]) -> Report:
+def examine_in_sandbox(options: dict[str, Any]) -> Report:
     """The report of `examine`, which runs in a process of its own: files can be hostile."""
     from gradscope.report.report import Report
 
@@ -149,7 +149,7 @@ def examined(options: dict[str, Any]) -> Report:
     )
     arguments = {name: options[name] for name in names}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
-    plain = sandbox.limited(
+    plain = sandbox.call_limited(
         "gradscope.cli.inspect:examine",
         arguments,
         sandbox.limits_of(options["max_memory"], options["timeout"]),

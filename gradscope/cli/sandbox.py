@@ -71,7 +71,7 @@ def limits_of(max_memory: float | None, timeout: float) -> Limits:
     return Limits(timeout, int(gigabytes * 1e9))
 
 
-def limited(
+def call_limited(
     function: str, arguments: dict[str, Any], limits: Limits, *, what: str, debug: bool = False
 ) -> Any:
     """What `function` returns, computed in a process of its own within `limits`.
@@ -102,7 +102,7 @@ def limited(
             f"{what} took longer than {limits.seconds:g} s. Pass a larger --timeout "
             "SECONDS to allow more."
         )
-    return _understood(answer, code, what, limits)
+    return _understand(answer, code, what, limits)
 
 
 def _search_path() -> list[str]:
@@ -117,7 +117,7 @@ def _search_path() -> list[str]:
 
 
 def work(function: str, arguments: dict[str, Any], *, debug: bool = False) -> Any:
-    """Call `function` as `limited` does, but in this process and without limits."""
+    """Call `function` as `call_limited` does, but in this process and without limits."""
     module, _, name = function.partition(":")
     with contextlib.redirect_stdout(sys.stderr):
         return getattr(importlib.import_module(module), name)(**arguments)
@@ -183,11 +183,11 @@ def _signal(process: subprocess.Popen[bytes], number: int) -> None:
         os.killpg(process.pid, number) if hasattr(os, "killpg") else process.terminate()
 
 
-def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> Any:
+def _understand(answer: bytes, code: int | None, what: str, limits: Limits) -> Any:
     try:
         reply = json.loads(answer)
     except ValueError as error:
-        raise UnreadableError(f"{what} {_ending(code, answer)}.") from error
+        raise UnreadableError(f"{what} {_describe_end(code, answer)}.") from error
     if "result" in reply:
         return reply["result"]
     if reply["error"] == _INTERRUPTED:
@@ -200,7 +200,7 @@ def _understood(answer: bytes, code: int | None, what: str, limits: Limits) -> A
     raise failure
 
 
-def _ending(code: int | None, answer: bytes) -> str:
+def _describe_end(code: int | None, answer: bytes) -> str:
     if code is None or code >= 0:
         return "ended without a result"
     name = _signal_name(code)

@@ -123,7 +123,7 @@ def treat(**options: Any) -> int:
     require_distinct(
         {"-o": options["output"], "--html": options["html"], "--json": options["json"]}
     )
-    done = attempted(options)
+    done = attempt_in_sandbox(options)
     report = from_plain(Report, done["report"])
     show_outcome(report, options["form"])
     write_reports(report, html=options["html"], json=options["json"])
@@ -132,12 +132,12 @@ def treat(**options: Any) -> int:
     return 0 if done["status"] in ("improved", "healthy") else 1
 
 
-def attempted(options: dict[str, Any]) -> dict[str, Any]:
+def attempt_in_sandbox(options: dict[str, Any]) -> dict[str, Any]:
     """What `attempt` brings, which runs in a process of its own: files can be hostile."""
     names = ("model", "data", "target", "output", "only", "steps", "seeds", "jobs", "batch_size")
     arguments = {name: options[name] for name in (*names, "custom_objects", "allow", "unsafe")}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
-    answer: dict[str, Any] = sandbox.limited(
+    answer: dict[str, Any] = sandbox.call_limited(
         "gradscope.cli.treat:attempt",
         arguments,
         sandbox.limits_of(options["max_memory"], options["timeout"]),
@@ -164,7 +164,7 @@ def attempt(
     with status("Loading the model"):
         loaded = load_model(model, custom_objects=custom_objects, allow=allow, safe_mode=not unsafe)
     notes = [loaded.note] if loaded.note else []
-    outcome, data = _treated(loaded.model, **options)
+    outcome, data = _treat(loaded.model, **options)
     if outcome.status == "improved":
         save_atomically(outcome.model, output)
         notes += [] if is_graph(outcome.model) else [_OWN_CODE]
@@ -179,7 +179,7 @@ def attempt(
     return {"report": report.to_plain(), "status": outcome.status, "notes": notes}
 
 
-def _treated(
+def _treat(
     model: keras.Model,
     *,
     data: str,

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from gradscope.errors import UsageError
-from gradscope.messages import as_ids, shown, unknown
+from gradscope.messages import as_ids, show, unknown
 from gradscope.records import Check, Finding, Profile, Skipped
 from gradscope.signals.losses import SLOWNESS
 from gradscope.symptoms import Symptom, registry
@@ -30,7 +30,9 @@ _FOLLOWS = {
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
-def chosen(select: Collection[str] | None, ignore: Collection[str] | None) -> list[Symptom]:
+def choose_symptoms(
+    select: Collection[str] | None, ignore: Collection[str] | None
+) -> list[Symptom]:
     """The symptoms to examine, `non-finite-data` and `non-finite-values` first.
 
     Raises:
@@ -56,7 +58,7 @@ def overrides(thresholds: Mapping[str, float] | None) -> dict[str, float]:
     if not isinstance(thresholds or {}, Mapping):
         raise UsageError(
             "thresholds must map ids to numbers, as {'dead-relu.warning_fraction': 0.7}. "
-            f"Received: {shown(thresholds)}."
+            f"Received: {show(thresholds)}."
         )
     known = {t.id: t for symptom in registry().values() for t in symptom.thresholds}
     found = {}
@@ -75,7 +77,7 @@ def _bound(threshold: Threshold, value: Any) -> float:
     raise UsageError(
         f"The threshold {threshold.id!r} must be "
         f"{'a number from 0 to 1' if is_fraction else 'a finite number above 0'} "
-        f"(it is {threshold.value:g} by default). Received: {shown(value)}."
+        f"(it is {threshold.value:g} by default). Received: {show(value)}."
     )
 
 
@@ -111,18 +113,18 @@ class Memory:
         self._of: Moment | None = None
         self._outcomes: dict[tuple[str, bool], Sequence[Finding] | Skipped] = {}
 
-    def examined(
+    def examine(
         self, symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
     ) -> Sequence[Finding] | Skipped:
         """The outcome for a symptom; looked up where nothing that it depends on has changed."""
         now = moment(profile)
         if now is None or "history" in symptom.needs:
-            return _examined(symptom, profile, blocked, thresholds)
+            return _examine(symptom, profile, blocked, thresholds)
         if now != self._of:
             self._of, self._outcomes = now, {}
         key = symptom.id, blocked
         if key not in self._outcomes:
-            self._outcomes[key] = _examined(symptom, profile, blocked, thresholds)
+            self._outcomes[key] = _examine(symptom, profile, blocked, thresholds)
         return self._outcomes[key]
 
 
@@ -145,8 +147,8 @@ def diagnose(
     checks: list[Check] = []
     known = memory or Memory()
     blocked = False
-    for symptom in chosen(select, ignore):
-        outcome = known.examined(symptom, profile, blocked, thresholds or {})
+    for symptom in choose_symptoms(select, ignore):
+        outcome = known.examine(symptom, profile, blocked, thresholds or {})
         if symptom.id == FIRST and not isinstance(outcome, Skipped) and outcome:
             blocked = True
             # With nothing else to blame they came with the data, which is said already.
@@ -282,7 +284,7 @@ def sort_findings(findings: list[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda f: (_ORDER[f.severity], known[f.symptom].precedence))
 
 
-def _examined(
+def _examine(
     symptom: Symptom, profile: Profile, blocked: bool, thresholds: Mapping[str, float]
 ) -> Sequence[Finding] | Skipped:
     # A history counts what is not finite apart, and tells how it came to that.
@@ -299,10 +301,10 @@ def _examined(
     limits = {t.id.split(".", 1)[1]: thresholds.get(t.id, t.value) for t in symptom.thresholds}
     outcome = symptom.examine(profile, limits)
     is_found = outcome and not isinstance(outcome, Skipped)
-    return outcome if is_found else _unmeasured(symptom, profile) or outcome
+    return outcome if is_found else _find_unmeasured(symptom, profile) or outcome
 
 
-def _unmeasured(symptom: Symptom, profile: Profile) -> Skipped | None:
+def _find_unmeasured(symptom: Symptom, profile: Profile) -> Skipped | None:
     """Why nothing found does not mean that nothing is there."""
     if "history" in symptom.needs:  # sees itself what its curves and snapshots lack
         return None

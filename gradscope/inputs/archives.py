@@ -39,18 +39,18 @@ def check_archive(archive: zipfile.ZipFile, size: int, name: str) -> None:
     """
     members = archive.infolist()
     if len(members) > _MAX_MEMBERS:
-        raise _refused(name, f"it has {len(members)} members, more than {_MAX_MEMBERS}")
+        raise _refuse(name, f"it has {len(members)} members, more than {_MAX_MEMBERS}")
     seen: set[str] = set()
     for member in members:
         fault = _member_fault(member) or ("is there twice" if member.filename in seen else None)
         if fault:
-            raise _refused(name, f"its member {_shown(member.filename)} {fault}")
+            raise _refuse(name, f"its member {_show(member.filename)} {fault}")
         seen.add(member.filename)
     if sum(member.compress_size for member in members) > size:
-        raise _refused(name, "its members overlap")
+        raise _refuse(name, "its members overlap")
     unpacked = sum(member.file_size for member in members)
     if unpacked > max(_FLOOR, _ZIP_EXPANSION * size):
-        raise _refused(name, f"{size} bytes would unpack to {unpacked}")
+        raise _refuse(name, f"{size} bytes would unpack to {unpacked}")
     for member in members:
         _check_inner(archive, member, name)
 
@@ -79,24 +79,24 @@ def check_hdf5(source: str | IO[bytes], name: str) -> None:
                 kind = group.get(key, getlink=True)
                 entry = f"{group.name.rstrip('/')}/{key}"
                 if not isinstance(kind, h5py.HardLink):
-                    raise _refused(name, f"its entry {_shown(entry)} is a link to elsewhere")
+                    raise _refuse(name, f"its entry {_show(entry)} is a link to elsewhere")
                 child = group[key]
                 if _address(child) in seen:
-                    raise _refused(name, f"its entry {_shown(entry)} is there twice")
+                    raise _refuse(name, f"its entry {_show(entry)} is there twice")
                 seen.add(_address(child))
                 if len(seen) > _MAX_OBJECTS:
-                    raise _refused(name, f"it has more than {_MAX_OBJECTS} entries")
+                    raise _refuse(name, f"it has more than {_MAX_OBJECTS} entries")
                 if isinstance(child, h5py.Group):
                     groups.append(child)
                 elif fault := _dataset_fault(child):
-                    raise _refused(name, f"its entry {_shown(entry)} {fault}")
+                    raise _refuse(name, f"its entry {_show(entry)} {fault}")
 
 
 def _check_inner(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> None:
     suffix = PurePosixPath(member.filename).suffix.lower()
     if suffix not in (".h5", ".hdf5", ".npz"):
         return
-    inner = f"{_shown(member.filename)} in {name}"
+    inner = f"{_show(member.filename)} in {name}"
     content = io.BytesIO(archive.read(member))
     if suffix == ".npz":
         with zipfile.ZipFile(content) as nested:
@@ -160,11 +160,11 @@ def _address(entry: Any) -> Any:
     return h5o.get_info(entry.id).addr
 
 
-def _shown(text: str) -> str:
+def _show(text: str) -> str:
     return repr(text if len(text) <= 100 else f"{text[:99]}…")
 
 
-def _refused(name: str, fault: str) -> UnreadableError:
+def _refuse(name: str, fault: str) -> UnreadableError:
     return UnreadableError(
         f"{name} is refused: {fault}. Expected a file as Keras or NumPy writes it: if you trust "
         "where it comes from, load it in Python and save it again."

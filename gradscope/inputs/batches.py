@@ -60,7 +60,7 @@ def batches(
         found = list(_synthetic(model, batch_size, num_batches, rng))
         kind, note = "synthetic", "made up from the input specs; no data was given"
     elif is_arrays(x):
-        found = list(_sampled(x, y, batch_size, num_batches, rng))
+        found = list(_sample(x, y, batch_size, num_batches, rng))
         kind, note = "arrays", None
     else:
         found, kind, note = _read(x, y, num_batches), _kind_name(x), None
@@ -120,7 +120,7 @@ def count_samples(data: Any) -> int:
     return next((int(shape[0] or 0) for shape in shapes if len(shape)), 0)
 
 
-def _sampled(
+def _sample(
     x: Any, y: Any, batch_size: int, num_batches: int, rng: np.random.Generator
 ) -> Iterator[Batch]:
     x, y = (as_arrays(value) for value in (x, y))
@@ -292,7 +292,7 @@ def _synthetic(
     times = _times_that_fit(model, specs)
     count = batch_size if times == 1 else max(_FEW, batch_size // times)
     for _ in range(num_batches):
-        make = lambda spec: _made_up(spec, count, times, vocabularies, rng)  # noqa: E731
+        make = lambda spec: _make_up(spec, count, times, vocabularies, rng)  # noqa: E731
         yield Batch(keras.tree.map_structure(make, specs))
 
 
@@ -333,7 +333,7 @@ def _shape(spec: Any, batch_size: int, times: int) -> list[int]:
     return [spec.shape[0] or batch_size, *(d or usual * times for d in spec.shape[1:])]
 
 
-def _made_up(
+def _make_up(
     spec: Any, batch_size: int, times: int, vocabularies: dict[int, int], rng: np.random.Generator
 ) -> tf.Tensor:
     shape = _shape(spec, batch_size, times)

@@ -14,7 +14,12 @@ import tensorflow as tf
 from gradscope.backend.signature import input_specs, loss_name, output_losses, output_specs
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.inputs.data_files import read_csv, read_npy, read_npz
-from gradscope.inputs.data_folders import batched, is_saved_dataset, read_images, read_saved_dataset
+from gradscope.inputs.data_folders import (
+    is_saved_dataset,
+    make_batches,
+    read_images,
+    read_saved_dataset,
+)
 from gradscope.inputs.model_files import require_path
 from gradscope.inputs.models import call_factory, is_factory
 
@@ -72,7 +77,7 @@ def load_data(
         return _from_factory(spec, model, batch_size)
     require_path(path, "data")
     if path.is_dir() and is_saved_dataset(path):
-        return Data(batched(read_saved_dataset(path), model, batch_size), kind="tf.data")
+        return Data(make_batches(read_saved_dataset(path), model, batch_size), kind="tf.data")
     if path.is_dir():
         images, note = read_images(path, model, batch_size=batch_size, seed=seed, loss=loss)
         return Data(images, kind="images", note=note)
@@ -105,13 +110,13 @@ def check_data(model: keras.Model, data: Data, *, loss: Any = None) -> None:
     if not isinstance(x, (Mapping, list, tuple)) and not hasattr(x, "shape"):
         return
     inputs = input_specs(model)
-    arrays = _aligned(x, inputs, "input")
+    arrays = _align(x, inputs, "input")
     for name, array in arrays.items():
         _check_input(name, array, inputs.get(name))
     labels = {}
     if y is not None:
         outputs, losses = output_specs(model), output_losses(model, loss)
-        labels = _aligned(y, outputs, "output")
+        labels = _align(y, outputs, "output")
         for name, array in labels.items():
             if name in outputs:
                 _check_labels(name, array, outputs[name], losses.get(name))
@@ -121,7 +126,7 @@ def check_data(model: keras.Model, data: Data, *, loss: Any = None) -> None:
 def _from_factory(spec: str, model: keras.Model, batch_size: int) -> Data:
     value = call_factory(spec)
     if isinstance(value, tf.data.Dataset):
-        return Data(batched(value, model, batch_size), kind="factory")
+        return Data(make_batches(value, model, batch_size), kind="factory")
     if isinstance(value, tuple) and len(value) == 2:
         return Data(*value, kind="factory")
     raise UnreadableError(
@@ -141,14 +146,14 @@ def _first_batch(dataset: tf.data.Dataset) -> tuple[Any, Any]:
     return x, y
 
 
-def _aligned(value: Any, specs: Mapping[str, Any], role: str) -> dict[str, np.ndarray]:
+def _align(value: Any, specs: Mapping[str, Any], role: str) -> dict[str, np.ndarray]:
     """The arrays in `value` by the name of the input or output they are for."""
     if isinstance(value, Mapping):
         missing = [name for name in specs if name not in value]
         if missing and role == "input":
             raise UnreadableError(
                 f"The data has nothing for the model's input {', '.join(map(repr, missing))}. "
-                f"Expected {_quoted(specs)}, received {_quoted(value)}."
+                f"Expected {_quote(specs)}, received {_quote(value)}."
             )
         return {name: _array(value[name], name) for name in value if name in specs or not specs}
     parts = list(value) if isinstance(value, (list, tuple)) else [value]
@@ -162,7 +167,7 @@ def _aligned(value: Any, specs: Mapping[str, Any], role: str) -> dict[str, np.nd
     if specs and len(parts) != len(specs):
         raise UnreadableError(
             f"The model has {len(specs)} {role}{'s' if len(specs) > 1 else ''} "
-            f"({_quoted(specs)}), the data has {len(parts)}. Expected an array for each, "
+            f"({_quote(specs)}), the data has {len(parts)}. Expected an array for each, "
             f"as a list in this order or a dict by these names."
         )
     return arrays
@@ -305,5 +310,5 @@ def _check_lengths(inputs: Mapping[str, np.ndarray], labels: Mapping[str, np.nda
         )
 
 
-def _quoted(names: Any) -> str:
+def _quote(names: Any) -> str:
     return ", ".join(repr(name) for name in names) or "nothing"

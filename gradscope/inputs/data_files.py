@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.messages import shown
+from gradscope.messages import show
 
 _WHOLE = 2**53  # below this a float holds every integer
 _MISSING = {"", "na", "n/a", "nan", "null", "none", "?"}
@@ -53,7 +53,7 @@ def read_npz(
     try:
         with np.load(path, allow_pickle=False) as archive:
             names = archive.files
-            for_x, for_y = _chosen(names, "x", inputs), _chosen(names, "y", outputs)
+            for_x, for_y = _choose(names, "x", inputs), _choose(names, "y", outputs)
             x, y = _pick(archive, for_x, inputs), _pick(archive, for_y, outputs)
     except Exception as error:
         raise _not_numpy(path, error) from error
@@ -61,10 +61,10 @@ def read_npz(
         expected = "'x' (and 'y'), or 'x0', 'x1', ..."
         if inputs:
             expected += f", or the model's input names {', '.join(map(repr, inputs))}"
-        received = _quoted(names) or "nothing"
+        received = _quote(names) or "nothing"
         raise UnreadableError(f"{str(path)!r} holds {received}. Expected {expected}.")
     unused = [name for name in names if name not in for_x + for_y]
-    return x, y, f"not used: {_quoted(unused)}" if unused else None
+    return x, y, f"not used: {_quote(unused)}" if unused else None
 
 
 def read_csv(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, str | None]:
@@ -74,10 +74,10 @@ def read_csv(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, st
     """
     names, rows = _read_rows(path)
     if target is None:
-        raise UsageError(f"A .csv file needs --target COLUMN. {str(path)!r} has {_listed(names)}.")
+        raise UsageError(f"A .csv file needs --target COLUMN. {str(path)!r} has {_list(names)}.")
     if target not in names:
         near = difflib.get_close_matches(target, names, n=1)
-        hint = f"Did you mean {near[0]!r}?" if near else f"It has {_listed(names)}."
+        hint = f"Did you mean {near[0]!r}?" if near else f"It has {_list(names)}."
         raise UsageError(f"--target: {str(path)!r} has no column {target!r}. {hint}")
     where = names.index(target)
     features = [
@@ -89,7 +89,7 @@ def read_csv(path: Path, target: str | None) -> tuple[np.ndarray, np.ndarray, st
     return np.stack(features, axis=1).astype(np.float32), y, note
 
 
-def _chosen(files: Sequence[str], letter: str, names: Sequence[str]) -> list[str]:
+def _choose(files: Sequence[str], letter: str, names: Sequence[str]) -> list[str]:
     """Which arrays are x or y: those by the model's own names, the letter, or it and a number."""
     if names and all(name in files for name in names):
         return list(names)
@@ -107,9 +107,9 @@ def _pick(archive: Any, chosen: list[str], names: Sequence[str]) -> Any:
     return next(iter(arrays.values()), None) if alone else list(arrays.values()) or None
 
 
-def _quoted(names: Sequence[str]) -> str:
+def _quote(names: Sequence[str]) -> str:
     more = ", ..." if len(names) > 10 else ""
-    return ", ".join(shown(name) for name in names[:10]) + more
+    return ", ".join(show(name) for name in names[:10]) + more
 
 
 def _not_numpy(path: Path, error: Exception) -> UnreadableError:
@@ -195,6 +195,6 @@ def _number(cell: str) -> float | None:
         return None
 
 
-def _listed(names: Sequence[str]) -> str:
+def _list(names: Sequence[str]) -> str:
     shown = ", ".join(map(repr, names[:10]))
     return f"the columns {shown}{', ...' if len(names) > 10 else ''}"

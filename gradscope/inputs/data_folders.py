@@ -31,7 +31,7 @@ def read_saved_dataset(path: Path) -> tf.data.Dataset:
         ) from error
 
 
-def batched(dataset: tf.data.Dataset, model: keras.Model, batch_size: int) -> tf.data.Dataset:
+def make_batches(dataset: tf.data.Dataset, model: keras.Model, batch_size: int) -> tf.data.Dataset:
     """`dataset` in batches: as it is, unless its elements lack the batch axis of the inputs."""
     element = dataset.element_spec
     x = element[0] if isinstance(element, tuple) else element

@@ -124,13 +124,13 @@ def call_factory(spec: str) -> Any:
         factory: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise _raised(f"Importing {module_name!r}", error) from error
+            raise _explain_raised(f"Importing {module_name!r}", error) from error
         raise UnreadableError(
             f"No module named {error.name!r} for {spec!r}. Expected module:factory with a module "
             f"in {os.getcwd()!r} or an installed one."
         ) from error
     except (Exception, SystemExit) as error:
-        raise _raised(f"Importing {module_name!r}", error) from error
+        raise _explain_raised(f"Importing {module_name!r}", error) from error
     for name in attribute.split("."):
         if not hasattr(factory, name):
             raise UnreadableError(
@@ -146,7 +146,7 @@ def call_factory(spec: str) -> Any:
         with deep_recursion():
             return factory()
     except (Exception, SystemExit) as error:
-        raise _raised(f"{spec}()", error) from error
+        raise _explain_raised(f"{spec}()", error) from error
 
 
 def _add_to_path(folder: str) -> None:
@@ -178,7 +178,7 @@ def register_custom_objects(path: str | os.PathLike[str]) -> None:
     try:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
-        raise _raised(f"Running {str(file)!r}", error) from error
+        raise _explain_raised(f"Running {str(file)!r}", error) from error
     for key, value in vars(module).items():
         defined_here = getattr(value, "__module__", None) == name
         if defined_here and (inspect.isclass(value) or inspect.isfunction(value)):
@@ -212,12 +212,12 @@ def _import_allowed(package: str) -> None:
         importlib.import_module(package)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{package}.".startswith(f"{error.name}."):
-            raise _raised(f"Importing {package!r}", error) from error
+            raise _explain_raised(f"Importing {package!r}", error) from error
         raise UsageError(
             f"--allow: no package {package!r} is installed here. Install it where gradscope is."
         ) from error
     except (Exception, SystemExit) as error:
-        raise _raised(f"Importing {package!r}", error) from error
+        raise _explain_raised(f"Importing {package!r}", error) from error
 
 
 def _require_harmless(path: Path, saved: SavedModel, packages: Collection[str]) -> None:
@@ -234,13 +234,13 @@ def _require_known(path: Path, saved: SavedModel, packages: Collection[str]) -> 
     unknown = unknown_objects(saved.architecture, packages)
     if unknown:
         raise UnreadableError(
-            f"{str(path)!r} uses {_listed(unknown)}, which Keras does not know: "
+            f"{str(path)!r} uses {_list(unknown)}, which Keras does not know: "
             f"{_how_to_make_known(unknown)}."
         )
 
 
-def _listed(unknown: list[Unknown]) -> str:
-    return ", ".join(_shown(one.name) for one in unknown[:5])
+def _list(unknown: list[Unknown]) -> str:
+    return ", ".join(_show(one.name) for one in unknown[:5])
 
 
 def _how_to_make_known(unknown: list[Unknown]) -> str:
@@ -266,11 +266,11 @@ def _restore(
     except Exception as error:
         _require_known(path, saved, packages)
         if training is None:
-            raise _not_restored(path, error) from error
+            raise _explain_not_restored(path, error) from error
     try:
         model = load(compile=False)
     except Exception as error:
-        raise _not_restored(path, error) from error
+        raise _explain_not_restored(path, error) from error
     return LoadedModel(model, _compile_anew(model, training or {}, packages, safe_mode))
 
 
@@ -291,7 +291,7 @@ def _compile_anew(
         model.compile(keras.optimizers.get(optimizer), loss)
     except Exception as error:
         unknown = unknown_objects(training, packages)
-        what = _listed(unknown) if unknown else _sentence(error)
+        what = _list(unknown) if unknown else _sentence(error)
         return (
             "the model was loaded without its compile settings, which could not be restored "
             f"({what}): pass --custom-objects FILE.py or --loss NAME"
@@ -302,11 +302,11 @@ def _compile_anew(
     )
 
 
-def _shown(name: str) -> str:
+def _show(name: str) -> str:
     return repr(name if len(name) <= 80 else f"{name[:79]}…")
 
 
-def _not_restored(path: Path, error: Exception) -> UnreadableError:
+def _explain_not_restored(path: Path, error: Exception) -> UnreadableError:
     import keras
 
     return UnreadableError(
@@ -315,7 +315,7 @@ def _not_restored(path: Path, error: Exception) -> UnreadableError:
     )
 
 
-def _raised(what: str, error: BaseException) -> UnreadableError:
+def _explain_raised(what: str, error: BaseException) -> UnreadableError:
     return UnreadableError(
         f"{what} raised {type(error).__name__}: {_sentence(error)} "
         "Fix it there; --debug shows the traceback."

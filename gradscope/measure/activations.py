@@ -128,27 +128,27 @@ def derivative(function: Callable[..., Any]) -> ActivationDerivative | None:
         None where the function is not elementwise (softmax), is not differentiable, or has a
         derivative that grows without bound (exponential): saturation has no meaning there.
     """
-    return _known(function)[0]
+    return _look_up(function)[0]
 
 
 def refusal(function: Callable[..., Any]) -> str | None:
     """Why nothing is known of the derivative of a function that may well have one."""
-    return _known(function)[1]
+    return _look_up(function)[1]
 
 
 _Known = tuple["ActivationDerivative | None", str | None]  # the derivative, or why there is none
 
 
-def _known(function: Callable[..., Any]) -> _Known:
+def _look_up(function: Callable[..., Any]) -> _Known:
     config = _config(function)
     if config is None:
-        return cast("_Known", _of_objects.find(function, lambda: _examined(function)))
+        return cast("_Known", _of_objects.find(function, lambda: _try_examine(function)))
     if config not in _of_configs:
-        _of_configs[config] = _examined(function)
+        _of_configs[config] = _try_examine(function)
     return _of_configs[config]
 
 
-def _examined(function: Callable[..., Any]) -> _Known:
+def _try_examine(function: Callable[..., Any]) -> _Known:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Keras warns of a softmax over one entry

@@ -39,10 +39,10 @@ class Watch:
 
     @contextmanager
     def on(self) -> Iterator[None]:
-        with operations_watched(self._operation, self._gradient), gradients_noted(self._taken):
+        with operations_watched(self._operation, self._gradient), gradients_noted(self._take):
             yield
 
-    def found(self) -> FlatCurvature | None:
+    def find_flat(self) -> FlatCurvature | None:
         if not self._in_loss:
             return None
         layers = dict.fromkeys(row for _, row in self._in_loss if row is not None)
@@ -61,7 +61,7 @@ class Watch:
             row = next((row for _, row in filter(None, known)), None)
             self._passed.append((activation, row))
 
-    def _taken(self, target: Any, sources: Any, gradients: Any) -> None:
+    def _take(self, target: Any, sources: Any, gradients: Any) -> None:
         self._in_loss += self._flat
         passed, self._passed, self._flat = self._passed, [], []
         by_weights = any(map(_is_variable, keras.tree.flatten(sources)))

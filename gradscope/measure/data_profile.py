@@ -27,7 +27,7 @@ def array_tensors(x: Any, y: Any) -> tuple[DataTensor, ...]:
     """
     found = []
     for role, value in (("x", x), ("y", y)):
-        for name, leaf in named(role, value):
+        for name, leaf in name_leaves(role, value):
             array = _as_array(leaf)
             if array.ndim:
                 found.append(_tensor(role, name, [array]))  # type: ignore[arg-type]
@@ -44,21 +44,21 @@ def batch_tensors(batches: Sequence[Batch]) -> tuple[DataTensor, ...]:
             ("sample_weight", batch.sample_weight),
         )
         for role, value in roles:
-            for name, leaf in named(role, value):
+            for name, leaf in name_leaves(role, value):
                 array = _as_array(leaf)
                 if array.ndim:
                     parts.setdefault((role, name), []).append(array)
     return tuple(_tensor(role, name, arrays) for (role, name), arrays in parts.items())
 
 
-def named(role: str, value: Any) -> Iterator[tuple[str, Any]]:
+def name_leaves(role: str, value: Any) -> Iterator[tuple[str, Any]]:
     """The leaves of a structure with the expression that reaches each: "x", "x['left']"."""
     if isinstance(value, dict):
         for key, part in value.items():
-            yield from named(f"{role}[{key!r}]", part)
+            yield from name_leaves(f"{role}[{key!r}]", part)
     elif isinstance(value, (list, tuple)) and not (value and np.isscalar(value[0])):
         for number, part in enumerate(value):
-            yield from named(f"{role}[{number}]", part)
+            yield from name_leaves(f"{role}[{number}]", part)
     elif value is not None:
         yield role, value
 
@@ -85,7 +85,7 @@ def _tensor(role: Role, name: str, arrays: list[np.ndarray]) -> DataTensor:
     if first.dtype.kind not in "biufV" or first.dtype.names:
         return held
     sample = np.concatenate(
-        [_sampled(a, _SAMPLE // len(arrays)) for a in arrays if a.size] or [first]
+        [_sample(a, _SAMPLE // len(arrays)) for a in arrays if a.size] or [first]
     )
     found = {**_plain(held), **_extremes(arrays), **_values(sample)}
     return DataTensor(**found, is_sorted=_are_sorted(sample, held.shape))
@@ -144,7 +144,7 @@ def _numbers(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32) if array.dtype.kind == "V" else array
 
 
-def _sampled(array: np.ndarray, limit: int) -> np.ndarray:
+def _sample(array: np.ndarray, limit: int) -> np.ndarray:
     """Evenly spaced samples with about `limit` entries, as rows along the last axis."""
     per_sample = max(1, array.size // len(array))
     step = max(1, len(array) * per_sample // limit)
@@ -162,7 +162,7 @@ def _values(rows: np.ndarray) -> dict[str, Any]:
         "is_whole": bool(finite.size) and bool((finite == np.rint(finite)).all()),
         "num_distinct": min(MAX_DISTINCT, len(distinct)),
         **_moments(rows),
-        "spacing": _spacing(distinct),
+        "spacing": _find_spacing(distinct),
     }
     if rows.shape[-1] > 1 and len(rows):
         ones = ((rows == 1).sum(-1) == 1) & ((rows == 0).sum(-1) == rows.shape[-1] - 1)
@@ -201,7 +201,7 @@ def _are_sorted(rows: np.ndarray, shape: tuple[int, ...]) -> bool:
     return is_ordered and 2 <= len(np.unique(values)) < MAX_DISTINCT
 
 
-def _spacing(distinct: np.ndarray) -> float | None:
+def _find_spacing(distinct: np.ndarray) -> float | None:
     """The gap between neighbours of a few sorted values, where all gaps are equal."""
     if not 2 <= len(distinct) < MAX_DISTINCT:
         return None

@@ -41,7 +41,7 @@ class FeatureSums:
         self.count = total
         self.num_zero += int((rows == 0).sum())
 
-    def merged(self, other: FeatureSums) -> FeatureSums:
+    def merge(self, other: FeatureSums) -> FeatureSums:
         """The sums of both; of features of another number, this one's."""
         if other.means.size != self.means.size or not (self.count and other.count):
             return self if self.count else other

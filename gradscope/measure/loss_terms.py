@@ -17,7 +17,7 @@ from gradscope.backend.signature import loss_name, output_specs
 from gradscope.backend.sites import sites
 from gradscope.inputs.batches import Batch
 from gradscope.measure import activations
-from gradscope.measure.data_profile import named
+from gradscope.measure.data_profile import name_leaves
 from gradscope.measure.outputs import TOLERANCE, Output
 from gradscope.measure.passes import Objective
 from gradscope.measure.reach import Range, reach
@@ -46,18 +46,18 @@ def loss_terms(
     """One term an output.
 
     Args:
-        outputs: what the model put out for the first batch, as `outputs.described` keeps it.
+        outputs: what the model put out for the first batch, as `outputs.describe` keeps it.
         tensors: what is known of the data. Where it says nothing of y, the labels in `batches` are
             made up and say nothing.
     """
     if target.loss is None:
         return ()
-    found = dict(named("output", outputs))
+    found = dict(name_leaves("output", outputs))
     names = list(output_specs(model))
     if len(names) != len(found):
         names = [_key(place) for place in found]
     known = {tensor.name: tensor for tensor in tensors if tensor.role == "y"}
-    labels = [dict(_aligned(named("y", b.y if known else None), names)) for b in batches]
+    labels = [dict(_align(name_leaves("y", b.y if known else None), names)) for b in batches]
     losses = _losses(target.loss, names)
     weights = _losses(target.loss_weights, names)
     kinds = {site.path: site.kind for site in sites(model)}
@@ -80,7 +80,7 @@ def loss_terms(
     return tuple(terms)
 
 
-def _aligned(
+def _align(
     leaves: Iterator[tuple[str, Any]], names: Sequence[str]
 ) -> Iterator[tuple[str, tuple[str, Any]]]:
     """(output, (place, label)) by the key of a dict, else in order."""

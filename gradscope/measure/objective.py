@@ -38,7 +38,7 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
     """
     if loss is not None:
         if isinstance(loss, str):
-            _known(loss)
+            _require_known(loss)
         return Objective(loss, None, loss_name(loss))
     if has_own_step(model) and model.compiled:
         return Objective(None, None, f"{type(model).__name__}.train_step", own_step=True)
@@ -49,7 +49,7 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
         return Objective(None, None, f"{type(model).__name__}.compute_loss")
     if model.compiled and _adds_losses(model, batch):
         return Objective(None, None, "add_loss")
-    return _chosen(model, batch)
+    return _choose(model, batch)
 
 
 def _adds_losses(model: keras.Model, batch: Batch) -> bool:
@@ -82,7 +82,7 @@ def labels(model: keras.Model, outputs: Any, target: Objective, rng: np.random.G
     return keras.tree.pack_sequence_as(outputs, made)
 
 
-def _known(name: str) -> None:
+def _require_known(name: str) -> None:
     try:
         keras.losses.get(name)
     except ValueError:
@@ -101,7 +101,7 @@ def loss_name(loss: Any) -> str:
     return "+".join(parts)
 
 
-def _chosen(model: keras.Model, batch: Batch) -> Objective:
+def _choose(model: keras.Model, batch: Batch) -> Objective:
     """A loss by the activation of each output and, where there are any, its labels."""
     outputs = keras.tree.flatten(getattr(model, "outputs", None) or [])
     layers = [maker(o) if is_symbolic(o) else None for o in outputs]
@@ -112,7 +112,7 @@ def _chosen(model: keras.Model, batch: Batch) -> Objective:
     for number, layer in enumerate(layers):
         target = targets[number] if number < len(targets) else None
         units = outputs[number].shape[-1] if outputs else None
-        chosen.append(_fitting(_output_activation(layer), units, target))
+        chosen.append(_choose_loss(_output_activation(layer), units, target))
     structure = outputs_structure(model) if is_graph_class(model) else None
     losses = chosen[0]
     if len(chosen) > 1:
@@ -132,7 +132,7 @@ def _output_activation(layer: Any) -> str:
     return getattr(getattr(layer, "activation", None), "__name__", "linear")
 
 
-def _fitting(activation: str, units: int | None, target: Any) -> str | keras.losses.Loss:
+def _choose_loss(activation: str, units: int | None, target: Any) -> str | keras.losses.Loss:
     integer = target is not None and np.issubdtype(np.asarray(target).dtype, np.integer)
     sparse = (
         target is not None

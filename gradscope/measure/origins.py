@@ -107,7 +107,7 @@ class Watch:
         if is_given and not any(np.isnan(result).any() for result in results):
             return None
         cause = forward_cause(name, operands, results)
-        return self._noted(name, cause, place, place.is_backward, operands, results)
+        return self._note(name, cause, place, place.is_backward, operands, results)
 
     def _gradient(
         self,
@@ -127,11 +127,11 @@ class Watch:
             place = next((p for p in known if p), _Place("layer", None, None, True))
             operands = operands or _arrays(outputs)  # of a root only the result is kept
             cause = backward_cause(name, operands, arrived, _arrays(bad))
-            origin = self._noted(name, cause, place, True, operands, _arrays(bad))
+            origin = self._note(name, cause, place, True, operands, _arrays(bad))
         if origin is not None:
             _mark(bad, origin)
 
-    def _noted(
+    def _note(
         self,
         name: str,
         cause: Any,

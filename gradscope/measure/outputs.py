@@ -16,7 +16,7 @@ from gradscope.backend.keras_private import has_logits
 from gradscope.measure.layer_call import Row
 from gradscope.measure.provenance import sources_of
 from gradscope.measure.recorder import Rows, as_array
-from gradscope.measure.tensor_stats import merged, stats
+from gradscope.measure.tensor_stats import merge_all, stats
 from gradscope.records import TensorStats
 
 TOLERANCE = 1e-3
@@ -48,7 +48,7 @@ class Output:
     makers: tuple[Row, ...] = ()
 
 
-def described(outputs: Any, rows: Rows) -> Any:
+def describe(outputs: Any, rows: Rows) -> Any:
     """The structure of `outputs` with a record in the place of every tensor.
 
     Args:
@@ -79,7 +79,7 @@ def _output(tensor: Any, rows: Rows) -> Output:
 def _makers(sources: Iterable[str], held: TensorStats | None, rows: Rows) -> tuple[Row, ...]:
     """The calls that made the values in `held`, past those that only hand values on."""
     found = [rows.rows[name] for name in sources if name in rows.rows]
-    if not found or not _are_same(held, merged(rows.stats(row, "output") for row in found)):
+    if not found or not _are_same(held, merge_all(rows.stats(row, "output") for row in found)):
         return ()
     if len(found) > 1:  # put side by side, as both directions of a Bidirectional
         return tuple(found)

@@ -23,7 +23,7 @@ from gradscope.errors import CannotExamineError
 from gradscope.inputs.batches import Batch, count_samples
 from gradscope.measure import curvature
 from gradscope.measure.origins import Watch
-from gradscope.measure.outputs import described
+from gradscope.measure.outputs import describe
 from gradscope.measure.recorder import Rows, as_array
 from gradscope.measure.taps import Patches, patches
 from gradscope.messages import one_line
@@ -117,7 +117,7 @@ def capture(
     if objective.own_step or not in_half:  # a step of its own need not heed the loss scale
         return captured
     restart()
-    largest = _amplified_scale(captured)
+    largest = _choose_scale(captured)
     amplified = run(largest, captured.loss_scale, 16.0).rows
     return dataclasses.replace(captured, amplified=amplified)
 
@@ -141,11 +141,11 @@ def non_finite_origin(
     restart()
     # Without it the report still says which layer; whatever fails here must not cost the report.
     with suppress(Exception):
-        return _watched(model, sites, batches, objective, captured.loss_scale)
+        return _watch(model, sites, batches, objective, captured.loss_scale)
     return None
 
 
-def _watched(
+def _watch(
     model: keras.Model,
     sites: tuple[Site, ...],
     batches: Sequence[Batch],
@@ -187,10 +187,10 @@ def flat_curvature(
         rows.begin_pass(count_samples(batches[0].x))
         with watch.on():
             _backward(model, batches[0], objective, captured.loss_scale)
-    return watch.found()
+    return watch.find_flat()
 
 
-def _amplified_scale(captured: Captured) -> float:
+def _choose_scale(captured: Captured) -> float:
     """The power of two that takes the largest gradient near the top of float16's range."""
     rows = captured.rows
     arriving = [rows.stats(row, role) for row in rows.rows.values() for role in row.gradient_keys]
@@ -232,7 +232,7 @@ def _passes(
             rows.begin_pass(count_samples(batch.x))
             step = Step(0.0, [], ())  # gradients of one batch only are held at a time
             step = _backward(model, batch, objective, scale)
-            outputs = described(step.outputs, rows) if outputs is None else outputs
+            outputs = describe(step.outputs, rows) if outputs is None else outputs
             step = step._replace(outputs=None)
             for number, gradient in enumerate(step.gradients):
                 if gradient is not None:

@@ -32,7 +32,7 @@ from gradscope.measure.passes import (
     non_finite_origin,
 )
 from gradscope.measure.stops import stop_of
-from gradscope.measure.weights import kernel_stats, ratio, rescaled, weight_profiles
+from gradscope.measure.weights import kernel_stats, ratio, undo_scale, weight_profiles
 from gradscope.messages import one_line
 from gradscope.records import (
     BackwardFactors,
@@ -208,24 +208,24 @@ def layer_profiles(
     """
     rows = captured.rows.rows
     called = {row.site.path for row in rows.values()}
-    owned = {site.path: _owned(site, weights) for site in places}
+    owned = {site.path: _find_owned(site, weights) for site in places}
     profiles = [
         _layer(row, owned[row.site.path], captured, no_update, gaps.get(row.site.path))
         for row in rows.values()
     ]
     silent = [site for site in places if site.path not in called]
     return profiles + [
-        _uncalled(site, owned[site.path])
+        _describe_uncalled(site, owned[site.path])
         for site in silent
         if any(w.trainable for w in owned[site.path])
     ]
 
 
-def _owned(site: Site, weights: dict[int, WeightProfile]) -> tuple[WeightProfile, ...]:
+def _find_owned(site: Site, weights: dict[int, WeightProfile]) -> tuple[WeightProfile, ...]:
     return tuple(weights[id(v)] for v in own_variables(site) if id(v) in weights)
 
 
-def _uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
+def _describe_uncalled(site: Site, weights: tuple[WeightProfile, ...]) -> LayerProfile:
     kernel, gradient, update = kernel_stats(weights)
     return LayerProfile(
         path=site.path or site.layer.name,
@@ -250,7 +250,7 @@ def _layer(
     gap: float | None,
 ) -> LayerProfile:
     stats = captured.rows.stats
-    gradients = {role: rescaled(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
+    gradients = {role: undo_scale(stats(row, role), captured.loss_scale) for role in GRADIENT_ROLES}
     kernel, kernel_gradient, update = kernel_stats(weights)
     known = row.derivative
     num_units = None if row.dead is None else int(row.dead.size)

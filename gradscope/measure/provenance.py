@@ -87,7 +87,7 @@ class Trail:
             return
         parts = [(tensor, sources_of(tensor)) for tensor in inputs if self.knows(tensor)]
         if parts:
-            sources = self._merged(parts, name, outputs)
+            sources = self._merge(parts, name, outputs)
             for output in outputs:
                 setattr(output, _MADE_OF, sources)
 
@@ -103,7 +103,7 @@ class Trail:
             or any(tensor is held for held in self._inputs)
         )
 
-    def _merged(
+    def _merge(
         self, parts: list[tuple[Any, tuple[Origin, ...]]], kind: str, outputs: Any
     ) -> tuple[Origin, ...]:
         every = {found: None for _, found in parts}

@@ -16,7 +16,7 @@ from gradscope.measure import activations, variation
 from gradscope.measure.feature_stats import FeatureSums
 from gradscope.measure.layer_call import Origin, Row
 from gradscope.measure.provenance import Trail, sources_of
-from gradscope.measure.tensor_stats import Reducer, merged
+from gradscope.measure.tensor_stats import Reducer, merge_all
 from gradscope.records import TensorStats
 
 _EAGER = type(tf.constant(0))
@@ -33,7 +33,7 @@ def as_array(tensor: Any) -> np.ndarray:
         return np.asarray(tf.convert_to_tensor(tensor).numpy())
 
 
-def _learnt(layer: Any) -> bool:
+def _is_trained(layer: Any) -> bool:
     """Whether a layer has weights that are, or were before they were frozen, trained."""
     parts = private.flat_layers(layer) if isinstance(layer, keras.Layer) else ()
     return any(map(private.own_trainable_weights, parts))
@@ -123,7 +123,7 @@ class Rows:
         below = [self.rows[name] for name in row.inputs if name in self.rows]
         after_any = any(r.follows_weights for r in below)
         after_trainable = any(r.follows_trainable for r in below)
-        holds = _learnt(site.layer)
+        holds = _is_trained(site.layer)
         learns = bool(getattr(site.layer, "trainable_weights", ()))
         row.follows_weights = after_any or holds
         row.follows_trainable = after_trainable or learns
@@ -262,4 +262,4 @@ class Rows:
         keys = row.gradient_keys.get(role, {(row.id, role): None})
         if role == "input":
             keys = row.input_keys
-        return merged(self.reducer.stats(key) for key in keys)
+        return merge_all(self.reducer.stats(key) for key in keys)

@@ -19,7 +19,7 @@ import tensorflow as tf
 from gradscope.backend import keras_private as private
 from gradscope.backend.patches import functions_eager
 from gradscope.backend.sites import Site
-from gradscope.backend.tensorflow_private import observed
+from gradscope.backend.tensorflow_private import observe
 from gradscope.measure import activations
 from gradscope.measure.layer_call import Row
 from gradscope.measure.provenance import origin_of, set_origin, sources_of
@@ -48,11 +48,11 @@ def patches(
     for site in sites:
         layer = site.layer
         if site.kind in ("graph", "composite"):
-            call = _followed_call(layer.call, current) if has_code else layer.call
+            call = _follow_call(layer.call, current) if has_code else layer.call
             changes.append((layer, "call", _composite_call(site, call, current)))
             continue
         grouped = isinstance(layer, _CONVOLUTIONS) and layer.groups > 1
-        call = _compiled(layer.call) if grouped else layer.call
+        call = _compile(layer.call) if grouped else layer.call
         changes.append((layer, "call", _leaf_call(site, call, current)))
         if getattr(layer, "quantization_mode", None) is not None:
             changes.append(
@@ -67,7 +67,7 @@ def patches(
     return changes
 
 
-def _compiled(convolution: Callable[..., Any]) -> Callable[..., Any]:
+def _compile(convolution: Callable[..., Any]) -> Callable[..., Any]:
     """A grouped convolution as in `fit`, where Keras compiles it: a CPU has no other gradient."""
 
     @functools.wraps(convolution)
@@ -80,7 +80,7 @@ def _compiled(convolution: Callable[..., Any]) -> Callable[..., Any]:
 
 def tap(tensor: Any, backward: Callable[[Any], None], origin: tuple[str, int] | None = None) -> Any:
     """A copy of `tensor` that hands the gradient arriving at it to `backward`."""
-    copy = observed(tensor, backward)
+    copy = observe(tensor, backward)
     attributes = vars(tensor)  # a missing attribute of a tensor is dear: getattr raises inside
     for name in private.TENSOR_MARKS:
         if name in attributes:
@@ -197,7 +197,7 @@ def _composite_call(site: Site, call: Callable[..., Any], current: Current) -> C
     return entered
 
 
-def _followed_call(call: Callable[..., Any], current: Current) -> Callable[..., Any]:
+def _follow_call(call: Callable[..., Any], current: Current) -> Callable[..., Any]:
     """Notes what becomes of tensors in the code of the model and of its layers of layers."""
 
     @functools.wraps(call)
@@ -219,21 +219,21 @@ def _recurrent_patches(layer: Any, current: Current) -> Patches:
     if not isinstance(cell, keras.Layer):
         return changes
     changes.append((cell, "call", _cell_call(cell.call, current)))
-    return changes + counted_activations(cell, current)
+    return changes + count_activations(cell, current)
 
 
-def counted_activations(cell: keras.Layer, current: Current) -> Patches:
+def count_activations(cell: keras.Layer, current: Current) -> Patches:
     """The activations of a recurrent cell's gates and states, with saturated entries counted."""
     changes: Patches = []
     for part in getattr(cell, "cells", [cell]):
         for name, is_gate in (("recurrent_activation", True), ("activation", False)):
             function = vars(part).get(name)
             if callable(function) and function is not keras.activations.linear:
-                changes.append((part, name, _counted(function, is_gate, current)))
+                changes.append((part, name, _count(function, is_gate, current)))
     return changes
 
 
-def _counted(function: Callable[..., Any], is_gate: bool, current: Current) -> Callable[..., Any]:
+def _count(function: Callable[..., Any], is_gate: bool, current: Current) -> Callable[..., Any]:
     """An activation inside a cell: saturated entries are counted, gradients are not needed."""
 
     @functools.wraps(function)

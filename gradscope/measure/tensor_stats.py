@@ -121,7 +121,7 @@ def stats(array: np.ndarray) -> TensorStats:
     return reducer.stats(None) or _EMPTY
 
 
-def merged(parts: Iterable[TensorStats | None]) -> TensorStats | None:
+def merge_all(parts: Iterable[TensorStats | None]) -> TensorStats | None:
     """The statistics of all parts taken together; None where there are none."""
     present = [part for part in parts if part is not None]
     return functools.reduce(merge, present) if present else None

@@ -50,7 +50,7 @@ def updates(
         variables: the trainable Keras variables.
         gradients: unscaled, one a variable, None where there is none.
     """
-    clipped = _clipped(optimizer, gradients)
+    clipped = _clip(optimizer, gradients)
     optimizer = inner(optimizer)
     elementwise = type(optimizer) in _ELEMENTWISE
     strides = [_stride(v) if elementwise else 1 for v in variables]
@@ -77,7 +77,7 @@ def train(
     for step in range(num_steps):
         found = gradients(step)
         for optimizer, numbers, twins in shadows:
-            clipped = _clipped(optimizer, [found[n] for n in numbers])
+            clipped = _clip(optimizer, [found[n] for n in numbers])
             for i, change in (c for twin in twins for c in twin.changes(clipped)):
                 variable = variables[numbers[i]]
                 variable.value.assign_add(tf.cast(change, variable.dtype))
@@ -160,7 +160,7 @@ class _Twin:
             else _as_dtype(part.of(gradients[part.number]), part.variable.dtype)
             for part in self._parts
         ]
-        self._optimizer.apply(self._joined(grads), self._stand_ins)
+        self._optimizer.apply(self._join(grads), self._stand_ins)
         pairs = zip(self._stand_ins, before, strict=True)
         changes = [np.asarray(after.value) - np.asarray(value) for after, value in pairs]
         if self._flat:
@@ -172,9 +172,9 @@ class _Twin:
                 yield part.number, change.reshape(part.variable.shape) if whole else change
 
     def _values(self) -> list[Any]:
-        return self._joined([part.of(value_of(part.variable)) for part in self._parts])
+        return self._join([part.of(value_of(part.variable)) for part in self._parts])
 
-    def _joined(self, tensors: list[Any]) -> list[Any]:
+    def _join(self, tensors: list[Any]) -> list[Any]:
         if not self._flat:
             return tensors
         return [tf.constant(np.concatenate([as_array(t).reshape(-1) for t in tensors]))]
@@ -203,11 +203,11 @@ def _length(variable: Any, stride: int) -> int:
     return -(-math.prod(variable.shape) // stride)
 
 
-def _clipped(optimizer: Any, gradients: list[Any]) -> list[Any]:
+def _clip(optimizer: Any, gradients: list[Any]) -> list[Any]:
     """The gradients, dense and clipped as the optimizer would."""
     optimizer = inner(optimizer)
     present = [i for i, g in enumerate(gradients) if g is not None]
-    dense = private.clipped(optimizer, [tf.convert_to_tensor(gradients[i]) for i in present])
+    dense = private.clip(optimizer, [tf.convert_to_tensor(gradients[i]) for i in present])
     clipped = [None] * len(gradients)
     for i, gradient in zip(present, dense, strict=True):
         clipped[i] = gradient

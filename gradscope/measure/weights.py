@@ -37,7 +37,7 @@ def weight_profiles(
     scale = captured.loss_scale
     for optimizer, numbered in captured.updaters:
         grads = [captured.gradients[n] for n in numbered]
-        grads = [None if g is None else _unscaled(g, scale) for g in grads]
+        grads = [None if g is None else _unscale(g, scale) for g in grads]
         try:
             for place, change in updates(optimizer, [trainable[n] for n in numbered], grads):
                 reducer.add(("update", numbered[place]), change)
@@ -51,7 +51,7 @@ def weight_profiles(
     return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}, no_update
 
 
-def _unscaled(gradient: Any, scale: float) -> Any:
+def _unscale(gradient: Any, scale: float) -> Any:
     dense = tf.convert_to_tensor(gradient)
     return dense if scale == 1.0 else tf.cast(dense, tf.float32) / scale
 
@@ -61,7 +61,7 @@ def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProf
     value = reducer.stats(("value", id(variable))) or tensor_stats.stats(np.zeros(0))
     gradient = update = None
     if number is not None:
-        gradient = rescaled(reducer.stats(("gradient", number)), captured.loss_scale)
+        gradient = undo_scale(reducer.stats(("gradient", number)), captured.loss_scale)
         update = _of_all(reducer.stats(("update", number)), math.prod(variable.shape))
     reached = number is not None and captured.gradients[number] is not None
     return weight_profile(
@@ -154,7 +154,7 @@ def _of_all(sample: TensorStats | None, count: int) -> TensorStats | None:
     )
 
 
-def rescaled(stats: TensorStats | None, scale: float) -> TensorStats | None:
+def undo_scale(stats: TensorStats | None, scale: float) -> TensorStats | None:
     """Undo the loss scale, a power of two, in statistics of gradients."""
     if stats is None or scale == 1.0:
         return stats
@@ -178,7 +178,7 @@ def kernel_stats(
     trainable = [w for w in weights if w.trainable]
     chosen = [w for w in trainable if len(w.shape) >= 2] or trainable
     return (
-        tensor_stats.merged(w.value for w in chosen),
-        tensor_stats.merged(w.gradient for w in chosen),
-        tensor_stats.merged(w.update for w in chosen),
+        tensor_stats.merge_all(w.value for w in chosen),
+        tensor_stats.merge_all(w.gradient for w in chosen),
+        tensor_stats.merge_all(w.update for w in chosen),
     )

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
-from gradscope.diagnosis.diagnose import Memory, Moment, chosen, diagnose, moment, overrides
+from gradscope.diagnosis.diagnose import (
+    Memory,
+    Moment,
+    choose_symptoms,
+    diagnose,
+    moment,
+    overrides,
+)
 from gradscope.records import Check, Event, Finding, Profile
 
 FOUND, GONE = "found", "gone"
@@ -61,7 +68,7 @@ class Watch:
         for name, value in (("patience", patience), ("rest", rest)):
             if value < 1:
                 raise ValueError(f"{name} must be 1 or more looks. Received: {value}")
-        symptoms = chosen(select, ignore)
+        symptoms = choose_symptoms(select, ignore)
         self._of_layers = {s.id for s in symptoms if "history" not in s.needs}
         self._moment: Moment | None = None
         self._rules = (select, ignore, overrides(thresholds))
@@ -113,7 +120,7 @@ class Watch:
             if symptom in self._of_layers
         )
 
-    def finding(self, symptom: str) -> Finding | None:
+    def last_finding(self, symptom: str) -> Finding | None:
         """What was last found of a symptom; None where that was never."""
         state = self._states.get(symptom)
         return None if state is None else state.finding

@@ -46,7 +46,7 @@ def _of_units(labels: np.ndarray) -> float:
     return float(np.mean([_entropy(np.array([q, 1.0 - q])) for q in p]))
 
 
-def _squared(labels: np.ndarray) -> float:
+def _measure_squared(labels: np.ndarray) -> float:
     return float(_columns(labels).var(0).mean())
 
 
@@ -69,6 +69,6 @@ _RULES = {
     "sparse_categorical_crossentropy": _of_classes,
     "categorical_crossentropy": _of_rows,
     "binary_crossentropy": _of_units,
-    "mean_squared_error": _squared,
+    "mean_squared_error": _measure_squared,
     "mean_absolute_error": _absolute,
 }

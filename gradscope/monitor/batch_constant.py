@@ -60,7 +60,7 @@ class BatchLuck:
         return bool(self._center.shape == shape)
 
 
-def _squared(values: Any, mean: Any, center: Any) -> Any:
+def _mean_square(values: Any, mean: Any, center: Any) -> Any:
     return tf.reduce_mean(tf.math.squared_difference(values, center))
 
 
@@ -77,7 +77,7 @@ def _categorical(values: Any, mean: Any, center: Any) -> Any:
 
 
 _RULES: dict[str, Callable[[Any, Any, Any], Any]] = {
-    "mean_squared_error": _squared,
+    "mean_squared_error": _mean_square,
     "binary_crossentropy": _binary,
     "categorical_crossentropy": _categorical,
 }

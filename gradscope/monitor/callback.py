@@ -16,7 +16,7 @@ import keras
 from gradscope.backend.keras_private import calling_list
 from gradscope.diagnosis import diagnose
 from gradscope.errors import UsageError
-from gradscope.messages import one_line, shown
+from gradscope.messages import one_line, show
 from gradscope.monitor.announcements import Watch
 from gradscope.monitor.run import Follower
 from gradscope.monitor.schedule import schedule
@@ -314,7 +314,7 @@ def _check_place(name: str, place: Any) -> None:
     if place is None:
         return
     if not isinstance(place, (str, os.PathLike)):
-        raise UsageError(f"{name} must be the path of a file. Received: {shown(place)}.")
+        raise UsageError(f"{name} must be the path of a file. Received: {show(place)}.")
     path = Path(place)
     if path.is_dir():
         raise UsageError(f"{name}={os.fspath(place)!r} is a folder. Name a file in it.")
@@ -329,7 +329,7 @@ def _board(directory: str | os.PathLike[str] | None) -> Any:
     if directory is None:
         return None
     if not isinstance(directory, (str, os.PathLike)) or Path(directory).is_file():
-        raise UsageError(f"tensorboard must be a folder. Received: {shown(directory)}.")
+        raise UsageError(f"tensorboard must be a folder. Received: {show(directory)}.")
     from gradscope.monitor.tensorboard import Board
 
     return Board(directory)

@@ -8,18 +8,18 @@ import numpy as np
 
 from gradscope.measure.feature_stats import FeatureSums
 from gradscope.measure.recorder import Rows
-from gradscope.measure.tensor_stats import merged
+from gradscope.measure.tensor_stats import merge_all
 from gradscope.monitor import graph_stats
 from gradscope.monitor.graph_recorder import Key, Plan
 from gradscope.records import TensorStats
 
 
-def filled(plan: Plan, replicas: list[dict[str, np.ndarray]]) -> Rows:
+def fill_rows(plan: Plan, replicas: list[dict[str, np.ndarray]]) -> Rows:
     """Rows as an eager run would have left them, from the numbers of every replica."""
     rows = Rows()
     for found in replicas:
         each = graph_stats.stats_of(found["counts"], found["moments"], found["octaves"])
-        for key, stats in _merged_parts(plan.keys, each):
+        for key, stats in _merge_parts(plan.keys, each):
             rows.reducer.put(key, stats)
     rows.rows = {
         id: dataclasses.replace(row, steps=[], features=None) for id, row in plan.rows.items()
@@ -31,13 +31,13 @@ def filled(plan: Plan, replicas: list[dict[str, np.ndarray]]) -> Rows:
     return rows
 
 
-def _merged_parts(
+def _merge_parts(
     keys: tuple[Key, ...], each: list[TensorStats | None]
 ) -> list[tuple[Key, TensorStats]]:
     parts: dict[Key, list[TensorStats | None]] = {}
     for key, stats in zip(keys, each, strict=True):
         parts.setdefault(key, []).append(stats)
-    together = ((key, merged(of_key)) for key, of_key in parts.items())
+    together = ((key, merge_all(of_key)) for key, of_key in parts.items())
     return [(key, stats) for key, stats in together if stats is not None]
 
 
@@ -66,7 +66,7 @@ def _fill_features(rows: Rows, plan: Plan, found: dict[str, np.ndarray]) -> None
         start += 2 + 2 * size
         sums = FeatureSums(round(count), round(zeros), np.array(rest[:size]), np.array(rest[size:]))
         row = rows.rows[id]
-        row.features = sums if row.features is None else row.features.merged(sums)
+        row.features = sums if row.features is None else row.features.merge(sums)
 
 
 def _fill_steps(rows: Rows, plan: Plan, found: dict[str, np.ndarray]) -> None:

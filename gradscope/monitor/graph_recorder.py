@@ -67,7 +67,7 @@ class TracedRows(Rows):
     def note_saturation(
         self, row: Row, function: Callable[..., Any], value: Any, is_gate: bool
     ) -> None:
-        """Count saturated entries of one step, by sample; `drained` takes them up."""
+        """Count saturated entries of one step, by sample; `drain` takes them up."""
         known = self.derivative_of(row, function, is_gate)
         if known is None:
             return
@@ -78,7 +78,7 @@ class TracedRows(Rows):
         if not is_gate:
             row.derivative = row.derivative or known
 
-    def drained(self, like: Any) -> Any:
+    def drain(self, like: Any) -> Any:
         """The counts of the step that was just traced, (samples, 4)."""
         columns = [tf.zeros_like(like[:, 0]) for _ in range(4)]
         for is_gate, low, size in self._steps:
@@ -128,8 +128,8 @@ class _Apart:
             return None
         first, second = product.inputs
         # Were the inputs the same, TensorFlow would find that it has computed this before.
-        again = _repeated(product, [tf.raw_ops.EnsureShape(input=first, shape=first.shape), second])
-        return again if product is total else _repeated(total, [again, total.inputs[1]])
+        again = _repeat(product, [tf.raw_ops.EnsureShape(input=first, shape=first.shape), second])
+        return again if product is total else _repeat(total, [again, total.inputs[1]])
 
 
 def _is_fused(value: Any) -> bool:
@@ -141,7 +141,7 @@ def _is_fused(value: Any) -> bool:
     )
 
 
-def _repeated(operation: Any, inputs: list[Any]) -> Any:
+def _repeat(operation: Any, inputs: list[Any]) -> Any:
     """An operation of a graph on other inputs."""
     definition = operation.op_def
     names = [argument.name for argument in definition.input_arg]
@@ -190,16 +190,16 @@ def outputs(
     apart = _Apart()
     keyed = [(key, apart(part)) for key, parts in rows.gathered.items() for part in parts]
     preactivations = [(row, apart(z)) for row, z in rows.preactivations]
-    found = graph_stats.reduced([tensor for _, tensor in keyed])
+    found = graph_stats.reduce([tensor for _, tensor in keyed])
     rectified = [(r, z) for r, z in preactivations if _can_die(r.derivative, z)]
     arriving = [(r, apart(x)) for r, x in rows.arriving if x.shape[feature_axis(r)] is not None]
-    found["low"] = _stacked([_low(row.derivative, z) for row, z in preactivations])
-    found["dead"] = _joined([_dead(row, z) for row, z in rectified])
+    found["low"] = _stack([_low(row.derivative, z) for row, z in preactivations])
+    found["dead"] = _join([_dead(row, z) for row, z in rectified])
     found["variation"] = _variations([apart(value) for _, value in rows.outputs], pooled)
-    found["features"] = _joined([_features(x, feature_axis(row)) for row, x in arriving])
-    found["states"] = _joined([_by_step(g) for _, _, g in rows.states])
-    found["steps"] = _stacked([tf.shape(g)[1] for _, _, g in rows.states])
-    found["saturated"] = _stacked([tf.reduce_sum(c, axis=0) for _, c in rows.counts])
+    found["features"] = _join([_features(x, feature_axis(row)) for row, x in arriving])
+    found["states"] = _join([_by_step(g) for _, _, g in rows.states])
+    found["steps"] = _stack([tf.shape(g)[1] for _, _, g in rows.states])
+    found["saturated"] = _stack([tf.reduce_sum(c, axis=0) for _, c in rows.counts])
     plan = Plan(
         rows=rows.rows,
         keys=tuple(key for key, _ in keyed),
@@ -213,18 +213,18 @@ def outputs(
     return plan, found
 
 
-def _stacked(tensors: list[Any]) -> Any:
+def _stack(tensors: list[Any]) -> Any:
     return tf.stack(tensors) if tensors else tf.zeros([0])
 
 
-def _joined(tensors: list[Any]) -> Any:
+def _join(tensors: list[Any]) -> Any:
     return tf.concat(tensors, axis=0) if tensors else tf.zeros([0])
 
 
 def _low(known: ActivationDerivative | None, z: Any) -> Any:
     """How many of an even sample of pre-activations have a small derivative, and of how many."""
     assert known is not None
-    sample = tf.reshape(z, [-1])[:: graph_stats.stride_for(graph_stats.assumed_size(z.shape))]
+    sample = tf.reshape(z, [-1])[:: graph_stats.stride_for(graph_stats.assume_size(z.shape))]
     inside = tf.reduce_sum(tf.cast(_inside(sample, known.low), tf.float32))
     return tf.stack([inside, tf.cast(tf.size(sample), tf.float32)])
 
@@ -253,7 +253,7 @@ def _variations(values: list[Any], pooled: Callable[[list[Any]], list[Any]]) -> 
     looked_at = []
     for value in values:
         features = tf.reshape(tf.cast(value, tf.float32), [tf.shape(value)[0], -1])
-        rest = graph_stats.assumed_size(value.shape[1:])
+        rest = graph_stats.assume_size(value.shape[1:])
         looked_at.append(features[:, :: (rest // _NUM_FEATURES) | 1])
     # Around a first sample, so that a spread of 1e-7 of the mean is not lost in rounding.
     shifted = [x - x[:1] for x in looked_at] if pooled is alone else looked_at

@@ -36,7 +36,7 @@ def stride_for(size: int, wanted: int = SAMPLE) -> int:
     return int(larger[0]) if larger.size else (size // wanted) | 1
 
 
-def reduced(tensors: Sequence[Any]) -> dict[str, Any]:
+def reduce(tensors: Sequence[Any]) -> dict[str, Any]:
     """Numbers from which `stats_of` makes the statistics of each tensor.
 
     Args:
@@ -81,7 +81,7 @@ def _narrow(tensor: Any) -> Any:
     return tensor if tensor.dtype == tf.float32 else tf.cast(tensor, tf.float32)
 
 
-def assumed_size(shape: Any) -> int:
+def assume_size(shape: Any) -> int:
     """How many entries a tensor of this static shape has, or will have with usual batches."""
     return math.prod(ASSUMED_BATCH if d is None else d for d in shape)
 
@@ -89,8 +89,7 @@ def assumed_size(shape: Any) -> int:
 def _octaves(tensors: Sequence[Any], flat: list[Any]) -> Any:
     """Counts of the exponent fields of a sample of each tensor, (tensors, 256)."""
     samples = [
-        x[:: stride_for(assumed_size(tensor.shape))]
-        for x, tensor in zip(flat, tensors, strict=True)
+        x[:: stride_for(assume_size(tensor.shape))] for x, tensor in zip(flat, tensors, strict=True)
     ]
     lengths = tf.stack([tf.size(s) for s in samples])
     joined = tf.concat(samples, axis=0)

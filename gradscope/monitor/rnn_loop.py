@@ -16,8 +16,8 @@ import keras
 import tensorflow as tf
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.tensorflow_private import observed_source
-from gradscope.measure.taps import Current, Patches, counted_activations
+from gradscope.backend.tensorflow_private import observe_source
+from gradscope.measure.taps import Current, Patches, count_activations
 from gradscope.monitor.graph_recorder import TracedRows
 
 NUM_COUNTS = 4  # saturated and all entries of activations, of gates
@@ -29,12 +29,12 @@ def recurrent_patches(layer: Any, current: Current) -> Patches:
     if not private.has_usual_loop(layer) or not isinstance(cell, keras.Layer):
         return []
     return [
-        (layer, "inner_loop", _observed(layer, layer.inner_loop, current)),
-        *counted_activations(cell, current),
+        (layer, "inner_loop", _observe(layer, layer.inner_loop, current)),
+        *count_activations(cell, current),
     ]
 
 
-def _observed(layer: Any, inner_loop: Callable[..., Any], current: Current) -> Callable[..., Any]:
+def _observe(layer: Any, inner_loop: Callable[..., Any], current: Current) -> Callable[..., Any]:
     @functools.wraps(inner_loop)
     def observed(sequences: Any, initial_state: Any, mask: Any, training: bool = False) -> Any:
         rows = current()
@@ -56,7 +56,7 @@ def _loop(
     backwards = bool(layer.go_backwards)
     shape = tf.shape(sequences)[:2]
 
-    def perturbed(role: str) -> list[Any]:
+    def perturb(role: str) -> list[Any]:
         return [
             _zeros(
                 shape, state, anchor, functools.partial(rows.note_states, row, role, n, backwards)
@@ -76,12 +76,12 @@ def _loop(
         is_state = output is keras.tree.flatten(new)[0]
         new = _plus(new, leaving)
         output = new[0] if is_state else output
-        return output, [*new, counts + rows.drained(counts)]
+        return output, [*new, counts + rows.drain(counts)]
 
     counts = tf.zeros([shape[0], NUM_COUNTS])
     last, outputs, ends = private.run_loop(
         step,
-        (sequences, *perturbed("entering"), *perturbed("leaving")),
+        (sequences, *perturb("entering"), *perturb("leaving")),
         [*states, counts],
         go_backwards=layer.go_backwards,
         mask=mask,
@@ -113,4 +113,4 @@ def _zeros(shape: Any, state: Any, anchor: Any, note: Callable[[Any], None]) -> 
         zeros = tf.zeros(tf.concat([shape, tf.shape(state)[1:]], axis=0), state.dtype)
         return tf.ensure_shape(zeros, [None, None, *state.shape[1:]])
 
-    return observed_source(make, anchor, note)
+    return observe_source(make, anchor, note)

@@ -114,7 +114,7 @@ class Follower:
     def leave_out(self, what: str) -> None:
         """Keep what was not watched, and why, for reports."""
         self.timeline.leave_out(what)
-        self._append(lambda file: file.unwatched(what))
+        self._append(lambda file: file.write_unwatched(what))
 
     def begin_epoch(self, epoch: int) -> None:
         self.timeline.epoch = epoch
@@ -124,7 +124,7 @@ class Follower:
     def step(self, own: TrainFunction, iterator: Any) -> Any:
         """Run one call of the train function, watched if that can be."""
         size = int(self._model.steps_per_execution)
-        functions = self._prepared() if self.is_on else None
+        functions = self._prepare() if self.is_on else None
         self._wants_sample |= self._is_sampling_due(size)
         tapped = functions is not None and self._wants_sample and will_update(self._model)
         # Batches are taken where the step may have to be repeated. Those of several devices stay
@@ -202,7 +202,7 @@ class Follower:
 
     # How it is done
 
-    def _prepared(self) -> Functions | None:
+    def _prepare(self) -> Functions | None:
         """The functions for this model; None where layers may get weights in the next step."""
         if self._functions is not None:
             return self._functions
@@ -222,7 +222,7 @@ class Follower:
             with self._guarded(f"writing {os.fspath(self._path or '')!r}"):
                 self._file = RunFile(self._path or "", self.subject)
                 for what in self.timeline.unwatched:
-                    self._file.unwatched(what)
+                    self._file.write_unwatched(what)
         return self._functions
 
     def _plain(self, functions: Functions, again: Callable[[], Any]) -> dict[str, Any] | None:
@@ -284,7 +284,7 @@ class Follower:
         norm = known.gradient_norm if np.isfinite(known.gradient_norm) else None
         sampled = Sampled(timeline.num_steps, timeline.epoch, loss, norm, snap.layers)
         timeline.add_snapshot(sampled)
-        self._append(lambda file: file.snapshot(sampled, timeline.deaths.found()))
+        self._append(lambda file: file.snapshot(sampled, timeline.deaths.find_deaths()))
         if self._board is not None:
             with self._guarded("writing for TensorBoard"):
                 self._board.write(sampled.snapshot())
@@ -331,7 +331,7 @@ class Follower:
         self._next_look = step + max(least, min(most, step // 8))
         self._read()
         for event in self.watch.look(run_file.profile(self.subject, self.timeline)):
-            finding = self.watch.finding(event.symptom)
+            finding = self.watch.last_finding(event.symptom)
             self.timeline.add_event(event, finding)
             self._events.append(event)
             self._append(lambda file, e=event, f=finding: file.event(e, f))  # type: ignore[misc]

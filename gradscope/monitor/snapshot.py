@@ -10,8 +10,8 @@ import numpy as np
 from gradscope.backend.keras_private import raw
 from gradscope.measure import profiling, tensor_stats
 from gradscope.measure.passes import Captured
-from gradscope.measure.weights import rescaled, weight_profile
-from gradscope.monitor.filling import filled
+from gradscope.measure.weights import undo_scale, weight_profile
+from gradscope.monitor.filling import fill_rows
 from gradscope.monitor.graph_recorder import Plan
 from gradscope.records import LayerProfile
 
@@ -74,11 +74,11 @@ class Snap:
     def layers(self) -> tuple[LayerProfile, ...]:
         """The records of all layer calls, in forward order."""
         functions = self._functions
-        captured = self._captured or self._filled()
+        captured = self._captured or self._fill()
         stats = captured.rows.reducer.stats
         profiles = {}
         for number, variable in enumerate(functions.weights):
-            gradient = rescaled(stats(("gradient", number)), captured.loss_scale)
+            gradient = undo_scale(stats(("gradient", number)), captured.loss_scale)
             profiles[id(variable)] = weight_profile(
                 variable,
                 stats(("value", number)) or tensor_stats.stats(np.zeros(0)),
@@ -89,7 +89,7 @@ class Snap:
             )
         return tuple(profiling.layer_profiles(functions.sites, captured, profiles))
 
-    def _filled(self) -> Captured:
+    def _fill(self) -> Captured:
         number = int(self._found["plan"])
         _, plan, reached = next(p for p in self._functions.plans.values() if p[0] == number)
         found = {k: v for k, v in self._found.items() if k not in ("plan", "labels")}
@@ -104,7 +104,7 @@ class Snap:
                 own = [n for n, key in enumerate(plan.keys) if key[0] in _OF_WEIGHTS]
                 other["counts"] = other["counts"].copy()
                 other["counts"][own] = 0
-        rows = filled(plan, replicas)
+        rows = fill_rows(plan, replicas)
         self._captured = Captured(rows, (), [True if r else None for r in reached], self.scale)
         self._found = {"dead": self._found["dead"], "plan": self._found["plan"]}
         return self._captured

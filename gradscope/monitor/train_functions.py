@@ -62,7 +62,7 @@ class Functions:
                 tf.Variable(0, trainable=False),
             )
         self._plain = TrainFunction(model, self._plain_step)
-        self._tapped = TrainFunction(model, self._tapped_step)
+        self._tapped = TrainFunction(model, self._step_tapped)
         self._patches = patches(self.sites, _current, recurrent_patches)
 
     def run(self, iterator: Any) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Functions:
         """All layers at the last step of a tapped call."""
         return Snap(self, found["watched"], self._captured) if "watched" in found else None
 
-    def _noted(self, numbers: Any) -> Any:
+    def _note(self, numbers: Any) -> Any:
         if self._ring is not None:
             ring, count = self._ring
             ring.assign(tf.concat([ring[1:], numbers[None]], axis=0))
@@ -111,28 +111,28 @@ class Functions:
 
     def _plain_step(self, data: Any) -> dict[str, Any]:
         rate, scale = self._settings()
-        logs, calls = self._stepped(data)
+        logs, calls = self._step(data)
         losses, gradients = self._read(calls)
         luck = self._luck(self._labels(data))
-        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
+        numbers = self._note(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
         return {"logs": logs, "numbers": numbers}
 
-    def _tapped_step(self, data: Any) -> dict[str, Any]:
+    def _step_tapped(self, data: Any) -> dict[str, Any]:
         if tf.executing_eagerly():
             return self._eager_step(data)
         rows = graph_recorder.TracedRows(tf.compat.v1.get_default_graph())
         before = [tf.identity(value_of(v)) for v in self.weights]
         rate, scale = self._settings()
-        logs, calls = self._stepped(data, rows)
+        logs, calls = self._step(data, rows)
         losses, gradients = self._read(calls)
         reached = self._note_weights(rows, before, gradients)
-        watched = self._handed_out(rows, reached)
+        watched = self._hand_out(rows, reached)
         labels = self._labels(data)
         if labels is not None:
             watched["labels"] = labels
         luck = self._luck(labels)
-        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
+        numbers = self._note(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
         return {"logs": logs, "numbers": numbers, "watched": watched}
 
@@ -142,12 +142,12 @@ class Functions:
         rows.begin_pass(count_samples(data))
         before = [tf.identity(value_of(v)) for v in self.weights]
         rate, scale = self._settings()
-        logs, calls = self._stepped(data, rows)
+        logs, calls = self._step(data, rows)
         losses, gradients = self._read(calls)
         reached = self._note_weights(rows, before, gradients)
         self._captured = Captured(rows, (), [r or None for r in reached], float(scale))
         luck = self._luck(self._labels(data))
-        numbers = self._noted(_numbers(losses, gradients.values(), scale, rate, luck))
+        numbers = self._note(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
         return {"logs": logs, "numbers": numbers, "watched": {}}
 
@@ -167,16 +167,16 @@ class Functions:
         plain = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], tf.Tensor)
         return data[1] if plain and _num_replicas() == 1 and not self.model.losses else None
 
-    def _handed_out(self, rows: graph_recorder.TracedRows, reached: list[bool]) -> dict[str, Any]:
+    def _hand_out(self, rows: graph_recorder.TracedRows, reached: list[bool]) -> dict[str, Any]:
         single = _num_replicas() == 1
-        plan, found = graph_recorder.outputs(rows, graph_recorder.alone if single else _summed)
+        plan, found = graph_recorder.outputs(rows, graph_recorder.alone if single else _sum)
         number = self.plans[rows.graph][0] if rows.graph in self.plans else len(self.plans)
         self.plans[rows.graph] = number, plan, reached
         if not single:
-            found = {name: _gathered(x) for name, x in found.items()}
+            found = {name: _gather(x) for name, x in found.items()}
         return {**found, "plan": tf.constant(number)}
 
-    def _stepped(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
+    def _step(self, data: Any, rows: Rows | None = None) -> tuple[Any, list[Any]]:
         """The model's own step, and the gradients that were asked of tapes meanwhile."""
         calls: list[Any] = []
         outer, _local.rows = getattr(_local, "rows", None), rows
@@ -208,8 +208,8 @@ class Functions:
                 losses += keras.tree.flatten(target)
                 gradients.update({k: g for k, g in own.items() if g is not None})
         if _num_replicas() > 1 and gradients:
-            gradients = dict(zip(gradients, _summed(list(gradients.values())), strict=True))
-            losses = _summed([tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in losses])
+            gradients = dict(zip(gradients, _sum(list(gradients.values())), strict=True))
+            losses = _sum([tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in losses])
         return losses, gradients
 
 
@@ -223,14 +223,14 @@ def _num_replicas() -> int:
     return 1 if context is None else int(context.num_replicas_in_sync)
 
 
-def _gathered(tensor: Any) -> Any:
+def _gather(tensor: Any) -> Any:
     """The tensors of all replicas, along a new first axis."""
     if tensor.shape.num_elements() == 0:  # TensorFlow crashes where it gathers nothing
         return tf.zeros([_num_replicas(), *tensor.shape], tensor.dtype)
     return tf.distribute.get_replica_context().all_gather(tensor[None], axis=0)
 
 
-def _summed(tensors: list[Any]) -> list[Any]:
+def _sum(tensors: list[Any]) -> list[Any]:
     """The sums over all replicas."""
     dense = [tf.convert_to_tensor(t) for t in tensors]
     context = tf.distribute.get_replica_context()

@@ -10,7 +10,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal, TypeVar
 
-from gradscope.messages import shown
+from gradscope.messages import show
 
 T = TypeVar("T")
 
@@ -92,28 +92,28 @@ def _read(kind: Any, data: Any, where: str) -> Any:
         return _read_record(typing.cast(type, kind), data, where)
     if origin is tuple:
         if not isinstance(data, list):
-            raise ValueError(f"{where}: expected a list. Received: {shown(data)}")
+            raise ValueError(f"{where}: expected a list. Received: {show(data)}")
         return tuple(_read(args[0], item, where) for item in data)
     if origin is Literal:
         if data not in args:
-            raise ValueError(f"{where}: expected one of {args}. Received: {shown(data)}")
+            raise ValueError(f"{where}: expected one of {args}. Received: {show(data)}")
         return data
     if isinstance(data, int) and abs(data) >= _LARGEST:
-        raise ValueError(f"{where}: expected a number below 2**63. Received: {shown(data)}")
+        raise ValueError(f"{where}: expected a number below 2**63. Received: {show(data)}")
     if kind is float and isinstance(data, int) and not isinstance(data, bool):
         return float(data)
     if kind is Any:
         return _read_free(data, where)
     plain = dict if origin is dict else kind
     if not isinstance(data, plain) or (plain is int and isinstance(data, bool)):
-        raise ValueError(f"{where}: expected {plain.__name__}. Received: {shown(data)}")
+        raise ValueError(f"{where}: expected {plain.__name__}. Received: {show(data)}")
     return {k: _read(args[1], v, where) for k, v in data.items()} if args else data
 
 
 def _read_free(data: Any, where: str, depth: int = _DEEPEST) -> Any:
     """JSON data of any kind, but not endlessly deep."""
     if not depth:
-        raise ValueError(f"{where}: expected less deeply nested data. Received: {shown(data)}")
+        raise ValueError(f"{where}: expected less deeply nested data. Received: {show(data)}")
     if isinstance(data, dict):
         return {k: _read_free(v, where, depth - 1) for k, v in data.items()}
     return [_read_free(v, where, depth - 1) for v in data] if isinstance(data, list) else data
@@ -125,13 +125,13 @@ def _read_within(kind: Any, data: Any, where: str) -> Any:
     value = _read(typing.get_args(kind)[0], data, where)
     if not least <= value <= most + _SLACK:
         upper = f" to {most:g}" if math.isfinite(most) else " or more"
-        raise ValueError(f"{where}: expected {least:g}{upper}. Received: {shown(data)}")
+        raise ValueError(f"{where}: expected {least:g}{upper}. Received: {show(data)}")
     return value
 
 
 def _read_record(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
-        raise ValueError(f"{where}: expected an object. Received: {shown(data)}")
+        raise ValueError(f"{where}: expected an object. Received: {show(data)}")
     values = {}
     for name, (hint, required) in _fields(kind).items():
         key = _JSON_NAME.get(name, name)

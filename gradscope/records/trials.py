@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Literal
 
-from gradscope.messages import shown
+from gradscope.messages import show
 from gradscope.records.brief import brief
 from gradscope.records.findings import Finding
 
@@ -92,7 +92,7 @@ class Trial:
     note: str | None = None
 
     def __repr__(self) -> str:
-        what = shown(" + ".join(self.treatments) or "before against after")
+        what = show(" + ".join(self.treatments) or "before against after")
         p = "" if self.p_value is None else f", p = {self.p_value:.2g}"
         gain = f"{self.measure} {self.difference:+.3g}"
         return f"<Trial of {what}: {self.verdict}, {gain}{p}, seeds: {len(self.seeds)}>"

@@ -10,12 +10,12 @@ import tensorflow as tf
 Array = np.ndarray
 
 
-def flatten_named(data: Any) -> list[tuple[str | None, Array]]:
+def flatten(data: Any) -> list[tuple[str | None, Array]]:
     """(name, array) for each array, in the order of `keras.tree.flatten`."""
     if isinstance(data, dict):
-        return [(str(k), a) for k in sorted(data) for _, a in flatten_named(data[k])]
+        return [(str(k), a) for k in sorted(data) for _, a in flatten(data[k])]
     if isinstance(data, (list, tuple)) and any(hasattr(item, "shape") for item in data):
-        return [pair for item in data for pair in flatten_named(item)]
+        return [pair for item in data for pair in flatten(item)]
     if data is None:
         return []
     if isinstance(data, (tf.RaggedTensor, tf.SparseTensor)):

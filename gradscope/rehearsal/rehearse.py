@@ -37,10 +37,10 @@ from gradscope.rehearsal.judge import Beside, Judge
 from gradscope.report.report import Report
 from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import has_learned, is_learning
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.trials import splits
 from gradscope.trials.range_test import as_evidence, range_test
-from gradscope.trials.scoring import fixed_batch_size, gather
+from gradscope.trials.scoring import find_batch_size, gather
 from gradscope.trials.splits import Examples, Split
 
 STEPS, EXTENSION = 200, 4  # of a rehearsal; how many times as many where the model is behind
@@ -119,7 +119,7 @@ def rehearse(
     tell = progress or (lambda line: None)
     given = splits.split(x, y, sample_weight, validation_data=validation_data)
     data, _ = splits.leave_out_non_finite(given)
-    size = fixed_batch_size(model) or given.batch_size or batch_size
+    size = find_batch_size(model) or given.batch_size or batch_size
     # What can be read once only has been read.
     is_spent = isinstance(x, Iterator)
     pair = tuple(splits.join(given.training, given.held_out)[:2]) if is_spent else (x, y)
@@ -230,7 +230,7 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
         return Skipped("rehearsal", "the model is not compiled")
     if not data.training.num_samples:
         return Skipped("rehearsal", "no sample is finite")
-    copy = copied(model)
+    copy = copy_model(model)
     if isinstance(copy, Declined):
         return Skipped(
             "rehearsal",
@@ -287,7 +287,7 @@ def _batches(examples: Examples, num_steps: int, plan: Plan) -> tf.data.Dataset:
 
 def _in_whole_batches(examples: Examples, model: keras.Model) -> Examples:
     """What a model that takes batches of one size only can be trained on."""
-    size = fixed_batch_size(model)
+    size = find_batch_size(model)
     if size is None:
         return examples
     return examples.take(np.arange(examples.num_samples // size * size))
@@ -362,7 +362,7 @@ def _rehearsal_of(
 
 def _without_training(start: Report, reason: str) -> Report:
     """What `analyze` says, with the reason why the training was not examined."""
-    needs = {s.id for s in diagnose.chosen(None, None) if _is_of_training(s)}
+    needs = {s.id for s in diagnose.choose_symptoms(None, None) if _is_of_training(s)}
     checks = tuple(
         dataclasses.replace(check, reason=reason)
         if check.symptom in needs and check.status == "not examined"
@@ -395,7 +395,7 @@ def _judge(
     )
     watched = run.watched.history
     limits = diagnose.overrides(rules["thresholds"])
-    chosen = diagnose.chosen(rules["select"], rules["ignore"])
+    chosen = diagnose.choose_symptoms(rules["select"], rules["ignore"])
     ids = [s.id for s in chosen if _is_of_training(s)]
     of_training = diagnose.diagnose(profile, ids, None, limits) if ids else ((), ())
     findings = diagnose.join_rehearsal(

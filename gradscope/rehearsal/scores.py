@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from gradscope.rehearsal.arrays import Array, find_codes, flatten_named
+from gradscope.rehearsal.arrays import Array, find_codes, flatten
 from gradscope.rehearsal.labels import REGRESSION, Target, code_labels
 from gradscope.rehearsal.yardstick import Yardstick, predict_with_yardstick
 
@@ -43,7 +43,7 @@ def score_yardstick(yardstick: Yardstick, x: Any, y: Any) -> list[Score]:
     return [
         _score_codes(target, array, predicted)
         for target, (_, array), predicted in zip(
-            yardstick.targets, flatten_named(y), predict_with_yardstick(yardstick, x), strict=True
+            yardstick.targets, flatten(y), predict_with_yardstick(yardstick, x), strict=True
         )
     ]
 
@@ -62,8 +62,8 @@ def score_predictions(
         predictions: an array, or a list or dict of arrays; dicts are matched by name.
         output_names: of a list of predictions, for labels that are a dict.
     """
-    labels = flatten_named(y)
-    found = flatten_named(predictions)
+    labels = flatten(y)
+    found = flatten(predictions)
     if len(output_names) == len(found) and not isinstance(predictions, dict):
         found = [(name, array) for name, (_, array) in zip(output_names, found, strict=True)]
     by_name = {name: array for name, array in found if name is not None}

@@ -26,7 +26,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope.rehearsal.arrays import Array, flatten_named
+from gradscope.rehearsal.arrays import Array, flatten
 from gradscope.rehearsal.inputs import InputPlan, Reading, choose_reading, plan_input, shape_input
 from gradscope.rehearsal.labels import NoYardstick, OutputHint, Target, code_labels, read_target
 from gradscope.rehearsal.network import build_network
@@ -88,7 +88,7 @@ def build_yardstick(
         The yardstick, or why there is none.
     """
     try:
-        found = flatten_named(x), flatten_named(y)
+        found = flatten(x), flatten(y)
     except (TypeError, ValueError) as error:
         return NoYardstick(f"the data cannot be read as arrays ({error})")
     inputs, labels = found
@@ -155,7 +155,7 @@ def _find_hint(hints: Sequence[OutputHint], key: str | None, index: int, count: 
 def prepare_inputs(yardstick: Yardstick, x: Any) -> list[Array]:
     """Inputs as the yardstick's network takes them: float32, or int32 for token ids."""
     prepared = []
-    for plan, (_, array) in zip(yardstick.inputs, flatten_named(x), strict=True):
+    for plan, (_, array) in zip(yardstick.inputs, flatten(x), strict=True):
         shaped = shape_input(plan, array)
         if plan.reading == "tokens":
             prepared.append(shaped.astype("int32"))
@@ -173,7 +173,7 @@ def prepare_targets(yardstick: Yardstick, y: Any) -> list[Array]:
     """
     return [
         _prepare_target(target, array)
-        for target, (_, array) in zip(yardstick.targets, flatten_named(y), strict=True)
+        for target, (_, array) in zip(yardstick.targets, flatten(y), strict=True)
     ]
 
 
@@ -218,7 +218,7 @@ def train_yardstick(
     # Only what the order asks for is prepared: of a large data set that is a small part.
     drawn, places = np.unique(order, return_inverse=True)
     places = places.reshape(order.shape)
-    take = lambda data: [array[drawn] for _, array in flatten_named(data)]  # noqa: E731
+    take = lambda data: [array[drawn] for _, array in flatten(data)]  # noqa: E731
     xs = [tf.constant(array) for array in prepare_inputs(yardstick, take(x))]
     ys = [tf.constant(array) for array in prepare_targets(yardstick, take(y))]
     advance = _trace(yardstick.model)

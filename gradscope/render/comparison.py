@@ -15,8 +15,8 @@ from gradscope.render.page import page
 from gradscope.render.pictures.canvas import Picture, Series, by_layer
 from gradscope.render.pictures.flow import signal
 from gradscope.render.pictures.lines import line_chart
-from gradscope.render.pictures.rows import ALONG, measured, rows_of
-from gradscope.render.values import clean, dig, in_words, items, named, number, percent, plural
+from gradscope.render.pictures.rows import ALONG, find_measured, rows_of
+from gradscope.render.values import clean, dig, in_words, items, join_names, number, percent, plural
 from gradscope.render.verdict import verdict
 
 _STYLES = {"better": "green", "worse": "bold red", "unknown": "yellow"}
@@ -77,7 +77,7 @@ def _level(comparison: dict[str, Any]) -> str:
 def _side(comparison: dict[str, Any], side: str) -> tuple[str, str, str, str]:
     report = comparison.get(side) or {}
     opinion = verdict(report)
-    culprits = named(opinion.culprits, items(report, "layers"), 3)
+    culprits = join_names(opinion.culprits, items(report, "layers"), 3)
     return side, dig(report, "model", "name") or "", opinion.sentence, culprits
 
 
@@ -129,7 +129,8 @@ def _renderables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
 def _flows(comparison: dict[str, Any]) -> list[Picture]:
     """Both backward signals in one picture; the loss is on the right for both."""
     sides = {
-        side: measured(rows_of(comparison.get(side) or {}), signal) for side in ("before", "after")
+        side: find_measured(rows_of(comparison.get(side) or {}), signal)
+        for side in ("before", "after")
     }
     length = max(map(len, sides.values()))
     if length < 2:

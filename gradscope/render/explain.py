@@ -24,7 +24,7 @@ def print_page(page: dict[str, Any], console: Console) -> None:
     for section in page["sections"]:
         console.print()
         console.print(Text(section["heading"], style="bold"))
-        console.print(_indented(Group(*_body(section))), highlight=False, emoji=False)
+        console.print(_indent(Group(*_body(section))), highlight=False, emoji=False)
 
 
 def render_page(page: dict[str, Any]) -> str:
@@ -55,7 +55,7 @@ def render_thresholds(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _indented(renderable: RenderableType) -> Padding:
+def _indent(renderable: RenderableType) -> Padding:
     return Padding(renderable, (0, 0, 0, _INDENT))
 
 
@@ -69,11 +69,11 @@ def _body(section: dict[str, Any]) -> Iterator[RenderableType]:
         yield grid
     for row in section.get("thresholds", ()):
         yield from _threshold(row)
-        yield _indented(Text(f"Source: {row['source']}"))
+        yield _indent(Text(f"Source: {row['source']}"))
 
 
 def _threshold(row: dict[str, Any]) -> Iterator[RenderableType]:
     style = "bold yellow" if row["basis"] == "configured" else ""
     value = f"  {row['value']:g} {row['unit']}  ({row['basis']})"
     yield Text.assemble((row["id"], "bold"), (value, style))
-    yield _indented(Text(row["note"]))
+    yield _indent(Text(row["note"]))

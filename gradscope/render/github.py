@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import clean, findings_by_severity, items, named
+from gradscope.render.values import clean, findings_by_severity, items, join_names
 from gradscope.render.verdict import verdict
 
 _COMMANDS = {"error": "error", "warning": "warning"}
@@ -30,7 +30,7 @@ def render_github(report: dict[str, Any]) -> str:
 def _message(finding: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     message = finding.get("message") or ""
     culprits = items(finding, "culprits")
-    return f"{message} Culprits: {named(culprits, rows)}." if culprits else message
+    return f"{message} Culprits: {join_names(culprits, rows)}." if culprits else message
 
 
 def _annotation(command: str, title: str, message: str) -> str:

@@ -16,9 +16,9 @@ from gradscope.render.pictures.lag import lag
 from gradscope.render.pictures.shares import shares
 from gradscope.render.pictures.speed import speed
 from gradscope.render.pictures.waterfall import waterfall
-from gradscope.render.values import clean, findings_by_severity, items, named
+from gradscope.render.values import clean, findings_by_severity, items, join_names
 from gradscope.render.verdict import verdict
-from gradscope.render.views.checks import checks, declined, recipe
+from gradscope.render.views.checks import checks, list_declined, recipe
 from gradscope.render.views.findings import findings
 from gradscope.render.views.history import history
 from gradscope.render.views.layers import COLUMNS, layers
@@ -60,7 +60,7 @@ def _parts(report: dict[str, Any]) -> dict[str, Any]:
     return {
         "title": opinion.sentence,
         "verdict": opinion,
-        "culprits": named(opinion.culprits, items(report, "layers"), 5),
+        "culprits": join_names(opinion.culprits, items(report, "layers"), 5),
         "remedy": remedy(report, opinion),
         "facts": facts(report),
         "hero": hero,
@@ -74,7 +74,7 @@ def _parts(report: dict[str, Any]) -> dict[str, Any]:
         "layers": layers(report, opinion),
         "columns": COLUMNS,
         "checks": checks(report),
-        "declined": declined(report),
+        "declined": list_declined(report),
         "recipe": recipe(report),
     }
 

@@ -8,8 +8,15 @@ from collections.abc import Collection
 from typing import Any
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.remedies import ranked
-from gradscope.render.values import clean, dig, findings_by_severity, items, measured, named
+from gradscope.render.remedies import join_remedies
+from gradscope.render.values import (
+    clean,
+    describe_evidence,
+    dig,
+    findings_by_severity,
+    items,
+    join_names,
+)
 from gradscope.render.verdict import verdict
 
 # What XML 1.0 (section 2.2) allows in a document; `clean` has escaped the rest but for these.
@@ -37,7 +44,7 @@ def render_junit(report: dict[str, Any], failing: Collection[str] = ("error",)) 
         skipped=str(counts["skipped"]),
     )
     suite.extend(cases)
-    ElementTree.SubElement(suite, "system-out").text = _xml(_told(report))
+    ElementTree.SubElement(suite, "system-out").text = _xml(_summarize(report))
     root = ElementTree.Element("testsuites")
     root.append(suite)
     ElementTree.indent(root)
@@ -68,9 +75,9 @@ def _findings(report: dict[str, Any], failing: Collection[str]) -> list[ElementT
 
 def _details(finding: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
     culprits = items(finding, "culprits")
-    lines = [f"culprits: {named(culprits, rows)}"] if culprits else []
-    lines += [measured(evidence, rows).line for evidence in items(finding, "evidence")]
-    treatments = ranked(items(finding, "treatments"))
+    lines = [f"culprits: {join_names(culprits, rows)}"] if culprits else []
+    lines += [describe_evidence(evidence, rows).line for evidence in items(finding, "evidence")]
+    treatments = join_remedies(items(finding, "treatments"))
     return [*lines, f"treatments: {treatments}"] if treatments else lines
 
 
@@ -91,7 +98,7 @@ def _case(name: str) -> ElementTree.Element:
     return ElementTree.Element("testcase", classname="gradscope", name=_xml(name))
 
 
-def _told(report: dict[str, Any]) -> str:
+def _summarize(report: dict[str, Any]) -> str:
     opinion = verdict(report)
     trials = [f"trial of {trial_title(t)}: {trial_outcome(t)}" for t in items(report, "trials")]
     rehearsal = [f"rehearsal, {name}: {value}" for name, value in rehearsal_lines(report)]

@@ -14,12 +14,12 @@ from gradscope.render.happenings import history_lines, rehearsal_lines, trial_ou
 from gradscope.render.remedies import safety, why_first
 from gradscope.render.values import (
     clean,
+    describe_evidence,
     findings_by_severity,
     items,
-    measured,
-    named,
+    join_names,
+    list_offers,
     number,
-    offered,
 )
 from gradscope.render.verdict import STATUSES, count_checks, verdict
 
@@ -45,11 +45,11 @@ def escape(text: str) -> str:
     return shown.replace("&#64;", "&#64;&#8203;")
 
 
-def fenced(code: str) -> str:
+def fence(code: str) -> str:
     """Code between fences that are longer than any it holds."""
     longest = max((len(run) for run in re.findall(r"`+", code)), default=0)
-    fence = "`" * max(3, longest + 1)
-    return f"{fence}python\n{code}\n{fence}"
+    ticks = "`" * max(3, longest + 1)
+    return f"{ticks}python\n{code}\n{ticks}"
 
 
 def _lines(report: dict[str, Any]) -> Iterator[str]:
@@ -58,7 +58,7 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"### gradscope: {escape(opinion.level)}"
     yield f"\n**{escape(opinion.headline)}**"
     if opinion.culprits:
-        yield f"\nCulprit layers: {escape(named(opinion.culprits, rows))}"
+        yield f"\nCulprit layers: {escape(join_names(opinion.culprits, rows))}"
     yield from _findings(findings_by_severity(report), rows)
     yield from _advice(report, rows, opinion.caveats)
     trials = [(trial_title(t), trial_outcome(t)) for t in items(report, "trials")]
@@ -78,7 +78,7 @@ def _findings(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Ite
         cells = (
             finding.get("symptom") or "",
             finding.get("severity") or "error",
-            named(items(finding, "culprits"), rows, 3),
+            join_names(items(finding, "culprits"), rows, 3),
             finding.get("message") or "",
         )
         yield f"| {' | '.join(escape(cell) for cell in cells)} |"
@@ -86,7 +86,7 @@ def _findings(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Ite
     yield "| symptom | layer | statistic | observed | threshold |\n|---|---|---|---:|---:|"
     for finding in findings:
         evidence = items(finding, "evidence")
-        for e in (measured(e, rows) for e in evidence[:_MAX_EVIDENCE]):
+        for e in (describe_evidence(e, rows) for e in evidence[:_MAX_EVIDENCE]):
             numbers = (finding.get("symptom") or "", e.layer, e.what, e.value, e.threshold)
             yield f"| {' | '.join(escape(cell) for cell in numbers)} |"
     yield "\n</details>"
@@ -95,17 +95,17 @@ def _findings(findings: list[dict[str, Any]], rows: list[dict[str, Any]]) -> Ite
 def _advice(
     report: dict[str, Any], rows: list[dict[str, Any]], caveats: tuple[str, ...]
 ) -> Iterator[str]:
-    prescriptions = offered(report)
+    prescriptions = list_offers(report)
     for i, p in enumerate(prescriptions[:_MAX_PRESCRIPTIONS], 1):
         if i <= 2:
             yield f"\n#### {'Do this next' if i == 1 else 'Then, in this order'}"
         layers = items(p, "layers")  # none where it is about the optimizer or the plan
-        where = f" on {escape(named(layers, rows, 3))}" if layers else ""
+        where = f" on {escape(join_names(layers, rows, 3))}" if layers else ""
         title = f"{escape(p.get('treatment') or '')} ({safety(p, report)[0]})"
         why = f" {why_first(report, p)}" if i == 1 else ""
         yield f"\n**{i}. {title}**{where}: {escape((p.get('rationale') or '') + why)}"
         if p.get("snippet"):
-            yield f"\n<details><summary>Code</summary>\n\n{fenced(p['snippet'])}\n\n</details>"
+            yield f"\n<details><summary>Code</summary>\n\n{fence(p['snippet'])}\n\n</details>"
     more = len(prescriptions) - _MAX_PRESCRIPTIONS
     if more > 0:
         rest = ", ".join(p.get("treatment") or "" for p in prescriptions[_MAX_PRESCRIPTIONS:])

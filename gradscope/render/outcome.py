@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradscope.render.values import clean, items, named, number, plural
+from gradscope.render.values import clean, items, join_names, number, plural
 
 _WORDS = {
     "healthy": ("HEALTHY", "bold green"),
@@ -43,7 +43,9 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     for number_, prescription in enumerate(kept, 1):
         title = f"{number_}. {prescription.get('treatment')}"
         layers = items(prescription, "layers")
-        yield Padding(Text(f"{title} on {named(layers, rows)}" if layers else title), (1, 0, 0, 0))
+        yield Padding(
+            Text(f"{title} on {join_names(layers, rows)}" if layers else title), (1, 0, 0, 0)
+        )
         yield Padding(Text(prescription.get("rationale") or ""), (0, 0, 0, 3))
     trial = next((t for t in items(report, "trials") if _is_proof(t, kept)), None)
     if trial is not None:
@@ -54,7 +56,7 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
         yield from _section("Do this by hand", Text(lines))
     rejected = items(report, "rejected")
     if rejected:
-        yield from _section("Rejected", _rejected(rejected))
+        yield from _section("Rejected", _list_rejected(rejected))
     if kept:
         code = "\n\n".join(p.get("snippet") or "" for p in kept)
         yield from _section("The same in your own code", Text(code))
@@ -127,7 +129,7 @@ def _count(arm: dict[str, Any]) -> str:
     return str(sum(f.get("severity") != "info" for f in items(arm, "findings")))
 
 
-def _rejected(rejected: list[dict[str, Any]]) -> Table:
+def _list_rejected(rejected: list[dict[str, Any]]) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column(overflow="fold", max_width=40)
     table.add_column(overflow="fold")

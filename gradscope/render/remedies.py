@@ -44,7 +44,7 @@ def why_first(report: dict[str, Any], prescription: dict[str, Any]) -> str:
     return f"It comes first because it is the {rank} for {main}{most}.{also}"
 
 
-def ranked(treatments: Sequence[str]) -> str:
+def join_remedies(treatments: Sequence[str]) -> str:
     """Treatments of one finding, the leading one apart: "a first, then b, c"."""
     first, *rest = treatments or ("",)
     return f"{first} first, then {', '.join(rest)}" if rest else first

@@ -13,18 +13,18 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.remedies import ranked
+from gradscope.render.remedies import join_remedies
 from gradscope.render.values import (
     clean,
+    describe_evidence,
+    describe_subject,
     dig,
     findings_by_severity,
     flow_trend,
     geometric_mean,
     items,
+    join_names,
     labels,
-    measured,
-    measured_on,
-    named,
     number,
     plural,
     positions,
@@ -72,12 +72,12 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     rows = items(report, "layers")
     yield from _headline(report, opinion, rows)
     for i, finding in enumerate(findings_by_severity(report), 1):
-        yield _gap(_finding(i, finding, rows))
+        yield _gap(_render_finding(i, finding, rows))
     yield from _section("Gradient by layer: L2 norm of dL/d output, log scale", _sparkline(rows))
     yield from _section("Backward factors by layer (geometric mean)", _factors(report, rows))
-    yield from _section("Do this next", _leading(opinion.remedies))
-    yield from _section("Then, in this order", _numbered(opinion.remedies[1:], 2))
-    yield from _section("Notes", _listed(opinion.caveats))
+    yield from _section("Do this next", _show_first(opinion.remedies))
+    yield from _section("Then, in this order", _number(opinion.remedies[1:], 2))
+    yield from _section("Notes", _list(opinion.caveats))
     yield from _section("Trials", _trials(report))
     yield from _section("Rehearsal", _rehearsal(report))
     yield from _section("Training", _history(report))
@@ -103,8 +103,8 @@ def _headline(
         (opinion.sentence, "bold"),
     )
     if opinion.culprits:
-        yield Text(f"Culprit layers: {named(opinion.culprits, rows)}")
-    noun, count = measured_on(report)
+        yield Text(f"Culprit layers: {join_names(opinion.culprits, rows)}")
+    noun, count = describe_subject(report)
     parts = (
         dig(report, "model", "name"),
         dig(report, "model", "class"),
@@ -129,7 +129,7 @@ def _pairs(pairs: Sequence[tuple[RenderableType, RenderableType]]) -> Table:
     return table
 
 
-def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) -> Table:
+def _render_finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) -> Table:
     severity = finding.get("severity") or "error"
     details = [f"{finding.get('confidence') or 'unstated'} confidence"]
     if finding.get("persistence"):
@@ -143,14 +143,14 @@ def _finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) ->
     culprits = items(finding, "culprits")
     victims = [name for name in items(finding, "layers") if name not in set(culprits)]
     evidence = items(finding, "evidence")
-    lines = [measured(e, rows).line for e in evidence[:_MAX_EVIDENCE]]
+    lines = [describe_evidence(e, rows).line for e in evidence[:_MAX_EVIDENCE]]
     if len(evidence) > _MAX_EVIDENCE:
         lines.append(f"and {number(len(evidence) - _MAX_EVIDENCE)} more")
     facts = (
-        ("culprits", named(culprits, rows)),
-        ("affected", named(victims, rows)),
+        ("culprits", join_names(culprits, rows)),
+        ("affected", join_names(victims, rows)),
         ("evidence", "\n".join(lines)),
-        ("treatments", ranked(items(finding, "treatments"))),
+        ("treatments", join_remedies(items(finding, "treatments"))),
     )
     body = Table.grid()
     body.add_row(Text(finding.get("message") or "", overflow="fold"))
@@ -210,17 +210,17 @@ def _factors(report: dict[str, Any], rows: list[dict[str, Any]]) -> Table | None
     return table if table.row_count else None
 
 
-def _leading(remedies: Sequence[str]) -> Text | None:
+def _show_first(remedies: Sequence[str]) -> Text | None:
     return Text(remedies[0], overflow="fold") if remedies else None
 
 
-def _numbered(sentences: Sequence[str], first: int) -> Table | None:
+def _number(sentences: Sequence[str], first: int) -> Table | None:
     if not sentences:
         return None
     return _pairs([(Text(f"{i}."), Text(s)) for i, s in enumerate(sentences, first)])
 
 
-def _listed(sentences: Sequence[str]) -> Text | None:
+def _list(sentences: Sequence[str]) -> Text | None:
     return Text("\n".join(sentences), overflow="fold") if sentences else None
 
 

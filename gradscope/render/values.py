@@ -55,7 +55,7 @@ def items(data: Any, *keys: str) -> list[Any]:
     return dig(data, *keys) or []
 
 
-def offered(report: dict[str, Any]) -> list[dict[str, Any]]:
+def list_offers(report: dict[str, Any]) -> list[dict[str, Any]]:
     """What is prescribed; after a treatment what it kept, and then what else there was."""
     kept = items(report, "kept")
     known = [p.get("treatment") for p in kept]
@@ -90,7 +90,7 @@ def maybe(value: float | None) -> str | None:
     return None if value is None else number(value)
 
 
-def measured_on(report: dict[str, Any]) -> tuple[str, int | None]:
+def describe_subject(report: dict[str, Any]) -> tuple[str, int | None]:
     """What was looked at, as a noun, and how many: of a training run the steps."""
     steps = dig(report, "history", "num_steps")
     return ("sample", dig(report, "data", "num_samples")) if steps is None else ("step", steps)
@@ -103,7 +103,7 @@ def as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def joined(facts: dict[str, Any]) -> str:
+def join_facts(facts: dict[str, Any]) -> str:
     """Facts as one line ("fan in 64, fan out 32"), without those that are missing."""
     return ", ".join(
         f"{name.replace('_', ' ')} {as_text(value)}"
@@ -184,7 +184,7 @@ def _span(group: list[str]) -> str:
     return f"{group[0]} … {group[-1]} ({plural(len(group), 'layer')})"
 
 
-def named(names: Sequence[str], rows: Sequence[dict[str, Any]], limit: int = 8) -> str:
+def join_names(names: Sequence[str], rows: Sequence[dict[str, Any]], limit: int = 8) -> str:
     """The names as one phrase of at most `limit` stretches; names without a row come last."""
     known = {row.get("path") for row in rows}
     known |= {f"{row.get('path')}:{row.get('call') or 0}" for row in rows}
@@ -216,7 +216,7 @@ class Measured:
         return f"{self.observed} {self.unit}".strip()
 
 
-def measured(evidence: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Measured:
+def describe_evidence(evidence: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Measured:
     """What was measured, in words; the unit is left out where they name it."""
     what = (evidence.get("statistic") or "").replace("_", " ")
     unit, layer = evidence.get("unit") or "", evidence.get("layer")
@@ -225,7 +225,7 @@ def measured(evidence: dict[str, Any], rows: Sequence[dict[str, Any]]) -> Measur
         observed=number(evidence.get("observed")),
         threshold=number(evidence.get("threshold")),
         unit="" if unit in what or unit in _PLAIN else unit,
-        layer=named([layer], rows) if layer else "",
+        layer=join_names([layer], rows) if layer else "",
     )
 
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradscope.render.happenings import trial_outcome, trial_title
-from gradscope.render.remedies import ranked, safety, why_first
+from gradscope.render.remedies import join_remedies, safety, why_first
 from gradscope.render.values import (
     dig,
     findings_by_severity,
     in_words,
     items,
-    named,
+    join_names,
+    list_offers,
     number,
-    offered,
     plural,
 )
 
@@ -56,7 +56,7 @@ def verdict(report: dict[str, Any]) -> Verdict:
     findings = findings_by_severity(report)
     is_rehearsed = bool(report.get("rehearsal"))
     if not findings or (is_rehearsed and findings[0].get("severity") == "info"):
-        return _nothing_found(report, len(findings))
+        return _conclude_nothing_found(report, len(findings))
     culprits = tuple(dict.fromkeys(name for f in findings for name in items(f, "culprits")))
     what, who, more = _sentence(report, findings)
     caveats = _caveats(report)
@@ -75,7 +75,7 @@ def count_checks(report: dict[str, Any], status: str) -> int:
     return sum(check.get("status") == status for check in items(report, "checks"))
 
 
-def _nothing_found(report: dict[str, Any], num_notes: int) -> Verdict:
+def _conclude_nothing_found(report: dict[str, Any], num_notes: int) -> Verdict:
     skipped = count_checks(report, "not examined")
     examined = count_checks(report, "clean") + count_checks(report, "found")
     trials = items(report, "trials")
@@ -84,7 +84,7 @@ def _nothing_found(report: dict[str, Any], num_notes: int) -> Verdict:
         sentence = f"{in_words(trial_title(trials[0]))}: {trial_outcome(trials[0])}"
         sentence = sentence[:1].upper() + sentence[1:]
     elif examined:
-        level, said = _training(report)
+        level, said = _judge_training(report)
         counts = f"{plural(examined, 'symptom')} examined, {number(skipped)} not examined"
         notes = f"; {plural(num_notes, 'note')}" if num_notes else ""
         sentence = f"{said}: {counts}{notes}."
@@ -100,7 +100,7 @@ def _nothing_found(report: dict[str, Any], num_notes: int) -> Verdict:
 _LEAST_SHARE = 0.1  # of what a constant prediction leaves to be learned
 
 
-def _training(report: dict[str, Any]) -> tuple[str, str]:
+def _judge_training(report: dict[str, Any]) -> tuple[str, str]:
     """Level and sentence where no symptom was found, by what is known of the training."""
     rehearsal = report.get("rehearsal")
     if not rehearsal:
@@ -114,10 +114,10 @@ def _training(report: dict[str, Any]) -> tuple[str, str]:
             f"Neither the model nor a plain network learned these data in {steps}; "
             "check the inputs and labels, or rehearse for longer",
         )
-    return "healthy", f"No symptom found in {steps} of training{rehearsed_scores(report)}"
+    return "healthy", f"No symptom found in {steps} of training{describe_scores(report)}"
 
 
-def rehearsed_scores(report: dict[str, Any]) -> str:
+def describe_scores(report: dict[str, Any]) -> str:
     """What a rehearsal reached beside its yardstick, as the end of a sentence."""
     rehearsal = report.get("rehearsal") or {}
     if rehearsal.get("score") is None:
@@ -137,7 +137,7 @@ def _sentence(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
     more = f"; {plural(others, 'more symptom')} found" if others else ""
     for relation, key in (("caused by", "culprits"), ("seen at", "layers")):
         if items(worst, key):
-            return what, f", {relation} {named(items(worst, key), rows, 3)}", more
+            return what, f", {relation} {join_names(items(worst, key), rows, 3)}", more
     return what, "", more
 
 
@@ -150,7 +150,7 @@ def _first_sentence(message: str) -> str:
 
 def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[str, ...]:
     rows = items(report, "layers")
-    prescriptions = offered(report)[:_MAX_PRESCRIPTIONS]
+    prescriptions = list_offers(report)[:_MAX_PRESCRIPTIONS]
     if prescriptions:
         first, *rest = (
             f"{p.get('treatment')}{_place(p, rows)} [{safety(p, report)[0]}]: "
@@ -162,12 +162,12 @@ def _remedies(report: dict[str, Any], findings: list[dict[str, Any]]) -> tuple[s
     for finding in findings:
         if finding.get("treatments"):
             answers.setdefault(finding.get("symptom") or "", finding["treatments"])
-    return tuple(f"For {in_words(s)}: {ranked(t)}." for s, t in answers.items())
+    return tuple(f"For {in_words(s)}: {join_remedies(t)}." for s, t in answers.items())
 
 
 def _place(prescription: dict[str, Any], rows: list[dict[str, Any]]) -> str:
     layers = items(prescription, "layers")  # none where it is about the optimizer or the plan
-    return f" on {named(layers, rows, 3)}" if layers else ""
+    return f" on {join_names(layers, rows, 3)}" if layers else ""
 
 
 def _rehearse(report: dict[str, Any]) -> str:

@@ -158,7 +158,7 @@ def _levels(report: Report) -> dict[str, str]:
 
 def _model(before: Report, after: Report) -> Iterator[Change]:
     measures = (
-        ("gradient gained or lost from loss to inputs", "decades", _carried, _LEAST_DECADES),
+        ("gradient gained or lost from loss to inputs", "decades", _sum_losses, _LEAST_DECADES),
         ("spread of learning speeds", "decades", _speeds, _LEAST_DECADES),
         ("saturated share, mean", "share", _mean("saturated_fraction"), _LEAST_SHARE),
         ("dead share, mean", "share", _mean("dead_fraction"), _LEAST_SHARE),
@@ -214,7 +214,7 @@ def _number(
         yield Change(kind, name, before, after, unit, direction, layer)
 
 
-def _carried(report: Report) -> float | None:
+def _sum_losses(report: Report) -> float | None:
     steps = flow.steps(report.profile())
     return abs(sum(step.lost for step in steps)) if steps else None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.messages import shown
+from gradscope.messages import show
 from gradscope.records import (
     SCHEMA,
     Check,
@@ -190,10 +190,10 @@ class Report:
         return self.summary()
 
     def __repr__(self) -> str:
-        found = list(dict.fromkeys(shown(f.symptom) for f in self.findings))
+        found = list(dict.fromkeys(show(f.symptom) for f in self.findings))
         more = f" and {len(found) - 3} more" if len(found) > 3 else ""
         told = f"found {', '.join(found[:3])}{more}" if found else "nothing found"
-        return f"<Report on {shown(self.model.name)}: {told}>"
+        return f"<Report on {show(self.model.name)}: {told}>"
 
     def _repr_html_(self) -> str | None:
         """The page inside a frame of its own, so that its style stays out of the notebook."""
@@ -232,7 +232,7 @@ def load_report(path: str | os.PathLike[str]) -> Report:
     schema = data.get("schema") if isinstance(data, dict) else None
     if schema != SCHEMA:
         raise UnreadableError(
-            f"{name!r} has schema {shown(schema)}. Expected {SCHEMA!r}. Write it again with --json."
+            f"{name!r} has schema {show(schema)}. Expected {SCHEMA!r}. Write it again with --json."
         )
     try:
         report = from_plain(Report, data)

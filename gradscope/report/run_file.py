@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from gradscope.diagnosis.diagnose import chosen, diagnose, sort_findings
+from gradscope.diagnosis.diagnose import choose_symptoms, diagnose, sort_findings
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import UnreadableError
 from gradscope.records import (
@@ -79,7 +79,7 @@ def report(
     """
     found = profile(subject, timeline)
     findings, checks = diagnose(found, select, ignore, limits)
-    findings = join_announced(findings, timeline.announced, chosen(select, ignore))
+    findings = join_earlier(findings, timeline.announced, choose_symptoms(select, ignore))
     present = {f.symptom for f in findings}
     checks = tuple(
         replace(c, status="found", reason=None) if c.symptom in present else c for c in checks
@@ -97,7 +97,7 @@ def report(
     )
 
 
-def join_announced(
+def join_earlier(
     findings: Sequence[Finding], announced: Mapping[str, Announced], symptoms: Sequence[Symptom]
 ) -> tuple[Finding, ...]:
     """With what was announced earlier in a run: as grave as it was where the run is still sick.
@@ -149,11 +149,11 @@ class RunFile:
         if sampled.step < self._next_snapshot:
             return
         self._next_snapshot = sampled.step + max(1, sampled.step // 32)
-        plain = _thinned(to_plain(sampled.snapshot()))
+        plain = _thin(to_plain(sampled.snapshot()))
         self._line({"snapshot": plain, "deaths": to_plain(deaths)})
 
     def epoch(self, step: int, number: int, validation: float | None) -> None:
-        known = None if validation is None else _rounded(validation)
+        known = None if validation is None else _round(validation)
         self._line(
             {"epoch": number, "step": step, "validated": validation is not None, "loss": known}
         )
@@ -165,7 +165,7 @@ class RunFile:
     def constant_loss(self, value: float) -> None:
         self._line({"constant_loss": value})
 
-    def unwatched(self, what: str) -> None:
+    def write_unwatched(self, what: str) -> None:
         self._line({"unwatched": what})
 
     def close(self) -> None:
@@ -178,21 +178,21 @@ class RunFile:
 
 def _number(value: float | None) -> float | str | None:
     """JSON has no NaN and no infinity: they are written as a word."""
-    return None if value is None else _rounded(value) or (0.0 if value == 0 else "nan")
+    return None if value is None else _round(value) or (0.0 if value == 0 else "nan")
 
 
-def _rounded(value: float) -> float | None:
+def _round(value: float) -> float | None:
     return float(f"{value:.{_DIGITS}g}") if math.isfinite(value) else None
 
 
-def _thinned(plain: Any) -> Any:
+def _thin(plain: Any) -> Any:
     """Without what says nothing (None, empty), which is what a reader takes for granted."""
     if isinstance(plain, dict):
-        kept = {k: _thinned(v) for k, v in plain.items()}
+        kept = {k: _thin(v) for k, v in plain.items()}
         return {k: v for k, v in kept.items() if v not in (None, [], {}) or k in _REQUIRED}
     if isinstance(plain, list):
-        return [_thinned(v) for v in plain]
-    return _rounded(plain) if isinstance(plain, float) else plain
+        return [_thin(v) for v in plain]
+    return _round(plain) if isinstance(plain, float) else plain
 
 
 # Fields without a default that may be None or empty.

@@ -112,7 +112,7 @@ class Deaths:
         self._since = np.where(dead, np.where(self._since > 0, self._since, step), 0)
         self._looks = np.where(dead, self._looks + 1, 0)
 
-    def found(self) -> tuple[Death, ...]:
+    def find_deaths(self) -> tuple[Death, ...]:
         """Those that were alive once and dead in the last two snapshots at least."""
         deaths = []
         start = 0
@@ -217,7 +217,7 @@ class Timeline:
             batch_constant=self.batch_constant.curve(),
             validation=tuple(self.validation),
             snapshots=tuple(s.snapshot() for s in self.snapshots),
-            deaths=self.deaths.found() if self.known_deaths is None else self.known_deaths,
+            deaths=self.deaths.find_deaths() if self.known_deaths is None else self.known_deaths,
             events=tuple(self.events),
             constant_loss=self.constant_loss,
             unwatched=tuple(self.unwatched),

@@ -11,7 +11,7 @@ from gradscope.signals.flow import normalizes
 from gradscope.signals.forward_flow import (
     RESET,
     Stretch,
-    counted_in_layers,
+    count_in_layers,
     last_kernel,
     level,
     paths,
@@ -21,7 +21,7 @@ _STATISTICS = {"decades": "scale_decades"}  # in the evidence; others are called
 _AGAINST_EQUAL_POSITIONS = ("residual-connection", "layer-normalization")
 
 
-def scale_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
+def measure_scale_loss(layer: LayerProfile, below: LayerProfile | None) -> float:
     """Decades of the rms that a layer takes; a normalisation puts it right."""
     before = below.output if below else layer.input
     if normalizes(layer):
@@ -30,15 +30,15 @@ def scale_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
         return 0.0
     # Scales above one are the inputs' own: coming down to one is no loss.
     lost = min(0.0, level(before.rms)) - min(0.0, level(layer.output.rms))
-    return counted_in_layers(layer, lost)
+    return count_in_layers(layer, lost)
 
 
-def variation_lost(layer: LayerProfile, below: LayerProfile | None) -> float:
+def measure_variation_loss(layer: LayerProfile, below: LayerProfile | None) -> float:
     """Decades of the share that differs from sample to sample that a layer takes."""
     before = below.sample_variation if below else None
     if before is None or layer.sample_variation is None or not flow.is_settled(layer):
         return 0.0
-    return counted_in_layers(layer, level(before) - level(layer.sample_variation))
+    return count_in_layers(layer, level(before) - level(layer.sample_variation))
 
 
 def tokens(profile: Profile) -> Stretch | None:
@@ -64,7 +64,7 @@ def tokens(profile: Profile) -> Stretch | None:
     return max(found, key=lambda stretch: stretch.total, default=None)
 
 
-def uncompared(profile: Profile) -> list[LayerProfile]:
+def find_uncompared(profile: Profile) -> list[LayerProfile]:
     """Layers whose samples, or positions that attention mixes, should have been held together."""
     called = [row for row in profile.layers if row.output is not None]
     if any(row.sample_variation is not None for row in called):
@@ -74,7 +74,7 @@ def uncompared(profile: Profile) -> list[LayerProfile]:
     return called
 
 
-def finding(
+def make_finding(
     symptom: str, profile: Profile, stretch: Stretch, kind: str, warning: float, error: float
 ) -> Finding:
     """The finding of a loss of this kind (a key of the thresholds) beyond the bounds."""

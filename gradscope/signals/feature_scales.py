@@ -27,7 +27,7 @@ def excesses(
     scales = layer.features
     if scales is None or "Normalization" in layer.class_ or not scales.rms:
         return
-    if not _normalized(layer, consumers(profile)):
+    if not _is_normalized(layer, consumers(profile)):
         yield from _size(layer, scales, profile, limits)
         yield from _offset(layer, scales, limits)
     yield from _unevenness(layer, scales, limits)
@@ -75,7 +75,7 @@ def _unevenness(
         yield False, Evidence("input_unevenness", ratio, bound, "ratio", layer.id), text
 
 
-def _normalized(layer: LayerProfile, takers: dict[str, list[LayerProfile]]) -> bool:
+def _is_normalized(layer: LayerProfile, takers: dict[str, list[LayerProfile]]) -> bool:
     """Whether scale and mean of what the layer makes are removed right behind it.
 
     Behind an activation that saturates it is too late.

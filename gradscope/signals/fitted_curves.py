@@ -39,7 +39,7 @@ def fit_decay(losses: Track) -> Fit | None:
     p, floor and fall by least squares, the floor of a loss without negative values not below 0.
     The curves whose residuals an F test cannot tell from the best's make the interval.
     """
-    t, y = _binned(losses)
+    t, y = _bin(losses)
     if len(t) < _FEWEST_BINS:
         return None
     last = float(losses.steps[-1])
@@ -59,7 +59,7 @@ def fit_decay(losses: Track) -> Fit | None:
     return Fit(steps, min(alike), max(alike), floor)
 
 
-def _binned(losses: Track) -> tuple[np.ndarray, np.ndarray]:
+def _bin(losses: Track) -> tuple[np.ndarray, np.ndarray]:
     parts = np.array_split(np.arange(len(losses.steps)), min(_NUM_BINS, len(losses.steps)) or 1)
     means = [(losses.steps[p].mean(), losses.mean[p].mean()) for p in parts if len(p)]
     t, y = np.array(means).T if means else (np.zeros(0), np.zeros(0))

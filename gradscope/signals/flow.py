@@ -102,10 +102,10 @@ def steps(profile: Profile) -> list[Step]:
     ]
     # A fixed scale behind the output multiplies every gradient alike, as the unit of the loss does.
     behind = itertools.dropwhile(lambda step: step.layer.class_ == "Rescaling", found)
-    return _balanced(list(behind))
+    return _balance(list(behind))
 
 
-def _balanced(path: list[Step]) -> list[Step]:
+def _balance(path: list[Step]) -> list[Step]:
     """The steps with each normalisation and what it normalises taken together.
 
     A normalisation divides by the scale of what it gets. A kernel before it that is too large by
@@ -125,13 +125,13 @@ def _balanced(path: list[Step]) -> list[Step]:
             opposite = found[n].lost * found[m].lost < 0.0
             size = min(abs(found[n].lost), abs(found[m].lost)) if opposite else 0.0
             moved = math.copysign(size, found[n].lost)
-            found[n], found[m] = _booked(found[n], -moved), _booked(found[m], moved)
+            found[n], found[m] = _book(found[n], -moved), _book(found[m], moved)
         else:
-            found[n] = _booked(found[n], -found[n].lost)
+            found[n] = _book(found[n], -found[n].lost)
     return found
 
 
-def _booked(step: Step, decades: float) -> Step:
+def _book(step: Step, decades: float) -> Step:
     return replace(step, lost=step.lost + decades, rest=step.rest + decades)
 
 
@@ -165,7 +165,7 @@ def _gives_back(step: Step) -> bool:
     return step.normalizes and step.lost < 0.0
 
 
-def obstructed(profile: Profile) -> bool:
+def is_obstructed(profile: Profile) -> bool:
     """Whether unsettled weights hide more than a decade, so that a later look is worth it."""
     return any(not step.settled and step.lost > 1.0 for step in steps(profile))
 

@@ -44,7 +44,7 @@ class Stretch:
         return tuple(dict.fromkeys((*self.culprits, *ids)))
 
 
-def unmeasured(profile: Profile) -> list[LayerProfile]:
+def find_unmeasured(profile: Profile) -> list[LayerProfile]:
     """Layers whose output or kernel was not measured, though a gradient came to it."""
     return [
         layer
@@ -94,7 +94,7 @@ def level(rms: float) -> float:
     return math.log10(max(rms, _FLOOR))
 
 
-def counted_in_layers(layer: LayerProfile, lost: float) -> float:
+def count_in_layers(layer: LayerProfile, lost: float) -> float:
     """Losses count in layers and activations; gains count anywhere.
 
     Pooling and merging are meant to average, and gated cells start with small outputs by nature.

@@ -7,13 +7,13 @@ import math
 from gradscope.records import Evidence, Finding, LayerProfile, Profile
 from gradscope.signals.common import confidence_in_weights, names
 from gradscope.signals.feature_scales import takes_plain_steps
-from gradscope.signals.kernels import hidden_kernels
+from gradscope.signals.kernels import find_hidden_kernels
 
 # Steps of about a thousandth of a kernel are usual (a convention); a tenth of that is slow.
 _SLOW_UPDATE_RATIO = 1e-4
 
 
-def hidden_finding(symptom: str, profile: Profile, limits: dict[str, float]) -> list[Finding]:
+def examine_hidden_scale(symptom: str, profile: Profile, limits: dict[str, float]) -> list[Finding]:
     """A finding where kernels in front of a normalisation learn too slowly for their size.
 
     What follows a normalisation does not depend on the scale s of the kernel before it, so its
@@ -23,7 +23,7 @@ def hidden_finding(symptom: str, profile: Profile, limits: dict[str, float]) -> 
     power = 2.0 if takes_plain_steps(profile) else 1.0
     found = [
         (power * math.log10(ratio), layer)
-        for layer, ratio in hidden_kernels(profile)
+        for layer, ratio in find_hidden_kernels(profile)
         if ratio > 1.0 and _is_slow(layer)
     ]
     bound = limits["warning_decades"]

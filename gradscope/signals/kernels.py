@@ -17,7 +17,7 @@ _MAX_HOPS = 5
 Place = Literal["multiplies", "hidden", "added"]
 
 
-def scaled_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
+def find_scaled_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
     """The hidden layers over which scale multiplies furthest, the first one first.
 
     Each with its kernel's scale over the one asked for. A normalisation and a softmax begin anew;
@@ -39,7 +39,7 @@ def scaled_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
     return [(rows[id], scales[id]) for id in furthest]
 
 
-def hidden_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
+def find_hidden_kernels(profile: Profile) -> list[tuple[LayerProfile, float]]:
     """The same for kernels whose scale a normalisation behind them takes out again."""
     return [(layer, ratio) for layer, ratio, place in _kernels(profile) if place == "hidden"]
 
@@ -64,7 +64,7 @@ def _kernels(profile: Profile) -> Iterator[tuple[LayerProfile, float, Place]]:
         activation, place = _follows(layer, takers)
         spread = kernel.value.rms
         if spread > 0 and kernel.value.finite_fraction == 1.0:
-            yield layer, spread / _asked(kernel, activation), place
+            yield layer, spread / _standard_start(kernel, activation), place
 
 
 def _takes_scale(layer: LayerProfile) -> bool:
@@ -101,7 +101,7 @@ def _follows(
     return activation, "multiplies"
 
 
-def _asked(kernel: WeightProfile, activation: str | None) -> float:
+def _standard_start(kernel: WeightProfile, activation: str | None) -> float:
     fan_in, fan_out = kernel.fan_in or 1.0, kernel.fan_out or 1.0
     name = (activation or "linear").lower().replace("leakyrelu", "leaky_relu")
     if name in _RECTIFIERS:

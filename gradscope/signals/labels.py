@@ -35,13 +35,13 @@ def on_labels(
     if labels.minimum is None or labels.maximum is None:
         return
     found = (
-        _scaled_classes(term, labels),
+        _judge_scaled_classes(term, labels),
         _label_range(term, labels),
         _fractional_classes(term, labels),
         _several_classes(term, labels),
         _broadcast(term, labels),
         _out_of_reach(term, labels, limits),
-        _numbered_classes(term, labels),
+        _judge_numbered_classes(term, labels),
         _absolute_error(term, labels),
         _slow(term, labels, profile),
     )
@@ -96,7 +96,7 @@ def _num_classes(labels: DataTensor) -> int | None:
     return count if is_numbered and count > 2 and count == high - low + 1 else None
 
 
-def _scaled_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
+def _judge_scaled_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
     """Classes that were divided by 255 together with the pixels: 0, 1/255, 2/255, ..."""
     step = labels.spacing or 0.0
     scale = next((n for n in (255.0, 256.0) if abs(step * n - 1.0) <= _EXACT), None)
@@ -147,15 +147,15 @@ def _several_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
 def _broadcast(term: LossTerm, labels: DataTensor) -> Verdict | None:
     if term.loss not in BROADCASTING:
         return None
-    expected, received = _aligned((0, *term.shape), (0, *labels.shape))
+    expected, received = _align((0, *term.shape), (0, *labels.shape))
     pairs = [(e, r) for e, r in zip(expected, received, strict=False) if e != r]
     if len(expected) != len(received) or not pairs or any(1 not in pair for pair in pairs):
         return None
     units = num_units(term)
     is_class = labels.is_whole and labels.minimum == 0 and 1 < labels.num_distinct <= units
     text = (
-        f"labels of shape {_shown(labels.shape)} are repeated to meet outputs of shape "
-        f"{_shown(term.shape)}"
+        f"labels of shape {_show(labels.shape)} are repeated to meet outputs of shape "
+        f"{_show(term.shape)}"
     )
     if is_class:
         text += "; they look like class indices, which sparse_categorical_crossentropy takes"
@@ -168,7 +168,7 @@ def _broadcast(term: LossTerm, labels: DataTensor) -> Verdict | None:
     return "error" if is_error else "warning", Evidence("num_repeated", repeated, 2.0), text
 
 
-def _aligned(
+def _align(
     outputs: tuple[int, ...], labels: tuple[int, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """As Keras does where the ranks differ by one (squeeze_or_expand_to_same_rank)."""
@@ -179,7 +179,7 @@ def _aligned(
     return outputs, labels
 
 
-def _shown(shape: tuple[int, ...]) -> str:
+def _show(shape: tuple[int, ...]) -> str:
     return f"({', '.join(['n', *map(str, shape)])}{',' if not shape else ''})"
 
 
@@ -212,7 +212,7 @@ def _least_outside(term: LossTerm, labels: DataTensor) -> float:
     return 1.0 / (max(1, labels.num_read) * math.prod(labels.shape)) if below or above else 0.0
 
 
-def _numbered_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
+def _judge_numbered_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
     """Ratings look the same, so this is a note; a rectified output is made for amounts."""
     count = None if term.lowest is not None else _num_classes(labels)
     if not is_distance(term) or num_units(term) > 1 or count is None:

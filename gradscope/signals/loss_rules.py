@@ -29,7 +29,7 @@ def verdicts(term: LossTerm, profile: Profile, limits: dict[str, float]) -> Iter
     """What is wrong with this term; nothing where no loss is set on the output."""
     if term.loss is None and term.own_loss is None:
         return
-    rules = (_single_class, _no_probabilities, _applied_twice, _negative_rate, _divergence)
+    rules = (_single_class, _no_probabilities, _judge_applied_twice, _negative_rate, _divergence)
     yield from (found for rule in rules if (found := rule(term)))
     if term.labels is not None:
         yield from on_labels(term, term.labels, profile, limits)
@@ -99,7 +99,7 @@ def _excess_in_reach(term: LossTerm) -> float:
     )
 
 
-def _applied_twice(term: LossTerm) -> Verdict | None:
+def _judge_applied_twice(term: LossTerm) -> Verdict | None:
     if term.loss not in CROSSENTROPIES or not term.from_logits:
         return None
     is_share = term.sums_to_one and term.minimum is not None and term.minimum >= 0.0

@@ -52,7 +52,7 @@ def is_leaving(history: History, growth: float) -> bool:
     return bool(np.median(parts[-1]) > growth * np.median(parts[0]))
 
 
-def lost_through_time(history: History) -> float:
+def sum_losses(history: History) -> float:
     """Decades that the gradient loses back through all steps of a recurrent layer.
 
     Of the layer without gates that loses most; the median over the snapshots after the start.

@@ -11,7 +11,7 @@ SUGGESTED = "suggested_learning_rate"
 SUGGESTED_FOR_ADAM = "suggested_adam_learning_rate"
 
 
-def suggested_rate(findings: Sequence[Finding], statistic: str = SUGGESTED) -> float | None:
+def suggest_rate(findings: Sequence[Finding], statistic: str = SUGGESTED) -> float | None:
     """The first suggestion that the findings carry; None where there is none."""
     return next(
         (e.observed for f in findings for e in f.evidence if e.statistic == statistic), None

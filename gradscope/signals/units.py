@@ -9,7 +9,9 @@ HALF = 0.5
 FEW_SAMPLES = 32  # off for fewer, a unit may be on for others
 
 
-def repeated(profile: Profile, at_least: float = HALF) -> list[tuple[LayerProfile, float, str]]:
+def find_repeated(
+    profile: Profile, at_least: float = HALF
+) -> list[tuple[LayerProfile, float, str]]:
     """Hidden layers whose trainable kernel has repeated units, with their share.
 
     Returns:
@@ -35,7 +37,7 @@ def repeated(profile: Profile, at_least: float = HALF) -> list[tuple[LayerProfil
     return found
 
 
-def uncounted(profile: Profile) -> list[LayerProfile]:
+def find_uncounted(profile: Profile) -> list[LayerProfile]:
     """Hidden layers with a trainable kernel of which it is not known how many units differ."""
     takers = consumers(profile)
     return [
@@ -60,7 +62,7 @@ def num_pruned(weight: WeightProfile) -> int:
     return weight.num_zero_units if weight.num_zero_units < units else 0
 
 
-def longest_seen(hidden: list[LayerProfile], history: History) -> list[LayerProfile]:
+def find_longest_seen(hidden: list[LayerProfile], history: History) -> list[LayerProfile]:
     """Each row where its fewest units are dead, of the last snapshots that hold enough samples."""
     seen = {row.id: 0.0 for row in hidden if row.num_units}
     found: dict[str, list[LayerProfile]] = {id: [] for id in seen}

@@ -69,7 +69,7 @@ def _takes(layer: Any, name: str) -> bool:
     return name in inspect.signature(layer.call).parameters
 
 
-def name_added(layer: Any, beside: str) -> None:
+def name_beside(layer: Any, beside: str) -> None:
     """A telling name in place of an automatic or taken one: "hidden_3_batch_normalization"."""
     kind = _snake_case(type(layer).__name__)
     if layer.name == beside or re.fullmatch(rf"{kind}(_\d+)?", layer.name):

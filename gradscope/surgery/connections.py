@@ -46,7 +46,7 @@ def follows(model: keras.Model, path: str) -> tuple[str, ...]:
     """
     paths = _paths(model)
     if path not in paths.values():
-        raise ValueError(f"No layer has the path {path!r}. Expected one of: {_known(paths)}.")
+        raise ValueError(f"No layer has the path {path!r}. Expected one of: {_list_known(paths)}.")
     taken = [
         paths[id(node.operation)]
         for graph in _graphs(model)
@@ -90,7 +90,7 @@ def _paths(model: keras.Model) -> dict[int, str]:
     return {id(site.layer): site.path for site in sites(model)}
 
 
-def _known(paths: dict[int, str]) -> str:
+def _list_known(paths: dict[int, str]) -> str:
     return ", ".join(sorted(path for path in paths.values() if path))
 
 

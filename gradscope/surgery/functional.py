@@ -17,7 +17,7 @@ from gradscope.backend.isolation import isolated
 from gradscope.messages import gist
 from gradscope.records import Declined
 from gradscope.surgery.equality import is_same, take_probe
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.surgery.transfer import Refused, compile_like
 
 # A graph has none of these from the class that it was written down from.
@@ -47,14 +47,14 @@ def graph_of(model: keras.Model, x: Any) -> keras.Model | Declined:
         return Declined(
             model.name, "its call is its own code; pass x to have it written as a graph"
         )
-    copy = copied(model)
+    copy = copy_model(model)
     if isinstance(copy, Declined):
         return copy
     probe = take_probe(x)
     try:
         with isolated(model):
             copy(probe)  # builds what is not built
-            graph = _written(copy, probe)
+            graph = _write_graph(copy, probe)
             _require_same(copy, graph, probe)
             compile_like(model, graph, {}, with_state=False)
     except Refused as refusal:
@@ -64,7 +64,7 @@ def graph_of(model: keras.Model, x: Any) -> keras.Model | Declined:
     return graph
 
 
-def _written(copy: Any, probe: Any) -> keras.Model:
+def _write_graph(copy: Any, probe: Any) -> keras.Model:
     inputs = keras.tree.map_structure(_symbol, probe)
     try:
         graph = keras.Model(inputs, copy.call(inputs), name=copy.name)

@@ -1,7 +1,7 @@
 """Model surgery: independent copies, and copies with layers replaced, inserted or bridged.
 
-    copied(model)                            the same model, sharing nothing
-    rebuilt(model, {"dense": [...]}, ...)    the same model but for the named places
+    copy_model(model)                        the same model, sharing nothing
+    rebuild(model, {"dense": [...]}, ...)    the same model but for the named places
 
 The patient is only read; weights, states, flags and the compile configuration move to the copy.
 """
@@ -21,7 +21,7 @@ from gradscope.backend.sites import sites
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Declined
 from gradscope.surgery.connections import chains, follows, input_consumers, output_paths
-from gradscope.surgery.rebuild import Bridge, Work, heirs, is_graph, remade
+from gradscope.surgery.rebuild import Bridge, Work, heirs, is_graph, remake
 from gradscope.surgery.transfer import (
     Pair,
     Refused,
@@ -37,11 +37,11 @@ __all__ = [
     "Bridge",
     "Surgery",
     "chains",
-    "copied",
+    "copy_model",
     "follows",
     "input_consumers",
     "output_paths",
-    "rebuilt",
+    "rebuild",
 ]
 
 
@@ -62,7 +62,7 @@ class Surgery:
     added: tuple[str, ...]
 
 
-def copied(model: keras.Model) -> keras.Model | Declined:
+def copy_model(model: keras.Model) -> keras.Model | Declined:
     """An independent copy: same outputs, names, weights, states, flags and compile configuration.
 
     Shares no layer and no variable with `model`, which is left as it was, like every random
@@ -74,7 +74,7 @@ def copied(model: keras.Model) -> keras.Model | Declined:
     work = Work()
     try:
         with isolated(model), own_objects(model), deep_recursion():
-            copy = remade(model, work)
+            copy = remake(model, work)
             moved = _move(model, work, fresh=set())
             compile_like(model, copy, moved, work.optimizers, with_state=True)
     except Refused as refusal:
@@ -84,7 +84,7 @@ def copied(model: keras.Model) -> keras.Model | Declined:
     return copy
 
 
-def rebuilt(
+def rebuild(
     model: keras.Model,
     replace: Mapping[str, Sequence[keras.Layer]] | None = None,
     *,
@@ -124,11 +124,11 @@ def rebuilt(
         if is_graph(model) and not model.built:
             return Declined(model.name, "the model is not built: call it on data first")
         anew = {id(_at(layers, path)) for path in fresh}
-        work = _planned(model, layers, replace or {}, bridges, after_input or {})
+        work = _plan(model, layers, replace or {}, bridges, after_input or {})
         work.calls = {id(_at(layers, path)): function for path, function in (calls or {}).items()}
         with isolated(model), own_objects(model), deep_recursion():
-            copy = remade(model, work)
-            _require_all_done(work, {*(replace or {}), *(calls or {})}, fresh, layers)
+            copy = remake(model, work)
+            _require_everything(work, {*(replace or {}), *(calls or {})}, fresh, layers)
             moved = _move(model, work, anew)
             compile_like(model, copy, moved, work.optimizers, with_state=False)
     except Refused as refusal:
@@ -145,7 +145,7 @@ def _at(layers: Mapping[str, Any], path: str) -> Any:
     return layers[path]
 
 
-def _planned(
+def _plan(
     model: Any,
     layers: Mapping[str, Any],
     replace: Mapping[str, Sequence[Any]],
@@ -179,7 +179,7 @@ def _require_new(chain: Sequence[Any], replaced: Any) -> None:
             )
 
 
-def _require_all_done(
+def _require_everything(
     work: Work, changed: Collection[str], fresh: Collection[str], layers: Mapping[str, Any]
 ) -> None:
     left = {path for path in changed if id(layers[path]) not in work.replaced}

@@ -11,10 +11,10 @@ from gradscope.backend import keras_private as private
 from gradscope.backend.sites import sites
 from gradscope.records import Declined
 from gradscope.surgery.equality import is_same, take_probe
-from gradscope.surgery.graph import Surgery, rebuilt
+from gradscope.surgery.graph import Surgery, rebuild
 
 
-def inlined(model: keras.Model, paths: Sequence[str], x: Any) -> Surgery | Declined:
+def inline(model: keras.Model, paths: Sequence[str], x: Any) -> Surgery | Declined:
     """A copy in which layers are the operations of their `call`, which can be edited one by one.
 
     That it computes the same is tried on samples of `x`, in training and out of it.
@@ -35,7 +35,7 @@ def inlined(model: keras.Model, paths: Sequence[str], x: Any) -> Surgery | Decli
             return Declined(path, what)
     if x is None:
         return Declined(model.name, "pass x: that the operations compute the same has to be tried")
-    surgery = rebuilt(model, calls={path: _call_of(layers[path]) for path in paths})
+    surgery = rebuild(model, calls={path: _call_of(layers[path]) for path in paths})
     if isinstance(surgery, Declined):
         return surgery
     probe = take_probe(x)

@@ -19,7 +19,7 @@ from gradscope.surgery.calls import (
     call_chain,
     call_layer,
     first_argument,
-    name_added,
+    name_beside,
     operations_between,
     rename,
     rename_clashes,
@@ -85,7 +85,7 @@ class Work:
     ready: set[int] = field(default_factory=set)
 
 
-def remade(old: Any, work: Work) -> Any:
+def remake(old: Any, work: Work) -> Any:
     """The copy of a layer, model or graph operation, made once."""
     if id(old) in work.made:
         return work.made[id(old)]
@@ -94,7 +94,7 @@ def remade(old: Any, work: Work) -> Any:
     elif is_sequential(old):
         new = _sequential(old, work)
     elif is_functional(old):
-        new = _constructed(old, type(old), *_walked(old, work))
+        new = _construct(old, type(old), *_walk(old, work))
     else:
         new = _own_code(old, work)
     work.made[id(old)] = new
@@ -129,17 +129,17 @@ def _is_changed_inside(layer: Any, work: Work) -> bool:
 
 def _by_attributes(layer: Any, work: Work) -> Any:
     work.in_parts.add(id(layer))
-    return duplicate(layer, work.made, lambda inner: _made_otherwise(inner, work))
+    return duplicate(layer, work.made, lambda inner: _remake_otherwise(inner, work))
 
 
-def _made_otherwise(part: Any, work: Work) -> Any:
+def _remake_otherwise(part: Any, work: Work) -> Any:
     """The copy of what attributes do not make: graphs of calls, tables and optimizers."""
     if isinstance(part, keras.optimizers.Optimizer):
         new = optimizer_twin(part)
         work.optimizers.append((part, new))
         return new
     if is_graph(part) or hasattr(part, "load_assets"):
-        return remade(part, work)
+        return remake(part, work)
     work.in_parts.add(id(part))
     return None
 
@@ -160,14 +160,14 @@ def _sequential(model: Any, work: Work) -> Any:
     inside = {id(layer) for layer in model.layers}
     ends = {id for first, last, _ in work.bridges for id in (first, last)}
     if inside & (ends | work.calls.keys()):
-        return _constructed(model, keras.Model, *_walked(_graph_of(model), work))
+        return _construct(model, keras.Model, *_walk(_graph_of(model), work))
     stack: list[Any] = []
     for layer in private.stack_of(model):
         chain = _chain(layer, work)
-        stack += [remade(layer, work)] if chain is None else chain
+        stack += [remake(layer, work)] if chain is None else chain
         stack += _behind(layer, work)
-    rename_clashes(stack, _kept(work))
-    new = _constructed(model, type(model), stack)
+    rename_clashes(stack, _find_kept(work))
+    new = _construct(model, type(model), stack)
     new.built = model.built
     return new
 
@@ -179,7 +179,7 @@ def _graph_of(model: Any) -> Any:
     return graph
 
 
-def _constructed(model: Any, kind: Any, *content: Any) -> Any:
+def _construct(model: Any, kind: Any, *content: Any) -> Any:
     try:
         new = kind(*content, name=model.name)
     except Exception as error:
@@ -188,14 +188,14 @@ def _constructed(model: Any, kind: Any, *content: Any) -> Any:
     return new
 
 
-def _walked(model: Any, work: Work) -> tuple[Any, Any]:
+def _walk(model: Any, work: Work) -> tuple[Any, Any]:
     """The inputs and outputs of the model's graph, in its own structures, made of new layers."""
     inputs, tensors = {}, {}
     if len(model.outputs) > 1:
         work.ends.update(id(private.maker(tensor)) for tensor in model.outputs)
     for tensor in model.inputs:
         layer = private.maker(tensor)
-        inputs[id(tensor)] = tensors[id(tensor)] = remade(layer, work).output
+        inputs[id(tensor)] = tensors[id(tensor)] = remake(layer, work).output
         for inserted in _behind(layer, work):
             tensors[id(tensor)], *_ = call_layer(inserted, tensors[id(tensor)])
     for node in private.graph_nodes(model):
@@ -206,18 +206,18 @@ def _walked(model: Any, work: Work) -> tuple[Any, Any]:
     given, returned = (
         keras.tree.map_structure(lambda tensor: tensors[id(tensor)], s) for s in structures
     )
-    rename_clashes(operations_between(returned, stop=()), _kept(work))
+    rename_clashes(operations_between(returned, stop=()), _find_kept(work))
     return given, returned
 
 
-def _kept(work: Work) -> set[int]:
+def _find_kept(work: Work) -> set[int]:
     return {id(new) for new in work.made.values()}
 
 
 def _repeat(node: Any, tensors: dict[int, Any], work: Work) -> None:
     """Make one call of the graph again; `tensors`: id of the original's tensor -> new tensor."""
     old = node.operation
-    args, kwargs = node.arguments.convert(lambda item: _renewed(item, tensors, work))
+    args, kwargs = node.arguments.convert(lambda item: _renew(item, tensors, work))
     for number, (first, _, _) in enumerate(work.bridges):
         if first == id(old):
             start = first_argument(old, args, kwargs)[0]
@@ -226,7 +226,7 @@ def _repeat(node: Any, tensors: dict[int, Any], work: Work) -> None:
     if id(old) in work.calls:
         outputs = _call_instead(node, args, kwargs, work)
     elif chain is None:
-        outputs = call_layer(remade(old, work), *args, **kwargs)
+        outputs = call_layer(remake(old, work), *args, **kwargs)
     else:
         masks = [private.mask_of(tensor) for tensor in node.input_tensors]
         implied = {k for k, v in node.arguments.kwargs.items() if any(v is m for m in masks)}
@@ -237,7 +237,7 @@ def _repeat(node: Any, tensors: dict[int, Any], work: Work) -> None:
         )
     for number, (_, last, _) in enumerate(work.bridges):
         if last == id(old):
-            outputs = [_bridged(number, outputs, old, work)]
+            outputs = [_bridge(number, outputs, old, work)]
     tensors.update(zip(map(id, node.outputs), outputs, strict=True))
 
 
@@ -256,14 +256,14 @@ def _call_instead(node: Any, args: Any, kwargs: Any, work: Work) -> list[Any]:
         raise Refused(old.name, "it names several outputs of the model")
     added = operations_between(outputs, stop=keras.tree.flatten((args, kwargs)))
     for operation in added:
-        name_added(operation, old.name)
+        name_beside(operation, old.name)
     if added and len(outputs) == 1:
         rename(added[0], old.name)
     work.replaced.add(id(old))
     return outputs
 
 
-def _renewed(item: Any, tensors: dict[int, Any], work: Work) -> Any:
+def _renew(item: Any, tensors: dict[int, Any], work: Work) -> Any:
     """What stands for an argument of a call in the new graph."""
     if isinstance(item, keras.KerasTensor):
         return tensors[id(item)]
@@ -282,7 +282,7 @@ def _require_once(number: int, start: Any, layer: Any, work: Work) -> None:
     work.starts[number] = start
 
 
-def _bridged(number: int, outputs: list[Any], last: Any, work: Work) -> Any:
+def _bridge(number: int, outputs: list[Any], last: Any, work: Work) -> Any:
     bridge = work.bridges[number][2]
     if len(outputs) != 1 or number not in work.starts or number in work.bridged:
         raise Refused(
@@ -295,7 +295,7 @@ def _bridged(number: int, outputs: list[Any], last: Any, work: Work) -> Any:
         raise Refused(bridge.last, f"cannot be bridged: {gist(error)}") from error
     work.bridged.add(number)
     for operation in operations_between(combined, stop=(start, *outputs)):
-        name_added(operation, last.name)
+        name_beside(operation, last.name)
     return combined
 
 
@@ -303,7 +303,7 @@ def _behind(layer: Any, work: Work) -> list[Any]:
     inserted = work.after_input.get(id(layer), [])
     work.replaced.add(id(layer))
     for each in inserted:
-        name_added(each, layer.name)
+        name_beside(each, layer.name)
     return inserted
 
 
@@ -312,14 +312,14 @@ def _chain(old: Any, work: Work) -> list[Any] | None:
     if id(old) not in work.replace:
         return None
     if id(old) not in work.chains:
-        chain = [remade(old, work) if layer is old else layer for layer in work.replace[id(old)]]
+        chain = [remake(old, work) if layer is old else layer for layer in work.replace[id(old)]]
         work.chains[id(old)] = (old, chain)
         named = chain[-1:] if id(old) in work.ends else heirs(old, chain, work)[:1]
         for layer in chain:
             if layer in named:
                 rename(layer, old.name)
             else:
-                name_added(layer, old.name)
+                name_beside(layer, old.name)
         work.replaced.add(id(old))
     return work.chains[id(old)][1]
 

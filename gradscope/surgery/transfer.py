@@ -230,7 +230,7 @@ def compile_like(
             missing = ", ".join(sorted(set_by_own_code))
             raise Refused(patient.name, f"its own compile() set {missing}, which its copy lacks")
     settings = {
-        name: value if name == "optimizer" else keras.tree.map_structure(_unshared, value)
+        name: value if name == "optimizer" else keras.tree.map_structure(_unshare, value)
         for name, value in config.items()
     }
     if patient.optimizer is not None:
@@ -244,7 +244,7 @@ def compile_like(
             _move_optimizer_state(old, new, moved)
 
 
-def _unshared(item: Any) -> Any:
+def _unshare(item: Any) -> Any:
     """Losses and metrics anew; names, numbers and functions as they are."""
     if not isinstance(item, (keras.losses.Loss, keras.metrics.Metric)):
         return item

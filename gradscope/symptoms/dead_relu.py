@@ -6,7 +6,7 @@ import dataclasses
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
 from gradscope.signals.common import clean_unless, confidence, consumers, example_chain, names, num
-from gradscope.signals.units import FEW_SAMPLES, dead_share, longest_seen
+from gradscope.signals.units import FEW_SAMPLES, dead_share, find_longest_seen
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -84,7 +84,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     hidden = [layer for layer in profile.layers if takers[layer.id]]
     lacking = [row for row in hidden if _is_uncounted(row)]
     if profile.history is not None:
-        rectifiers, hidden = hidden, longest_seen(hidden, profile.history)
+        rectifiers, hidden = hidden, find_longest_seen(hidden, profile.history)
         seen = {row.id for row in hidden}
         lacking += [row for row in rectifiers if row.num_units and row.id not in seen]
     hidden = _at_their_best(hidden)

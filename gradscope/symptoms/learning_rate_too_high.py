@@ -9,7 +9,7 @@ from gradscope.signals import curves as runs
 from gradscope.signals.common import consumers, names
 from gradscope.signals.example_runs import example_noise, example_run
 from gradscope.signals.rehearsals import has_learned
-from gradscope.signals.units import dead_share, longest_seen
+from gradscope.signals.units import dead_share, find_longest_seen
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -103,9 +103,9 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     history = runs.history_of(profile)
     ratios = [r for r in (runs.usual_ratio(s) for s in history.snapshots) if r is not None]
     ratio = max(ratios, default=0.0)
-    died = _died(profile, limits["warning_dead_fraction"])
+    died = _measure_deaths(profile, limits["warning_dead_fraction"])
     if died and ratio >= limits["warning_ratio"] and _is_blind(profile):
-        return [_found(ratio, died, None, profile, limits)]
+        return [_make_finding(ratio, died, None, profile, limits)]
     level = runs.reference_level(profile)
     if not runs.enough(history, _FEWEST, _SHARE):
         return runs.too_early(_ID, history)
@@ -117,7 +117,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     reached = float(np.median(recent)) / level
     if ratio < limits["warning_ratio"] or reached < limits["warning_level"]:
         return []
-    return [_found(ratio, died, reached, profile, limits)]
+    return [_make_finding(ratio, died, reached, profile, limits)]
 
 
 def _is_blind(profile: Profile) -> bool:
@@ -126,19 +126,19 @@ def _is_blind(profile: Profile) -> bool:
     return runs.constant_level(profile) is None and not learned
 
 
-def _died(profile: Profile, bound: float) -> dict[str, float]:
+def _measure_deaths(profile: Profile, bound: float) -> dict[str, float]:
     """Of layers that were alive in the first snapshot: the share of live units that died since."""
     history, takers = runs.history_of(profile), consumers(profile)
     start = {row.id: dead_share(row) for s in history.snapshots[:1] for row in s.layers}
     alive = [row for row in profile.layers if takers[row.id] and start.get(row.id, 1.0) <= bound]
     shares = {
         row.id: (dead_share(row) - start[row.id]) / (1.0 - start[row.id])
-        for row in longest_seen(alive, history)
+        for row in find_longest_seen(alive, history)
     }
     return {id: share for id, share in shares.items() if share > bound}
 
 
-def _found(
+def _make_finding(
     ratio: float,
     died: dict[str, float],
     reached: float | None,

@@ -124,24 +124,24 @@ def _path(history: History, budget: int) -> float | None:
     at, last = next(((s, r) for s, r in reversed(known) if min(r) > 0), known[-1])
     if min(last) <= 0 or max(last) > _EVEN * min(last):
         return None
-    if at != known[-1][0] and not _fell(history.learning_rate, at):
+    if at != known[-1][0] and not _has_fallen(history.learning_rate, at):
         return None
     ends = [step for step, _ in known[1:]] + [budget]
     rates = runs.track(history.learning_rate)
     path, begin = 0.0, 0
     for (step, ratios), end in zip(known, ends, strict=True):
-        path += max(ratios) * (end - begin) * _slowed(rates, step, end)
+        path += max(ratios) * (end - begin) * _measure_slowing(rates, step, end)
         begin = end
     return path or None
 
 
-def _slowed(rates: runs.Track, step: int, end: int) -> float:
+def _measure_slowing(rates: runs.Track, step: int, end: int) -> float:
     """The mean rate from `step` to `end` over that of `step`."""
     taken = rates.after(step - 1).until(end).mean
     return float(taken.mean() / taken[0]) if len(taken) and taken[0] > 0 else 1.0
 
 
-def _fell(rates: Curve, at: int) -> bool:
+def _has_fallen(rates: Curve, at: int) -> bool:
     """Whether the rate is far below what it was, so that steps may be lost in rounding."""
     known = runs.track(rates)
     before = known.until(at).mean

@@ -99,7 +99,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if len(levels) < 2 or max(levels.values()) < _ROUNDING:
         return clean_unless(_ID, lacking, _WHAT)
     usual = statistics.median_high(levels.values())
-    hidden = _hidden(profile)
+    hidden = _find_hidden(profile)
     behind = {id: usual - level - hidden[id] for id, level in levels.items()}
     slow = {id: decades for id, decades in behind.items() if decades >= limits["warning_decades"]}
     if not slow:
@@ -157,7 +157,7 @@ def _speeds(profile: Profile) -> dict[str, float]:
     return found
 
 
-def _hidden(profile: Profile) -> dict[str, float]:
+def _find_hidden(profile: Profile) -> dict[str, float]:
     """By layer: decades that are taken only today (`flow.hidden_decades`) on the best way up."""
     takers = consumers(profile)
     rows: dict[str, LayerProfile] = {layer.id: layer for layer in profile.layers}

@@ -114,7 +114,7 @@ def _not_finite(history: History) -> Finding:
     first = next(
         end for end, bad in zip(history.loss.steps, history.loss.num_non_finite, strict=True) if bad
     )
-    return _finding(
+    return _make_finding(
         "error",
         Evidence("num_non_finite", float(count), 1.0, "steps"),
         f"The loss is NaN or infinite since step {first}: no later step repairs the weights.",
@@ -123,7 +123,7 @@ def _not_finite(history: History) -> Finding:
 
 
 def _growth(ratio: float, bound: float, severity: Severity, history: History) -> Finding:
-    return _finding(
+    return _make_finding(
         severity,
         Evidence("growth", ratio, bound, "ratio"),
         f"At step {history.num_steps:,} the loss is {ratio:.3g} times what it was at the start or "
@@ -132,7 +132,7 @@ def _growth(ratio: float, bound: float, severity: Severity, history: History) ->
 
 
 def _relapse(recent: float, best: float, level: float, bound: float) -> Finding:
-    return _finding(
+    return _make_finding(
         "warning",
         Evidence("relapse", recent / level, bound, "ratio"),
         f"The loss had come down to {best:.3g} and is back at {recent:.3g}; a constant "
@@ -140,7 +140,9 @@ def _relapse(recent: float, best: float, level: float, bound: float) -> Finding:
     )
 
 
-def _finding(severity: Severity, evidence: Evidence, text: str, certain: bool = False) -> Finding:
+def _make_finding(
+    severity: Severity, evidence: Evidence, text: str, certain: bool = False
+) -> Finding:
     return Finding(
         symptom=_ID,
         severity=severity,

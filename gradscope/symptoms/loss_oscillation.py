@@ -92,7 +92,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     losses = runs.track(history.loss).after(history.num_steps / 2).mean[-_MOST:]
     if history.num_steps < 2 * _FEWEST:
         return runs.too_early(_ID, history)
-    found = _swinging(profile, limits) or _undamped(profile, limits)
+    found = _find_swing(profile, limits) or _find_undamped(profile, limits)
     if found is None and len(losses) < _FEWEST:
         return Skipped(_ID, runs.NO_LOSSES)
     if found is None and (losses <= 0).any():
@@ -103,7 +103,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     return [Finding(_ID, "warning", "medium", (), (), evidence, message)]
 
 
-def _swinging(profile: Profile, limits: dict[str, float]) -> Reason | None:
+def _find_swing(profile: Profile, limits: dict[str, float]) -> Reason | None:
     history = runs.history_of(profile)
     seen = runs.track(history.loss).after(history.num_steps / 2)
     losses, steps = seen.mean[-_MOST:], seen.steps[-_MOST:]
@@ -129,7 +129,7 @@ def _swinging(profile: Profile, limits: dict[str, float]) -> Reason | None:
     )
 
 
-def _undamped(profile: Profile, limits: dict[str, float]) -> Reason | None:
+def _find_undamped(profile: Profile, limits: dict[str, float]) -> Reason | None:
     """A loss that turned upwards under a momentum so great that no swing dies out in this run."""
     momentum, history = profile.model.momentum, runs.history_of(profile)
     planned, losses = runs.num_budget(history), runs.track(history.loss).mean

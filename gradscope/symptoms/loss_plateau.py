@@ -99,7 +99,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if not runs.enough(history, progress.FEWEST, progress.SHARE):
         return runs.too_early(_ID, history)
     # What would have to be learned from does not come back through time.
-    forgets = progress.lost_through_time(history) >= limits["forgetting_decades"]
+    forgets = progress.sum_losses(history) >= limits["forgetting_decades"]
     half = history.num_steps / 2
     losses = (
         runs.without_luck(history, level, half) if forgets else runs.track(history.loss).after(half)
@@ -122,10 +122,12 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         runs.has_gates(profile) and not progress.is_blind(history)
     ):
         return []
-    return [_finding(history, reached, fall, limits)]
+    return [_make_finding(history, reached, fall, limits)]
 
 
-def _finding(history: History, reached: float, fall: float, limits: dict[str, float]) -> Finding:
+def _make_finding(
+    history: History, reached: float, fall: float, limits: dict[str, float]
+) -> Finding:
     blind = progress.is_blind(history)
     evidence = [
         Evidence("level", reached, limits["warning_level"], "ratio"),

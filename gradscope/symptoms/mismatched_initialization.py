@@ -6,8 +6,8 @@ import math
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
 from gradscope.signals.common import clean_unless, example_chain, names
-from gradscope.signals.hidden_scale import hidden_finding
-from gradscope.signals.kernels import scaled_kernels, without_fans
+from gradscope.signals.hidden_scale import examine_hidden_scale
+from gradscope.signals.kernels import find_scaled_kernels, without_fans
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -80,12 +80,12 @@ def _sick() -> Profile:
     healthy=lambda: example_chain([1e-2] * 12, weight_std=math.sqrt(1 / 64)),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
-    found = _multiplied(profile, limits) or hidden_finding(_ID, profile, limits)
+    found = _examine_product(profile, limits) or examine_hidden_scale(_ID, profile, limits)
     return found or clean_unless(_ID, without_fans(profile), "the scale of the kernel")
 
 
-def _multiplied(profile: Profile, limits: dict[str, float]) -> list[Finding]:
-    kernels = scaled_kernels(profile)
+def _examine_product(profile: Profile, limits: dict[str, float]) -> list[Finding]:
+    kernels = find_scaled_kernels(profile)
     if len(kernels) < 2:
         return []
     logs = [math.log10(ratio) for _, ratio in kernels]

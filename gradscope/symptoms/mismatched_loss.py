@@ -102,7 +102,7 @@ def _example(outside: float, largest: float) -> Profile:
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     judged = [t for t in profile.loss.terms if t.loss in JUDGED or t.is_distance]
     found = [
-        _finding(term, verdict, profile)
+        _make_finding(term, verdict, profile)
         for term in profile.loss.terms
         for verdict in sorted(verdicts(term, profile, limits), key=_severity)[:1]
     ]
@@ -129,7 +129,7 @@ def _severity(verdict: Verdict) -> int:
     return ("error", "warning", "info").index(verdict[0])
 
 
-def _finding(term: LossTerm, verdict: Verdict, profile: Profile) -> Finding:
+def _make_finding(term: LossTerm, verdict: Verdict, profile: Profile) -> Finding:
     severity, evidence, text = verdict
     # A layer that is called several times makes the output in its last call.
     ids = [layer.id for layer in profile.layers if layer.path == term.layer][-1:]

@@ -147,7 +147,7 @@ def _sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
                 yield bad_share(weight.value), layer.id, text
     if (origin := _origin(profile)) is not None:
         yield origin.fraction, _culprit(profile, origin), f"{describe(origin)} {guard(origin)}"
-    yield from _entering(profile)
+    yield from _find_entering(profile)
     yield from _forward_sites(profile)
     yield from _backward_sites(profile)
 
@@ -161,7 +161,7 @@ def _culprit(profile: Profile, origin: NonFiniteOrigin) -> str | None:
     return next(iter(shown), f"{origin.layer}:0")
 
 
-def _entering(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
+def _find_entering(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
     """What the first layers are given: the data, or what the user's code makes before them."""
     held = any(tensor.num_non_finite for tensor in profile.data.tensors)
     for layer in profile.layers:
@@ -176,7 +176,7 @@ def _entering(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
 def _forward_sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
     takers = consumers(profile)
     gradients = (s for row in profile.layers for s in (row.activation_gradient, row.input_gradient))
-    loss = _measured_loss(profile)
+    loss = _find_loss(profile)
     ends_well = loss is not None and not any(map(is_bad, gradients))
     rows = {row.id: row for row in profile.layers}
     for layer in profile.layers:
@@ -201,7 +201,7 @@ def _forward_sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
         yield 1.0, None, text
 
 
-def _measured_loss(profile: Profile) -> float | None:
+def _find_loss(profile: Profile) -> float | None:
     """The loss of the batch that the layers were measured on; of a run, not of its last step."""
     history = profile.history
     return history.snapshots[-1].loss if history and history.snapshots else profile.loss.value

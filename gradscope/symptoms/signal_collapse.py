@@ -5,9 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 from gradscope.records import Finding, Profile, Skipped
-from gradscope.signals.collapse import finding, scale_lost, tokens, uncompared, variation_lost
+from gradscope.signals.collapse import (
+    find_uncompared,
+    make_finding,
+    measure_scale_loss,
+    measure_variation_loss,
+    tokens,
+)
 from gradscope.signals.common import clean_unless, example_chain
-from gradscope.signals.forward_flow import WHAT, unmeasured, worst
+from gradscope.signals.forward_flow import WHAT, find_unmeasured, worst
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -116,16 +122,18 @@ def _example(shrinks: float, forgets: float) -> Profile:
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     losses = (
         ("position_decades", tokens(profile)),
-        ("variation_decades", worst(profile, variation_lost)),
-        ("decades", worst(profile, scale_lost)),
+        ("variation_decades", worst(profile, measure_variation_loss)),
+        ("decades", worst(profile, measure_scale_loss)),
     )
     found = [
-        finding(_ID, profile, stretch, kind, limits[f"warning_{kind}"], limits[f"error_{kind}"])
+        make_finding(
+            _ID, profile, stretch, kind, limits[f"warning_{kind}"], limits[f"error_{kind}"]
+        )
         for kind, stretch in losses
         if stretch and stretch.total >= limits[f"warning_{kind}"]
     ]
     if found:
         return sorted(found, key=lambda f: f.severity)[:1]
-    return clean_unless(_ID, unmeasured(profile), WHAT) or clean_unless(
-        _ID, uncompared(profile), "how much samples and positions differ"
+    return clean_unless(_ID, find_unmeasured(profile), WHAT) or clean_unless(
+        _ID, find_uncompared(profile), "how much samples and positions differ"
     )

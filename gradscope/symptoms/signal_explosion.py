@@ -14,7 +14,7 @@ from gradscope.signals.common import (
     stretch_of,
 )
 from gradscope.signals.flow import normalizes
-from gradscope.signals.forward_flow import RESET, WHAT, Stretch, level, unmeasured, worst
+from gradscope.signals.forward_flow import RESET, WHAT, Stretch, find_unmeasured, level, worst
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -83,9 +83,9 @@ def _sick() -> Profile:
     healthy=lambda: example_chain([1e-2] * 12, outputs=[math.sqrt(1.0 + k) for k in range(12)]),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
-    stretch = worst(profile, _gained)
+    stretch = worst(profile, _measure_gain)
     if stretch is None or stretch.total < limits["warning_decades"] or _fits_targets(profile):
-        return clean_unless(_ID, unmeasured(profile), WHAT)
+        return clean_unless(_ID, find_unmeasured(profile), WHAT)
     bound = limits["warning_decades"]
     per_layer = stretch.total / len(stretch.layers)
     evidence = [
@@ -110,7 +110,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     ]
 
 
-def _gained(layer: LayerProfile, below: LayerProfile | None) -> float:
+def _measure_gain(layer: LayerProfile, below: LayerProfile | None) -> float:
     before = below.output if below else layer.input
     if normalizes(layer):
         return RESET

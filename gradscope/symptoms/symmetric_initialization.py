@@ -6,7 +6,7 @@ import dataclasses
 
 from gradscope.records import Evidence, Finding, Profile, Skipped
 from gradscope.signals.common import clean_unless, confidence_in_weights, example_chain, names
-from gradscope.signals.units import HALF, repeated, uncounted
+from gradscope.signals.units import HALF, find_repeated, find_uncounted
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -76,9 +76,9 @@ def _example(num_distinct: int) -> Profile:
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     if not profile.steps:  # a start says nothing: most copies part with the first step
         return []
-    copies = repeated(profile, limits["warning_fraction"])
+    copies = find_repeated(profile, limits["warning_fraction"])
     if not copies:
-        return clean_unless(_ID, uncounted(profile), "how many units differ")
+        return clean_unless(_ID, find_uncounted(profile), "how many units differ")
     ids = tuple(layer.id for layer, _, _ in copies)
     worst, share, different = max(copies, key=lambda found: found[1])
     others = [id for id in ids if id != worst.id]

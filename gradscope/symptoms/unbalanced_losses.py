@@ -105,7 +105,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     culprit, victim = str(ids[strongest]), str(ids[weakest])
     bound = limits["error_decades" if is_error else "warning_decades"]
     losses = [
-        _told_loss(term) for term in profile.loss.terms if term.output in (strongest, weakest)
+        _show_loss(term) for term in profile.loss.terms if term.output in (strongest, weakest)
     ]
     return [
         Finding(
@@ -122,7 +122,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             message=(
                 f"At the layers that they share, the gradient of output {strongest} is "
                 f"{norms[strongest]:.1e} and that of {weakest} {norms[weakest]:.1e}, "
-                f"{decades:.3g} decades less{_joined(losses)}: the shared layers learn for "
+                f"{decades:.3g} decades less{_join(losses)}: the shared layers learn for "
                 f"{strongest} alone. {_remedy(strongest, profile)} a loss weight of about "
                 f"{norms[weakest] / norms[strongest]:.0e}."
             ),
@@ -180,10 +180,10 @@ def _is_learnt(output: str, profile: Profile) -> bool:
     return any(value is not None and value < 0.05 for value in values)
 
 
-def _told_loss(term: LossTerm) -> str:
+def _show_loss(term: LossTerm) -> str:
     return "" if term.value is None else f"{term.output} {term.value:.3g}"
 
 
-def _joined(losses: Iterable[str]) -> str:
+def _join(losses: Iterable[str]) -> str:
     told = [text for text in losses if text]
     return f" (losses: {', '.join(told)})" if told else ""

@@ -65,7 +65,9 @@ def _inputs(tensors: list[DataTensor]) -> Iterator[Finding]:
     names = ", ".join(t.name for t in constant)
     is_all = len(constant) == len(tensors)
     effect = "the samples cannot be told apart" if is_all else "nothing can be learned from it"
-    yield _found("error" if is_all else "info", f"{names} is the same for every sample: {effect}.")
+    yield _make_finding(
+        "error" if is_all else "info", f"{names} is the same for every sample: {effect}."
+    )
 
 
 def _labels(term: LossTerm, profile: Profile) -> Iterator[Finding]:
@@ -83,10 +85,10 @@ def _labels(term: LossTerm, profile: Profile) -> Iterator[Finding]:
                 "fit shuffles them, but validation_split first takes the last ones, all of one "
                 "class"
             )
-            yield _found("info", f"{where}: {text}.")
+            yield _make_finding("info", f"{where}: {text}.")
         else:
             text = "each batch holds one class: shuffle the data set over all of its samples"
-            yield _found("warning", f"{where}, so that {text}.")
+            yield _make_finding("warning", f"{where}, so that {text}.")
 
 
 def _constant_labels(term: LossTerm, labels: DataTensor, profile: Profile) -> Finding:
@@ -98,7 +100,7 @@ def _constant_labels(term: LossTerm, labels: DataTensor, profile: Profile) -> Fi
         severity = "info"
     what = "of one class" if is_class else "the same"
     remedy = "" if is_whole else ", or the data are sorted: shuffle them"
-    return _found(
+    return _make_finding(
         severity,
         f"All {labels.num_read} labels of {labels.name} that were read are {what}: a constant "
         f"output meets them{remedy}.",
@@ -110,7 +112,7 @@ def _is_constant(tensor: DataTensor) -> bool:
     return is_one and tensor.num_read >= _ENOUGH and not tensor.num_non_finite
 
 
-def _found(severity: Severity, message: str) -> Finding:
+def _make_finding(severity: Severity, message: str) -> Finding:
     return Finding(
         symptom=_ID,
         severity=severity,

@@ -118,13 +118,13 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if profile.layers and not any(layer.features for layer in profile.layers):
         return Skipped(_ID, "no layer takes numeric features such as pixels or measurements")
     return [
-        _finding(layer, profile, found)
+        _make_finding(layer, profile, found)
         for layer in profile.layers
         if (found := sorted(excesses(layer, profile, limits), key=lambda f: not f[0]))
     ]
 
 
-def _finding(
+def _make_finding(
     layer: LayerProfile, profile: Profile, found: list[tuple[bool, Evidence, str]]
 ) -> Finding:
     texts = "; ".join(text for _, _, text in found)

@@ -176,7 +176,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     if judged and None in (profile.model.learning_rate, profile.model.optimizer):
         return Skipped(_ID, "the model has no optimizer with one learning rate")
     return [
-        _finding(term, scales, head, profile, max(found, key=lambda f: f[0] == "error"))
+        _make_finding(term, scales, head, profile, max(found, key=lambda f: f[0] == "error"))
         for term, scales, head in judged
         if (found := list(_verdicts(term, scales, head, profile, limits)))
     ]
@@ -283,7 +283,7 @@ def _budget(history: History | None) -> int:
     return (history and runs.num_budget(history)) or _USUAL_STEPS
 
 
-def _finding(
+def _make_finding(
     term: LossTerm, scales: Scales, head: Head, profile: Profile, verdict: Verdict
 ) -> Finding:
     severity, evidence, text = verdict

@@ -13,10 +13,10 @@ from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
 from gradscope.backend.train_step import has_own_call
 from gradscope.inputs.batches import take_samples
-from gradscope.messages import shown
+from gradscope.messages import show
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of
-from gradscope.surgery.graph import Surgery, copied
+from gradscope.surgery.graph import Surgery, copy_model
 from gradscope.surgery.rebuild import is_graph
 from gradscope.surgery.transfer import is_told_by_config
 from gradscope.treatments import check_ids, registry
@@ -55,7 +55,7 @@ class Treated:
     def __repr__(self) -> str:
         done = " + ".join(p.treatment for p in self.prescriptions) or "nothing"
         drift = "not known" if self.drift is None else f"{self.drift:.3g}"
-        return f"<Treated by {shown(done)}: declined: {len(self.declined)}, drift: {drift}>"
+        return f"<Treated by {show(done)}: declined: {len(self.declined)}, drift: {drift}>"
 
 
 def apply(
@@ -119,7 +119,7 @@ def _build(model: keras.Model, x: Any) -> keras.Model:
     is_built = all(layer.built for layer in flat_layers(model))
     if x is None or is_built or not has_own_call(model):
         return model
-    copy = copied(model)
+    copy = copy_model(model)
     if isinstance(copy, Declined):
         return model
     with isolated(model):

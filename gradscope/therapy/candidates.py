@@ -26,7 +26,7 @@ from gradscope.rehearsal.rehearse import rehearse_copy
 from gradscope.report.report import Report
 from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.symptoms import registry as symptoms
 from gradscope.symptoms.underfitting import make_finding
 from gradscope.therapy.apply_prescriptions import Treated, carry_out
@@ -98,7 +98,7 @@ def make_copy(
 ) -> Treated | Declined:
     """The copy that the prescriptions leave; what is drawn anew follows from the seed."""
     if not prescriptions:
-        copy = copied(model)
+        copy = copy_model(model)
         if isinstance(copy, Declined):
             return copy
         return Treated(copy, (), (), (), (), (), None)

@@ -78,7 +78,7 @@ def is_enough(runs: RunCache, score: float, patient: float) -> bool:
 
 def is_wanting(runs: RunCache, trial: Trial) -> bool:
     """Whether the treated model does not yet do what can be asked of it."""
-    before, _ = verdicts.standing(trial.before.runs, runs.measure)
+    before, _ = verdicts.rank_runs(trial.before.runs, runs.measure)
     return not is_enough(runs, before + trial.difference, before)
 
 
@@ -102,11 +102,11 @@ def _choose_looks(search: Search, candidate: Candidate) -> list[int]:
 def score_patient(search: Search, steps: int) -> float:
     """How well the patient does after so many steps from the first seed."""
     runs = search.runs
-    return verdicts.standing(runs.run_patient(steps, runs.seeds[:1]), runs.measure)[0]
+    return verdicts.rank_runs(runs.run_patient(steps, runs.seeds[:1]), runs.measure)[0]
 
 
 def _score(runs: RunCache, made: Sequence[Run]) -> float | None:
-    return verdicts.standing(made, runs.measure)[0] if made else None
+    return verdicts.rank_runs(made, runs.measure)[0] if made else None
 
 
 def _is_ahead(search: Search, candidate: Candidate, part: int) -> bool:
@@ -130,5 +130,5 @@ def _is_above_chance(runs: RunCache, trial: Trial) -> bool:
     """Whether the treated model predicts better than a constant: from NaN to chance is no cure."""
     if runs.plan.chance is None:
         return True
-    after, _ = verdicts.standing(trial.after.runs, runs.measure)
+    after, _ = verdicts.rank_runs(trial.after.runs, runs.measure)
     return after > runs.plan.chance + runs.margin(runs.plan.chance)

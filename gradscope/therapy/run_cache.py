@@ -66,7 +66,7 @@ class RunCache:
         plan = self.plan_for(steps)
         makes = {c.name: self._bind(c.prescriptions) for c in candidates}
         found = self._train_possible(makes, plan, seeds)
-        means = {name: verdicts.standing(runs, self.measure) for name, runs in found.items()}
+        means = {name: verdicts.rank_runs(runs, self.measure) for name, runs in found.items()}
         return dict(sorted(means.items(), key=lambda item: item[1], reverse=True))
 
     def group(self, candidates: Sequence[Candidate]) -> list[Sequence[Candidate]]:

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, Prescription, Profile
-from gradscope.signals.rates import SUGGESTED_FOR_ADAM, suggested_rate
+from gradscope.signals.rates import SUGGESTED_FOR_ADAM, suggest_rate
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    compiled_copy,
-    edited,
-    recompiled,
-    rounded,
+    copy_compiled,
+    finish_edit,
+    recompile,
+    round_rate,
     why_irreplaceable,
 )
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -45,13 +45,13 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         return Declined(_ID, f"{name} adapts its steps already")
     if name == "MultiOptimizer":
         return Declined(_ID, "several optimizers train the model, each its own layers")
-    suggested = suggested_rate(findings, SUGGESTED_FOR_ADAM)
-    rate = _RATE if suggested is None else rounded(suggested)
+    suggested = suggest_rate(findings, SUGGESTED_FOR_ADAM)
+    rate = _RATE if suggested is None else round_rate(suggested)
     source = "the usual rate" if suggested is None else "the rate that a range test suggests"
     new = f"keras.optimizers.Adam({rate!r})"
     if name == _WRAPPED:
         new = f"keras.optimizers.LossScaleOptimizer({new})"
-    return prescribed(
+    return make_prescription(
         _ID,
         (),
         findings,
@@ -90,7 +90,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     from gradscope.backend.isolation import isolated
     from gradscope.backend.optimizers import inner
 
-    copy = compiled_copy(model)
+    copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
     old = inner(copy.optimizer)
@@ -100,5 +100,5 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         new = keras.optimizers.Adam(float(prescription.parameters["learning_rate"]), **kept)
         if old is not copy.optimizer:
             new = keras.optimizers.LossScaleOptimizer(new, copy.optimizer.initial_scale)
-        recompiled(copy, optimizer=new)
-    return edited(copy)
+        recompile(copy, optimizer=new)
+    return finish_edit(copy)

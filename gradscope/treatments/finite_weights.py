@@ -9,7 +9,7 @@ from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.signals.common import names
 from gradscope.treatments import treatment
 from gradscope.treatments.support.editing import edit_copy
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 from gradscope.treatments.support.wording import for_layers
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         for weight in layer.weights
     )
     layers = list(found.values())
-    return prescribed(
+    return make_prescription(
         _ID,
         layers,
         findings,

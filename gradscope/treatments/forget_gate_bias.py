@@ -9,7 +9,7 @@ import numpy as np
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments.support.plans import affected, prescribed
+from gradscope.treatments.support.plans import find_affected, make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +31,7 @@ _STUCK = {"saturated-gates"}
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """Memories up to the measured length; for stuck gates a start from scratch."""
-    gated = [layer for layer in affected(profile, findings) if layer.class_ in _GATED]
+    gated = [layer for layer in find_affected(profile, findings) if layer.class_ in _GATED]
     if not gated:
         return Declined(_ID, "no LSTM or GRU among the affected layers")
     symptoms = {finding.symptom for finding in findings}
@@ -40,7 +40,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     redraw = bool(symptoms & _STUCK)
     if not long and all(layer.class_ == "GRU" for layer in gated) and not redraw:
         return Declined(_ID, "a GRU has no forget gate, and no long memory is asked for")
-    return prescribed(
+    return make_prescription(
         _ID,
         gated,
         findings,
@@ -75,7 +75,7 @@ def _snippet(layers: Sequence[LayerProfile], steps: int, redraw: bool) -> str:
     lines = ["import numpy as np"]
     for layer in layers:
         lines += [
-            f"cell = {_reached(layer.path)}.cell",
+            f"cell = {_write_access(layer.path)}.cell",
             "units, bias = cell.units, cell.bias.numpy()",
         ]
         if redraw:
@@ -97,7 +97,7 @@ def _snippet(layers: Sequence[LayerProfile], steps: int, redraw: bool) -> str:
     return "\n".join(lines)
 
 
-def _reached(path: str) -> str:
+def _write_access(path: str) -> str:
     """How a script reaches the layer, also inside a Bidirectional or a nested model."""
     code = "model"
     for name in path.split("/"):
@@ -126,19 +126,19 @@ def _reached(path: str) -> str:
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
-    from gradscope.surgery.graph import copied
+    from gradscope.surgery.graph import copy_model
 
-    copy = copied(model)
+    copy = copy_model(model)
     if isinstance(copy, Declined):
         return copy
     with isolated(model):
-        return _started(copy, prescription)
+        return _restart(copy, prescription)
 
 
-def _started(copy: Any, prescription: Prescription) -> Surgery | Declined:
+def _restart(copy: Any, prescription: Prescription) -> Surgery | Declined:
     """The copy with the gates of the prescribed layers at their new start."""
     from gradscope.backend.sites import sites
-    from gradscope.treatments.support.compiling import edited
+    from gradscope.treatments.support.compiling import finish_edit
 
     places = {site.path: site.layer for site in sites(copy)}
     num_steps = int(prescription.parameters["num_steps"])
@@ -158,7 +158,7 @@ def _started(copy: Any, prescription: Prescription) -> Surgery | Declined:
         changed = changed or redraw or not np.array_equal(bias, before)
     if not changed:
         return Declined(_ID, "the biases have these values already")
-    return edited(copy, prescription.layers)
+    return finish_edit(copy, prescription.layers)
 
 
 def _redraw(cell: Any) -> None:

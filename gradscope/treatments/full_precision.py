@@ -9,8 +9,8 @@ from gradscope.backend.optimizers import inner
 from gradscope.records import Cause, Declined, Finding, Prescription, Profile
 from gradscope.signals.common import num
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import edited, recompiled
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.compiling import finish_edit, recompile
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -40,7 +40,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     if not is_out_of_range and not any(f.symptom in _ASKED_BY for f in findings):
         return Declined(_ID, "no value is known that is too large or too small for float16")
     layers = list({layer.path: layer for layer in half}.values())
-    return prescribed(
+    return make_prescription(
         _ID,
         layers,
         findings,
@@ -76,22 +76,22 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
     from gradscope.backend.keras_private import flat_layers
-    from gradscope.surgery.graph import copied
+    from gradscope.surgery.graph import copy_model
 
     if not any(_is_half(layer) for layer in flat_layers(model)):
         return Declined(_ID, "no layer computes in float16")
-    draft = copied(model)
+    draft = copy_model(model)
     if isinstance(draft, Declined):
         return Declined(_ID, draft.reason)
     _lift(draft)
-    copy = copied(draft)  # its weights and the graph are made in the new precision
+    copy = copy_model(draft)  # its weights and the graph are made in the new precision
     if isinstance(copy, Declined):
         return Declined(_ID, copy.reason)
     _lift(copy)  # code may have set a precision of its own
     if hasattr(copy.optimizer, "inner_optimizer"):
         with isolated(model):
-            recompiled(copy, optimizer=inner(copy.optimizer))
-    return edited(copy)
+            recompile(copy, optimizer=inner(copy.optimizer))
+    return finish_edit(copy)
 
 
 def _lift(copy: keras.Model) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments.support.plans import affected, prescribed
+from gradscope.treatments.support.plans import find_affected, make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -30,12 +30,12 @@ _OWN = ("activation", "kernel_initializer", "recurrent_initializer", "bias_initi
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """One cell for all simple recurrent layers that the findings name."""
-    simple = [layer for layer in affected(profile, findings) if layer.class_ == "SimpleRNN"]
+    simple = [layer for layer in find_affected(profile, findings) if layer.class_ == "SimpleRNN"]
     if not simple:
         return Declined(_ID, "no SimpleRNN among the affected layers")
     lags = max(_lags(layer) for layer in simple)
     cell = "LSTM" if lags * _GRU_DECADES > _AFFORDABLE else "GRU"
-    return prescribed(
+    return make_prescription(
         _ID,
         simple,
         findings,
@@ -93,7 +93,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
 
     from gradscope.backend.isolation import isolated
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.graph import rebuild
 
     places = {site.path: site.layer for site in sites(model)}
     chosen = {}
@@ -109,14 +109,14 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
             chosen[path] = layer
     cell = prescription.parameters["cell"]
     with isolated(model):
-        return rebuilt(model, {path: [_gated(layer, cell)] for path, layer in chosen.items()})
+        return rebuild(model, {path: [_make_gated(layer, cell)] for path, layer in chosen.items()})
 
 
-def _gated(layer: Any, cell: str) -> Any:
+def _make_gated(layer: Any, cell: str) -> Any:
     import keras
 
     if isinstance(layer, keras.layers.Bidirectional):
-        ways = [_gated(each, cell) for each in (layer.forward_layer, layer.backward_layer)]
+        ways = [_make_gated(each, cell) for each in (layer.forward_layer, layer.backward_layer)]
         return keras.layers.Bidirectional(
             ways[0],
             merge_mode=layer.merge_mode,

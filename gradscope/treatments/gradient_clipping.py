@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 from gradscope.records import Declined, Finding, Prescription, Profile, WeightProfile
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    compiled_copy,
-    edited,
+    copy_compiled,
+    finish_edit,
     name_optimizers,
     named_optimizers,
-    rounded,
+    round_rate,
     why_unreachable,
     write_settings,
 )
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -48,7 +48,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     if not norm:
         return Declined(_ID, "the gradient is zero: there is nothing to clip")
     longest = _longest(profile, weights)
-    clip = rounded(min(norm, longest))
+    clip = round_rate(min(norm, longest))
     if not clip:
         return Declined(_ID, "the clipping norm is too small for float64")
     rationale = f"The gradient's norm is {norm:.3g} (root mean square over the batches)"
@@ -59,7 +59,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         )
     else:
         rationale += f". Clipping at {clip:g} affects only larger gradients than usual"
-    return prescribed(
+    return make_prescription(
         _ID,
         (),
         findings,
@@ -107,7 +107,7 @@ def _longest(profile: Profile, weights: Sequence[WeightProfile]) -> float:
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     clip = float(prescription.parameters["global_clipnorm"])
-    copy = compiled_copy(model)
+    copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
     optimizers = named_optimizers(copy, prescription)
@@ -117,4 +117,4 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     for optimizer in optimizers:
         optimizer.clipnorm = optimizer.clipvalue = None
         optimizer.global_clipnorm = min(clip, optimizer.global_clipnorm or clip)
-    return edited(copy)
+    return finish_edit(copy)

@@ -20,8 +20,8 @@ from gradscope.records import (
 from gradscope.signals.common import names
 from gradscope.signals.non_finite import guard
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import rounded
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.compiling import round_rate
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -73,7 +73,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         f"# {path}\ny = keras.ops.{found[path].class_.lower()}(keras.ops.maximum(x, {guard}))"
         for path, guard in guards.items()
     )
-    return prescribed(
+    return make_prescription(
         _ID,
         rows,
         findings,
@@ -81,7 +81,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         parameters={"least": min(guards.values()), "least_by_layer": guards},
         rationale=(
             f"At zero {names([row.id for row in rows])} has an infinite value or slope, and "
-            f"infinity times zero is NaN. Kept at {_told(guards)} or above, both are finite."
+            f"infinity times zero is NaN. Kept at {_list_guards(guards)} or above, both are finite."
         ),
         snippet=code,
         sources=_SOURCES,
@@ -97,7 +97,7 @@ def _guard_origin(
     parameters: dict[str, Any] = {"operation": origin.operation, "cause": origin.cause}
     can_be_reached = row is not None and not row.weights and origin.cause in _AT_FAULT
     if can_be_reached:
-        least = rounded(_AT_FAULT[origin.cause][0] * (origin.operand or 1.0))
+        least = round_rate(_AT_FAULT[origin.cause][0] * (origin.operand or 1.0))
         parameters |= {"least": least, "least_by_layer": {origin.layer: least}}
     return Prescription(
         treatment=_ID,
@@ -113,10 +113,10 @@ def _guard_origin(
 
 def _guard(row: LayerProfile) -> float:
     usual = row.input.rms if row.input is not None else 0.0
-    return rounded(_PART_OF_RMS[row.class_] * (usual if 0.0 < usual < math.inf else 1.0))
+    return round_rate(_PART_OF_RMS[row.class_] * (usual if 0.0 < usual < math.inf else 1.0))
 
 
-def _told(guards: Mapping[str, float]) -> str:
+def _list_guards(guards: Mapping[str, float]) -> str:
     return " and ".join(f"{guard:g}" for guard in sorted(set(guards.values())))
 
 
@@ -140,8 +140,8 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     import keras
 
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import rebuilt
-    from gradscope.surgery.inlining import inlined
+    from gradscope.surgery.graph import rebuild
+    from gradscope.surgery.inlining import inline
 
     if prescription.safety == "advice":
         return Declined(_ID, "the operation is in code, which cannot be edited from outside")
@@ -154,7 +154,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     inside = [path for path in guards if isinstance(operations[path], keras.Layer)]
     added: tuple[str, ...] = ()
     if inside:
-        written = inlined(model, inside, x)
+        written = inline(model, inside, x)
         if isinstance(written, Declined):
             return Declined(_ID, written.reason)
         model, added = written.model, written.added
@@ -168,7 +168,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     }
     if not calls:
         return Declined(_ID, f"the model runs no {' or '.join(kinds)} there")
-    surgery = rebuilt(model, calls=calls)
+    surgery = rebuild(model, calls=calls)
     if isinstance(surgery, Declined):
         return surgery
     return dataclasses.replace(surgery, added=tuple(dict.fromkeys((*surgery.added, *added))))

@@ -10,7 +10,7 @@ import numpy as np
 
 from gradscope.records import Declined, FeatureScales, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -51,18 +51,18 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         largest = max(layer.features.rms for layer in first if layer.features)
         return Declined(_ID, f"the inputs are scaled already (rms {largest:.3g})")
     rows = {layer.id: layer for layer in profile.layers}
-    chosen = [layer for layer in unscaled if not _preprocessing(layer, rows)]
+    chosen = [layer for layer in unscaled if not _find_preprocessing(layer, rows)]
     if not chosen:
-        found = _preprocessing(unscaled[0], rows)
+        found = _find_preprocessing(unscaled[0], rows)
         return Declined(_ID, f"{unscaled[0].path} gets its inputs through {found} already")
     chosen = list({layer.path: layer for layer in chosen}.values())
-    return prescribed(
+    return make_prescription(
         _ID,
         chosen,
         findings,
         safety="unsafe",
         parameters={"axis": -1},
-        rationale=" ".join(map(_told, chosen)),
+        rationale=" ".join(map(_describe, chosen)),
         snippet=(
             "normalization = keras.layers.Normalization(axis=-1)\n"
             "normalization.adapt(x_train)\n"
@@ -77,7 +77,7 @@ def _is_scaled(scales: FeatureScales) -> bool:
     return _RMS[0] <= scales.rms <= _RMS[1] and scales.offset <= _OFFSET and even
 
 
-def _preprocessing(layer: LayerProfile, rows: dict[str, LayerProfile]) -> str | None:
+def _find_preprocessing(layer: LayerProfile, rows: dict[str, LayerProfile]) -> str | None:
     """The class of a layer on the way from the inputs that scales or looks up, if there is one."""
     if "Normalization" in layer.class_:
         return layer.class_
@@ -99,7 +99,7 @@ def _prepares(class_: str) -> bool:
     return "Normalization" in class_ or class_ == "Rescaling" or class_ in _LOOKED_UP
 
 
-def _told(layer: LayerProfile) -> str:
+def _describe(layer: LayerProfile) -> str:
     scales = layer.features
     assert scales is not None
     return (
@@ -146,7 +146,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
 def _insert_behind_inputs(
     model: Any, prescription: Prescription, batches: Sequence[Batch]
 ) -> Surgery | Declined:
-    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.graph import rebuild
 
     after_input = {}
     for place in _inputs(model, prescription.layers):
@@ -155,7 +155,7 @@ def _insert_behind_inputs(
             after_input[place.name] = [layer]
     if not after_input:
         return Declined(_ID, _SCALED)
-    return rebuilt(model, after_input=after_input)
+    return rebuild(model, after_input=after_input)
 
 
 def _insert_in_front(
@@ -167,7 +167,7 @@ def _insert_in_front(
     """
     from gradscope.backend.sites import sites
     from gradscope.backend.train_step import has_own_call
-    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.graph import rebuild
 
     layers = {site.path: site.layer for site in sites(model)}
     missing = next((path for path in prescription.layers if path not in layers), None)
@@ -177,13 +177,13 @@ def _insert_in_front(
         return Declined(_ID, f"{type(model).__name__} has no call to see its inputs arrive by")
     replace = {}
     for path in prescription.layers:
-        layer = _normalization(_arriving(model, layers[path], batches))
+        layer = _normalization(_compute_arriving(model, layers[path], batches))
         if layer is not None:
             replace[path] = [layer, layers[path]]
-    return rebuilt(model, replace) if replace else Declined(_ID, _SCALED)
+    return rebuild(model, replace) if replace else Declined(_ID, _SCALED)
 
 
-def _arriving(model: Any, layer: Any, batches: Sequence[Batch]) -> list[Any]:
+def _compute_arriving(model: Any, layer: Any, batches: Sequence[Batch]) -> list[Any]:
     """What the model gives to one of its layers."""
     from gradscope.backend.isolation import patched
     from gradscope.backend.patches import functions_eager

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.signals.common import names
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import edited
+from gradscope.treatments.support.compiling import finish_edit
 from gradscope.treatments.support.editing import anew, redraw
-from gradscope.treatments.support.neighbours import named_kernels
-from gradscope.treatments.support.plans import KERNELS, prescribed
+from gradscope.treatments.support.neighbours import find_named_kernels
+from gradscope.treatments.support.plans import KERNELS, make_prescription
 from gradscope.treatments.support.starts import is_trained
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         return Declined(
             _ID, "it needs data: made-up inputs say nothing about the outputs' variance"
         )
-    named = {layer.path for layer in named_kernels(profile, findings)}
+    named = {layer.path for layer in find_named_kernels(profile, findings)}
     found: dict[str, LayerProfile] = {}
     for layer in profile.layers:
         if layer.class_ in KERNELS and is_trained(layer):
@@ -44,7 +44,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
             _ID, "the outputs of all affected Dense and Conv layers have a variance near 1 already"
         )
     known = [spread for path in off if (spread := spreads[path]) is not None]
-    return prescribed(
+    return make_prescription(
         _ID,
         list(found.values()),
         findings,
@@ -99,11 +99,11 @@ def _snippet(paths: Sequence[str]) -> str:
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated, patched
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import copied
+    from gradscope.surgery.graph import copy_model
 
     if x is None:
         return Declined(_ID, "it needs data: pass x")
-    copy = copied(model)
+    copy = copy_model(model)
     if isinstance(copy, Declined):
         return copy
     layers = {site.path: site.layer for site in sites(copy)}
@@ -114,13 +114,13 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         chosen = [layers[path] for path in prescription.layers]
         for layer in chosen:
             redraw(layer, "orthogonal")
-        with patched([(layer, "activation", _scaling(layer)) for layer in chosen]):
+        with patched([(layer, "activation", _make_scaling_activation(layer)) for layer in chosen]):
             copy(_few(x), training=False)
         anew(copy)
-    return edited(copy, prescription.layers)
+    return finish_edit(copy, prescription.layers)
 
 
-def _scaling(layer: Any) -> Callable[[Any], Any]:
+def _make_scaling_activation(layer: Any) -> Callable[[Any], Any]:
     """The layer's activation, which scales the kernel when it first sees what that makes.
 
     With zero biases the pre-activations are linear in the kernel, so one look is exact.

@@ -9,12 +9,12 @@ from gradscope.backend.optimizers import inner
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    compiled_copy,
-    edited,
-    recompiled,
+    copy_compiled,
+    finish_edit,
+    recompile,
     why_irreplaceable,
 )
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -46,7 +46,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     )
     if len(ratios) < 2:
         return Declined(_ID, "the updates of fewer than two kernels could be measured")
-    return prescribed(
+    return make_prescription(
         _ID,
         (),
         findings,
@@ -84,7 +84,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
 
     from gradscope.backend.isolation import isolated
 
-    copy = compiled_copy(model)
+    copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
     if isinstance(inner(copy.optimizer), keras.optimizers.Lamb):
@@ -93,5 +93,5 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         optimizer = keras.optimizers.Lamb(float(prescription.parameters["learning_rate"]))
         if inner(copy.optimizer) is not copy.optimizer:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-        recompiled(copy, optimizer=optimizer)
-    return edited(copy)
+        recompile(copy, optimizer=optimizer)
+    return finish_edit(copy)

@@ -7,18 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, Prescription, Profile
-from gradscope.signals.rates import suggested_rate
+from gradscope.signals.rates import suggest_rate
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    compiled_copy,
-    edited,
+    copy_compiled,
+    finish_edit,
     name_optimizers,
     named_optimizers,
-    rounded,
+    round_rate,
     why_unreachable,
     write_settings,
 )
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -67,7 +67,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     rate = profile.model.learning_rate
     ratios = _update_ratios(profile)
     symptoms = {finding.symptom for finding in findings}
-    suggested = suggested_rate(findings)
+    suggested = suggest_rate(findings)
     if not rate and len(profile.model.optimizers) > 1:
         return Declined(_ID, "its optimizers have different learning rates, or follow schedules")
     if not rate or not (ratios or suggested):
@@ -84,9 +84,9 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     warmup = _WARMUP_STEPS if _wants_warmup(profile, symptoms) else 0
     if factor == 1.0 and not warmup:
         return Declined(_ID, known)
-    new = rounded(rate * factor) if factor != 1.0 else float(f"{rate:.6g}")  # it was float32
-    code = write_settings(profile, lambda name: _assigned(name, new, warmup))
-    return prescribed(
+    new = round_rate(rate * factor) if factor != 1.0 else float(f"{rate:.6g}")  # it was float32
+    code = write_settings(profile, lambda name: _write_assignment(name, new, warmup))
+    return make_prescription(
         _ID,
         (),
         findings,
@@ -152,7 +152,7 @@ def _rationale(usual: float | None, rate: float, new: float, warmup: int) -> str
     return text
 
 
-def _assigned(name: str, rate: float, warmup: int) -> str:
+def _write_assignment(name: str, rate: float, warmup: int) -> str:
     if not warmup:
         return f"{name}.learning_rate = {rate!r}"
     return (
@@ -179,14 +179,14 @@ def _assigned(name: str, rate: float, warmup: int) -> str:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    copy = compiled_copy(model)
+    copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
     for optimizer in named_optimizers(copy, prescription):
         declined = _set_rate(optimizer, prescription.parameters)
         if declined is not None:
             return declined
-    return edited(copy)
+    return finish_edit(copy)
 
 
 def _set_rate(optimizer: Any, wanted: Mapping[str, Any]) -> Declined | None:
@@ -196,7 +196,7 @@ def _set_rate(optimizer: Any, wanted: Mapping[str, Any]) -> Declined | None:
 
     present = learning_rate(optimizer)
     if callable(present) and not isinstance(present, keras.Variable):
-        scaled = _scaled(present, float(wanted["factor"]))
+        scaled = _scale(present, float(wanted["factor"]))
         if isinstance(scaled, Declined):
             return scaled
         optimizer.learning_rate = scaled
@@ -210,7 +210,7 @@ def _set_rate(optimizer: Any, wanted: Mapping[str, Any]) -> Declined | None:
     return None
 
 
-def _scaled(schedule: Any, factor: float) -> Any:
+def _scale(schedule: Any, factor: float) -> Any:
     """The same schedule with all its rates multiplied by `factor`, but none that warms up."""
     if not type(schedule).__module__.startswith("keras."):
         kind = getattr(schedule, "__name__", type(schedule).__name__)

@@ -10,7 +10,7 @@ from gradscope.records import Declined, Finding, History, Prescription, Profile
 from gradscope.signals.curves import track
 from gradscope.signals.fitted_curves import MOST, Fit, fit_decay
 from gradscope.treatments import treatment
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -42,7 +42,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     per_epoch = _steps_per_epoch(history)
     epochs, low, high = (math.ceil(s / per_epoch) for s in (fit.steps, fit.low, fit.high))
     unit = "epochs" if history.epoch_ends else "steps"
-    return prescribed(
+    return make_prescription(
         _ID,
         (),
         findings,

@@ -10,12 +10,12 @@ from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.signals.common import num
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    compiled_copy,
-    edited,
-    recompiled,
+    copy_compiled,
+    finish_edit,
+    recompile,
     why_irreplaceable,
 )
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -43,7 +43,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         return Declined(_ID, "no layer computes in float16, so no gradient is too small for it")
     lost = max((layer.underflow_fraction or 0.0 for layer in layers), default=0.0)
     once = list({layer.path: layer for layer in layers}.values())
-    return prescribed(
+    return make_prescription(
         _ID,
         once,
         findings,
@@ -86,11 +86,11 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     scale = float(prescription.parameters["initial_scale"])
     if hasattr(model.optimizer, "inner_optimizer"):
         return Declined(_ID, "the optimizer scales the loss already")
-    copy = compiled_copy(model)
+    copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
     # compile() has wrapped a copy whose policy is mixed_float16, unlike the original.
     with isolated(model):
         scaled = keras.optimizers.LossScaleOptimizer(inner(copy.optimizer), scale)
-        recompiled(copy, optimizer=scaled)
-    return edited(copy)
+        recompile(copy, optimizer=scaled)
+    return finish_edit(copy)

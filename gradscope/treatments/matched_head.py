@@ -10,17 +10,17 @@ from gradscope.signals.common import num
 from gradscope.signals.loss_rules import verdicts
 from gradscope.symptoms import registry as symptoms
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import recompiled
+from gradscope.treatments.support.compiling import recompile
 from gradscope.treatments.support.heads import (
     class_name,
-    ending,
-    matched_losses,
-    matched_metrics,
-    weighted,
+    end_in,
+    match_losses,
+    match_metrics,
+    weigh_losses,
     with_units,
 )
 from gradscope.treatments.support.matching import NewHead, new_head
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -52,12 +52,12 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
             continue
         if found.units:
             edits.append(edit)
-        told.append(_told(term, found))
+        told.append(_describe(term, found))
         advice += [found.advice] if found.advice else []
     if not told:
         return Declined(_ID, "; ".join(reasons) or "each output has the units that its labels need")
     rows = {layer.path: layer for layer in profile.layers}
-    return prescribed(
+    return make_prescription(
         _ID,
         [rows[path] for edit in edits for path in dict.fromkeys((edit["kernel"], edit["layer"]))],
         findings,
@@ -116,7 +116,7 @@ def _is_taken(calls: Sequence[LayerProfile], profile: Profile) -> bool:
     return any(ids & set(layer.inputs) for layer in profile.layers)
 
 
-def _told(term: LossTerm, head: NewHead) -> str:
+def _describe(term: LossTerm, head: NewHead) -> str:
     units = term.shape[-1] if term.shape else 1
     text = f"Output {term.output} has {num(units, 'unit')} under {term.loss}, and its labels are "
     text += f"{head.labels}: "
@@ -179,7 +179,7 @@ def _with_heads(model: Any, prescription: Prescription) -> Surgery | Declined:
     import keras
 
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.graph import rebuild
 
     edits = prescription.parameters["outputs"]
     num_outputs = prescription.parameters["num_outputs"]
@@ -196,23 +196,23 @@ def _with_heads(model: Any, prescription: Prescription) -> Surgery | Declined:
             return Declined(_ID, f"a {kind} has no number of units to set: put a Dense behind it")
         replace[edit["kernel"]] = [new]
         if is_apart:
-            chain = ending(layers[edit["layer"]], edit["activation"], _ID)
+            chain = end_in(layers[edit["layer"]], edit["activation"], _ID)
             if isinstance(chain, Declined):
                 return chain
             replace[edit["layer"]] = chain
         if edit["scale"] is not None:
             rescaling = keras.layers.Rescaling(edit["scale"], edit["offset"])
             replace[edit["layer"]] = [*replace[edit["layer"]], rescaling]
-    surgery = rebuilt(model, replace)
+    surgery = rebuild(model, replace)
     if isinstance(surgery, Declined):
         return surgery
     changes = {
-        "loss": matched_losses(surgery.model, edits, num_outputs),
-        "metrics": matched_metrics(surgery.model, edits, num_outputs),
+        "loss": match_losses(surgery.model, edits, num_outputs),
+        "metrics": match_metrics(surgery.model, edits, num_outputs),
         "weighted_metrics": None,
     }
     if factors := {e["index"]: e["scale"] ** -2 for e in edits if e["scale"] is not None}:
         names = {edit["index"]: edit["output"] for edit in edits}
-        changes["loss_weights"] = weighted(surgery.model, factors, names, num_outputs)
-    recompiled(surgery.model, **changes)
+        changes["loss_weights"] = weigh_losses(surgery.model, factors, names, num_outputs)
+    recompile(surgery.model, **changes)
     return surgery

@@ -10,9 +10,9 @@ from gradscope.signals.loss_rules import verdicts
 from gradscope.signals.losses import CROSSENTROPIES, REGRESSIONS, SLACK
 from gradscope.symptoms import registry as symptoms
 from gradscope.treatments import treatment
-from gradscope.treatments.support.heads import class_name, ending, matched_losses
-from gradscope.treatments.support.matching import Match, matched
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.heads import class_name, end_in, match_losses
+from gradscope.treatments.support.matching import Match, match
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -39,18 +39,18 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     for index, term in enumerate(terms):
         if not _is_meant(term, profile, findings):
             continue
-        found = matched(term)
+        found = match(term)
         edit = found if isinstance(found, str) else _edit(term, found, profile)
         if isinstance(edit, str) or isinstance(found, str):
             reasons.append(f"Output {term.output}: {edit}")
         elif edit:
             edits.append({"index": index, **edit})
-            told.append(_told(term, found, edit))
+            told.append(_describe(term, found, edit))
     if not edits:
         return Declined(_ID, "; ".join(reasons) or "loss, activation and labels go together")
     named = {term.layer for edit in edits if (term := terms[edit["index"]]) and edit["activation"]}
     layers = {layer.path: layer for layer in profile.layers if layer.path in named}
-    return prescribed(
+    return make_prescription(
         _ID,
         list(layers.values()),
         findings,
@@ -113,7 +113,7 @@ def _is_editable(term: LossTerm, profile: Profile) -> bool:
     return bool(made)
 
 
-def _told(term: LossTerm, found: Match, edit: dict[str, Any]) -> str:
+def _describe(term: LossTerm, found: Match, edit: dict[str, Any]) -> str:
     ends = f"ends in {term.activation}" if term.activation else "ends in values of an unknown kind"
     text = f"Output {term.output} {ends} under {term.loss}"
     text += f", and its labels are {found.labels}" if term.labels else ""
@@ -163,13 +163,13 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     from gradscope.backend.isolation import isolated
 
     with isolated(model):
-        return _matched(model, prescription)
+        return _match(model, prescription)
 
 
-def _matched(model: Any, prescription: Prescription) -> Surgery | Declined:
+def _match(model: Any, prescription: Prescription) -> Surgery | Declined:
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import rebuilt
-    from gradscope.treatments.support.compiling import compiled_copy, edited, recompiled
+    from gradscope.surgery.graph import rebuild
+    from gradscope.treatments.support.compiling import copy_compiled, finish_edit, recompile
 
     wanted = prescription.parameters
     edits = wanted["outputs"]
@@ -177,17 +177,17 @@ def _matched(model: Any, prescription: Prescription) -> Surgery | Declined:
     replace: dict[str, list[Any]] = {}
     for edit in edits:
         if edit["activation"]:
-            chain = ending(layers.get(edit["layer"]), edit["activation"], _ID)
+            chain = end_in(layers.get(edit["layer"]), edit["activation"], _ID)
             if isinstance(chain, Declined):
                 return chain
             replace[edit["layer"]] = chain
     if not model.compiled or model.loss is None:
         return Declined(model.name, "the model is not compiled, so it has no loss to change")
     if replace:
-        surgery = rebuilt(model, replace)
+        surgery = rebuild(model, replace)
     else:
-        copy = compiled_copy(model)
-        surgery = copy if isinstance(copy, Declined) else edited(copy)
+        copy = copy_compiled(model)
+        surgery = copy if isinstance(copy, Declined) else finish_edit(copy)
     if not isinstance(surgery, Declined):
-        recompiled(surgery.model, loss=matched_losses(surgery.model, edits, wanted["num_outputs"]))
+        recompile(surgery.model, loss=match_losses(surgery.model, edits, wanted["num_outputs"]))
     return surgery

@@ -10,14 +10,14 @@ from gradscope.backend.optimizers import momentum_name
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
-    compiled_copy,
-    edited,
+    copy_compiled,
+    finish_edit,
     name_optimizers,
     named_optimizers,
     why_unreachable,
     write_settings,
 )
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -44,7 +44,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         return Declined(_ID, "the optimizer has no momentum, or several have different values")
     if held <= _USUAL:
         return Declined(_ID, f"a momentum of {held:g} is not above the usual {_USUAL:g}")
-    return prescribed(
+    return make_prescription(
         _ID,
         (),
         findings,
@@ -56,7 +56,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         ),
         snippet=(
             "# after model.compile(...), before model.fit(...)\n"
-            + write_settings(profile, lambda name: _assigned(profile.model.optimizer, name))
+            + write_settings(profile, lambda name: _write_assignment(profile.model.optimizer, name))
         ),
         sources=_SOURCES,
     )
@@ -67,7 +67,7 @@ def _half_life(momentum: float) -> float:
     return 2.0 * math.log(0.5) / math.log(momentum)
 
 
-def _assigned(kind: str | None, name: str) -> str:
+def _write_assignment(kind: str | None, name: str) -> str:
     """Adam and its kin call it beta_1; of a scaled optimizer the profile does not know the kind."""
     if kind is None or kind == "LossScaleOptimizer" or "+" in kind:
         attribute = f'"momentum" if hasattr({name}, "momentum") else "beta_1"'
@@ -92,7 +92,7 @@ def _assigned(kind: str | None, name: str) -> str:
     plan=plan,
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
-    copy = compiled_copy(model)
+    copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
     for optimizer in named_optimizers(copy, prescription):
@@ -100,4 +100,4 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         if name is None:
             return Declined(_ID, "the optimizer has no momentum to change")
         setattr(optimizer, name, float(prescription.parameters["momentum"]))
-    return edited(copy)
+    return finish_edit(copy)

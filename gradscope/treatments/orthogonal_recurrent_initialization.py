@@ -11,7 +11,7 @@ from gradscope.records import Declined, Finding, LayerProfile, Prescription, Pro
 from gradscope.signals.common import names
 from gradscope.treatments import treatment
 from gradscope.treatments.support.editing import edit_copy, redraw_recurrent
-from gradscope.treatments.support.plans import affected, prescribed
+from gradscope.treatments.support.plans import find_affected, make_prescription
 from gradscope.treatments.support.starts import RECURRENT, is_trained
 from gradscope.treatments.support.wording import for_layers, literal
 
@@ -33,7 +33,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     """Orthogonal kernels; the identity for a SimpleRNN of rectifiers."""
     recurrent = [
         layer
-        for layer in affected(profile, findings)
+        for layer in find_affected(profile, findings)
         if layer.class_ in RECURRENT and is_trained(layer) and _kernel(layer)
     ]
     if not recurrent:
@@ -47,7 +47,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         )
     initializers = {layer.path: _initializer(layer) for layer in off}
     worst = max(off, key=lambda layer: abs(math.log(_size(layer) + 1e-30)))
-    return prescribed(
+    return make_prescription(
         _ID,
         off,
         findings,

@@ -35,7 +35,7 @@ _ID = "residual-connection"
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.graph import rebuild
 
     layers = {site.path: site.layer for site in sites(model)}
     replace: dict[str, list[Any]] = {}
@@ -49,7 +49,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
                 norm = normalizer(block["normalization"], ends[0])
                 replace[block["first"]] = [norm, ends[0]]
             bridges.append(_bridge(block, ends[0]))
-        return rebuilt(model, replace, bridges=bridges)
+        return rebuild(model, replace, bridges=bridges)
 
 
 def _bridge(block: dict[str, Any], first: Any) -> Any:

@@ -10,7 +10,7 @@ from gradscope.records import Declined, Finding, LayerProfile, Prescription, Pro
 from gradscope.signals.common import consumers, names
 from gradscope.treatments import treatment
 from gradscope.treatments.support.neighbours import Takers
-from gradscope.treatments.support.plans import affected, prescribed
+from gradscope.treatments.support.plans import find_affected, make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -52,7 +52,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         for first, _, kind in found
     ]
     chosen = list(dict.fromkeys(path for block in found for path in block[:2]))
-    return prescribed(
+    return make_prescription(
         _ID,
         [rows[path] for path in chosen],
         findings,
@@ -72,7 +72,7 @@ def _cuts(
     profile: Profile, findings: Sequence[Finding], takers: Takers
 ) -> Iterator[tuple[str, str, str]]:
     """(first operation, last operation, kind) of each place where the gradient ends."""
-    named = affected(profile, findings)
+    named = find_affected(profile, findings)
     rows = {layer.id: layer for layer in profile.layers}
     # A finding may name the operation itself, which stands behind what it takes.
     given = [rows[id] for row in named if not row.weights for id in row.inputs if id in rows]
@@ -132,7 +132,7 @@ def _is_passed(row: LayerProfile, takers: Takers) -> bool:
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import Bridge, rebuilt
+    from gradscope.surgery.graph import Bridge, rebuild
 
     paths = {site.path for site in sites(model)}
     blocks = prescription.parameters["blocks"]
@@ -140,7 +140,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         return Declined(_ID, "the model no longer has this operation: it was treated already")
     with isolated(model):
         bridges = [Bridge(b["first"], b["last"], _PASSING[b["kind"]]) for b in blocks]
-        return rebuilt(model, bridges=bridges)
+        return rebuild(model, bridges=bridges)
 
 
 def _past_step(x: Any, rounded: Any) -> Any:

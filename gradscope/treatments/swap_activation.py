@@ -26,7 +26,12 @@ from gradscope.treatments.support.neighbours import (
     is_normalized,
     kernel_before,
 )
-from gradscope.treatments.support.plans import KERNELS, activation_name, affected, prescribed
+from gradscope.treatments.support.plans import (
+    KERNELS,
+    activation_name,
+    find_affected,
+    make_prescription,
+)
 from gradscope.treatments.support.starts import (
     bias_against_kernel,
     is_trained,
@@ -59,7 +64,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     """
     takers = consumers(profile)
     rows = {layer.id: layer for layer in profile.layers}
-    swapped = list(_swapped(profile, findings, takers, rows))
+    swapped = list(_choose_swaps(profile, findings, takers, rows))
     if not swapped:
         return Declined(
             _ID,
@@ -76,9 +81,9 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
             continue
         if _starts_wrong(kernel, name, takers, rows):
             initializers[kernel.path] = "he_normal"
-        elif name == "leaky_relu" and _outweighed(kernel):
+        elif name == "leaky_relu" and _is_outweighed(kernel):
             zero_biases.append(kernel.path)
-    return prescribed(
+    return make_prescription(
         _ID,
         [layer for layer, _ in swapped],
         findings,
@@ -94,11 +99,11 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     )
 
 
-def _swapped(
+def _choose_swaps(
     profile: Profile, findings: Sequence[Finding], takers: Takers, rows: dict[str, LayerProfile]
 ) -> list[tuple[LayerProfile, str]]:
     """(layer that applies the activation, the activation that it should apply)."""
-    about = affected(profile, [f for f in findings if f.symptom != _CURVED])
+    about = find_affected(profile, [f for f in findings if f.symptom != _CURVED])
     named = {layer.path for layer in about}
     named |= {b.path for layer in about for b in behind(layer, takers)}
     flat = _flat(profile, findings)
@@ -144,7 +149,7 @@ def _starts_wrong(
     return activation == "relu" or ratio is None or not 1 / _FAR < ratio < _FAR
 
 
-def _outweighed(kernel: LayerProfile) -> bool:
+def _is_outweighed(kernel: LayerProfile) -> bool:
     bias, part = bias_against_kernel(kernel)
     return bias > max(1.0, part)
 

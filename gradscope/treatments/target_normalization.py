@@ -16,9 +16,9 @@ from gradscope.signals.targets import (
     target_scales,
 )
 from gradscope.treatments import treatment
-from gradscope.treatments.support.compiling import NOT_COMPILED, recompiled
-from gradscope.treatments.support.heads import ending, weighted
-from gradscope.treatments.support.plans import prescribed
+from gradscope.treatments.support.compiling import NOT_COMPILED, recompile
+from gradscope.treatments.support.heads import end_in, weigh_losses
+from gradscope.treatments.support.plans import make_prescription
 from gradscope.treatments.support.wording import literal
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     low, high, usual = _RATES.get(str(profile.model.optimizer), (0.0, float("inf"), None))
     rate = profile.model.learning_rate
     new = None if rate is None or low <= rate <= high else usual
-    return prescribed(
+    return make_prescription(
         _ID,
         [rows[edit["layer"]] for edit in edits],
         findings,
@@ -137,7 +137,7 @@ def _short(value: float) -> float:
 def _rationale(edits: Sequence[dict[str, Any]], rate: float | None, new: float | None) -> str:
     told = [
         f"Output {edit['output']}: if the output of {edit['layer']} is multiplied by "
-        f"{_shown(edit['scale'])} and shifted by {_shown(edit['offset'])}, its targets have mean 0 "
+        f"{_show(edit['scale'])} and shifted by {_show(edit['offset'])}, its targets have mean 0 "
         f"and standard deviation 1. A loss weight of {edit['loss_weight']:g} scales the gradients "
         "accordingly."
         for edit in edits
@@ -147,7 +147,7 @@ def _rationale(edits: Sequence[dict[str, Any]], rate: float | None, new: float |
     return " ".join(told)
 
 
-def _shown(value: float | list[float]) -> str:
+def _show(value: float | list[float]) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return f"{min(value):g} to {max(value):g} ({num(len(value), 'unit')})"
@@ -203,15 +203,15 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     if not model.compiled or model.loss is None:
         return Declined(_ID, "the model is not compiled, so it has no loss to weight")
     with isolated(model):
-        return _rescaled(model, prescription)
+        return _rescale(model, prescription)
 
 
-def _rescaled(model: Any, prescription: Prescription) -> Surgery | Declined:
+def _rescale(model: Any, prescription: Prescription) -> Surgery | Declined:
     import keras
 
     from gradscope.backend.keras_private import rate_variable
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.graph import rebuild
 
     wanted = prescription.parameters
     edits = wanted["outputs"]
@@ -223,19 +223,19 @@ def _rescaled(model: Any, prescription: Prescription) -> Surgery | Declined:
             return Declined(_ID, f"the model has no layer {edit['layer']!r}")
         if type(layer).__name__ in _RESCALED:
             return Declined(_ID, f"{edit['layer']} rescales the output already")
-        chain = ending(layer, edit["activation"], _ID) if edit["activation"] else [layer]
+        chain = end_in(layer, edit["activation"], _ID) if edit["activation"] else [layer]
         if isinstance(chain, Declined):
             return chain
         dtype = getattr(layer, "variable_dtype", None)
         rescaling = keras.layers.Rescaling(edit["scale"], edit["offset"], dtype=dtype)
         replace[edit["layer"]] = [*chain, rescaling]
-    surgery = rebuilt(model, replace)
+    surgery = rebuild(model, replace)
     if isinstance(surgery, Declined):
         return surgery
     factors = {edit["index"]: edit["loss_weight"] for edit in edits}
     names = {edit["index"]: edit["output"] for edit in edits}
-    weights = weighted(surgery.model, factors, names, wanted["num_outputs"])
-    recompiled(surgery.model, loss_weights=weights)
+    weights = weigh_losses(surgery.model, factors, names, wanted["num_outputs"])
+    recompile(surgery.model, loss_weights=weights)
     own = inner(surgery.model.optimizer)
     if wanted["learning_rate"] and rate_variable(own) is not None:  # a schedule stays
         own.learning_rate = wanted["learning_rate"]

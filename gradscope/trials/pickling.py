@@ -53,7 +53,7 @@ def unpack(data: bytes) -> Any:
 class _Pickler(cloudpickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, keras.Model):
-            return _put_together, _take_apart(value)
+            return _assemble, _take_apart(value)
         return super().reducer_override(value)
 
 
@@ -68,7 +68,7 @@ def _take_apart(model: keras.Model) -> tuple[Any, ...]:
     return archive, values, dict(_find_custom_objects(model))
 
 
-def _put_together(archive: bytes, values: list[Any], custom_objects: dict[str, Any]) -> keras.Model:
+def _assemble(archive: bytes, values: list[Any], custom_objects: dict[str, Any]) -> keras.Model:
     with warnings.catch_warnings(), tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         path.write_bytes(archive)

@@ -17,7 +17,7 @@ from gradscope.inputs.batches import take_samples
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Declined, Evidence, RangeTest
 from gradscope.signals.rates import SUGGESTED
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.trials.scoring import keep_finite
 from gradscope.trials.splits import Examples, draw_order
 from gradscope.trials.traced_loop import attempt, trace
@@ -72,7 +72,7 @@ def range_test(
         return Declined(model.name, "the model is not compiled, so it has no optimizer to try")
     if has_own_step(model) and len(optimizers(model)) > 1:
         return Declined(model.name, "several optimizers may make its steps")
-    copy = copied(model)
+    copy = copy_model(model)
     if isinstance(copy, Declined):
         return copy
     if optimizer is not None:

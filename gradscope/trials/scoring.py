@@ -46,7 +46,7 @@ def make_evaluator(
         kinds: the measure of each output in place of that of its loss; none where empty.
         scorer: measures the outputs in place of what `kinds` say.
     """
-    size = fixed_batch_size(model)
+    size = find_batch_size(model)
     total = held_out.num_samples
     if size is None:
         size = total // -(-total // _CHUNK)
@@ -86,7 +86,7 @@ def keep_finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def fixed_batch_size(model: keras.Model) -> int | None:
+def find_batch_size(model: keras.Model) -> int | None:
     """The number of samples the model's inputs ask for; None for any."""
     try:
         shapes = [tensor.shape for tensor in model.inputs or []]
@@ -181,10 +181,10 @@ def _is_one_hot(wanted: np.ndarray) -> bool:
     return bool((wanted.sum(-1) == 1).all())
 
 
-def _explained(predicted: np.ndarray, wanted: Any, weight: Any, threshold: float) -> float:
+def _explain_variance(predicted: np.ndarray, wanted: Any, weight: Any, threshold: float) -> float:
     wanted = np.asarray(wanted, "float64").reshape(predicted.shape)
     spread = _mean((wanted - _mean(wanted, weight)) ** 2, weight)
     return 1 - _mean((predicted - wanted) ** 2, weight) / spread if spread else math.nan
 
 
-_MEASURES: dict[str, Callable[..., float]] = {"accuracy": _accuracy, "explained": _explained}
+_MEASURES: dict[str, Callable[..., float]] = {"accuracy": _accuracy, "explained": _explain_variance}

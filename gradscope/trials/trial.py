@@ -13,7 +13,7 @@ from gradscope.errors import GradscopeError, TrialError, UsageError
 from gradscope.records import Declined, Trial
 from gradscope.report.report import Report
 from gradscope.signals import flow
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.trials.paired import Progress, compare
 from gradscope.trials.splits import Split, split
 from gradscope.trials.training import Make
@@ -93,7 +93,7 @@ def _make_copier(model: Any) -> Make:
         raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
 
     def make(seed: int) -> keras.Model:
-        copy = copied(model)
+        copy = copy_model(model)
         if isinstance(copy, Declined):
             raise TrialError(f"{copy.what!r} cannot be copied for a trial: {copy.reason}.")
         return copy

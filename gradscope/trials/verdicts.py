@@ -107,7 +107,7 @@ def score(before: Arm, after: Arm, measure: Measure | None, num_held_out: int) -
     return Scores("loss", tuple(values[0].tolist()), tuple(values[1].tolist()), least)
 
 
-def standing(runs: Sequence[Run], measure: Measure | None) -> tuple[float, float]:
+def rank_runs(runs: Sequence[Run], measure: Measure | None) -> tuple[float, float]:
     """How well runs did, to be put in order: the mean of the measure, then that of the loss.
 
     A run that diverged has the worst value, and one without a measure is ordered by its loss.

@@ -17,7 +17,7 @@ import gradscope
 from gradscope.backend.capabilities import CAPABILITIES, Capability, Unavailable, capabilities
 from gradscope.errors import GradscopeError
 from gradscope.records import Declined
-from gradscope.surgery.graph import copied, rebuilt
+from gradscope.surgery.graph import copy_model, rebuild
 
 ROOT = Path(gradscope.__file__).parent
 every = pytest.mark.parametrize("id", sorted(capabilities()))
@@ -58,11 +58,11 @@ def is_declined(feature):
     """Whether a feature says that it cannot be had; any other failure is one of ours."""
     model, (x, y) = network(), data()
     if feature == "copy":
-        return isinstance(copied(model), Declined)
+        return isinstance(copy_model(model), Declined)
     if feature == "rewrite":
         model.optimizer, model.compiled = None, False
         chain = [model.get_layer("hidden"), layers.BatchNormalization()]
-        return isinstance(rebuilt(model, {"hidden": chain}), Declined)
+        return isinstance(rebuild(model, {"hidden": chain}), Declined)
     if feature == "watch":
         monitor = gradscope.Monitor(log_freq=1)
         with warnings.catch_warnings(record=True) as told:
@@ -118,12 +118,12 @@ def test_the_slower_way_measures_the_same(id, without):
 
 def test_a_lambda_is_not_made_again_without_trust(without):
     model = keras.Sequential([keras.Input((2,)), layers.Lambda(lambda x: x * 2)])
-    assert not isinstance(copied(model), Declined)
+    assert not isinstance(copy_model(model), Declined)
     without("living-code")
-    assert not isinstance(copied(model), Declined)
+    assert not isinstance(copy_model(model), Declined)
     without("deep-copies")
 
-    assert isinstance(copied(model), Declined)
+    assert isinstance(copy_model(model), Declined)
 
 
 class Nameless(keras.Model):
@@ -143,10 +143,10 @@ class Nameless(keras.Model):
 def test_what_only_its_attributes_tell_is_not_copied_without_deep_copies(without):
     model = Nameless(width=2)
     model(np.zeros((1, 3), "float32"))
-    assert not isinstance(copied(model), Declined)
+    assert not isinstance(copy_model(model), Declined)
     without("deep-copies")
 
-    assert "taken away" in copied(model).reason
+    assert "taken away" in copy_model(model).reason
 
 
 @pytest.mark.slow

@@ -40,7 +40,7 @@ def gradscope(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     # Commands do their work in a process of its own; loading TensorFlow once more there is what
     # tests/cli/test_sandbox.py pays for, not every test.
-    monkeypatch.setattr("gradscope.cli.sandbox.limited", work_here)
+    monkeypatch.setattr("gradscope.cli.sandbox.call_limited", work_here)
 
     def run(*arguments: str | Path) -> Outcome:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -50,7 +50,7 @@ def gradscope(tmp_path, monkeypatch):
 
 
 def work_here(function: str, arguments: dict[str, Any], *_: Any, **options: Any) -> Any:
-    """`gradscope.cli.sandbox.limited` in this process: plain data in and out, as there."""
+    """`gradscope.cli.sandbox.call_limited` in this process: plain data in and out, as there."""
     answer = work(function, json.loads(json.dumps(arguments)))
     return json.loads(json.dumps(answer))
 

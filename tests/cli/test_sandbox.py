@@ -10,7 +10,7 @@ import time
 import pytest
 
 from gradscope.cli import sandbox
-from gradscope.cli.sandbox import Limits, limited
+from gradscope.cli.sandbox import Limits, call_limited
 from gradscope.errors import GradscopeError, UnreadableError, UsageError
 
 AMPLE = Limits(300, 10**10)
@@ -20,7 +20,7 @@ linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs L
 def line_of(function: str, within: Limits, **arguments: object) -> str:
     """The one line with which the work is given up."""
     with pytest.raises(UnreadableError) as caught:
-        limited(function, arguments, within, what="The work")
+        call_limited(function, arguments, within, what="The work")
     assert str(caught.value).isprintable()
     return str(caught.value)
 
@@ -28,7 +28,7 @@ def line_of(function: str, within: Limits, **arguments: object) -> str:
 @pytest.mark.slow
 def test_a_result_comes_back_and_prints_do_not_disturb_it(capfd, monkeypatch):
     monkeypatch.setattr(sandbox, "_GRACE", 0)  # a process that is slow to go changes nothing
-    assert limited("builtins:print", {"sep": ""}, AMPLE, what="The work") is None
+    assert call_limited("builtins:print", {"sep": ""}, AMPLE, what="The work") is None
     printed = capfd.readouterr()
     assert (printed.out, printed.err) == ("", "\n")
 
@@ -36,7 +36,9 @@ def test_a_result_comes_back_and_prints_do_not_disturb_it(capfd, monkeypatch):
 @pytest.mark.slow
 def test_a_refusal_comes_back_with_its_exit_code():
     with pytest.raises(GradscopeError) as caught:
-        limited("gradscope.inputs.models:load_model", {"spec": "no.keras"}, AMPLE, what="The work")
+        call_limited(
+            "gradscope.inputs.models:load_model", {"spec": "no.keras"}, AMPLE, what="The work"
+        )
     assert caught.value.exit_code == 3
     assert "No such model" in str(caught.value)
 
@@ -69,7 +71,10 @@ def test_an_abort_is_one_line():
 
 @pytest.mark.slow
 def test_a_crash_is_tried_again_without_onednn(capfd):
-    assert limited("tests.support.crashes:crash_with_onednn", {}, AMPLE, what="The work") == "done"
+    assert (
+        call_limited("tests.support.crashes:crash_with_onednn", {}, AMPLE, what="The work")
+        == "done"
+    )
     note = capfd.readouterr().err
     assert note.count("\n") == 1
     assert "crashed in Python's crash_with_onednn (tests/support/crashes.py:" in note
@@ -134,7 +139,10 @@ def test_the_current_folder_is_not_searched(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", f"{os.environ.get('PYTHONPATH', '')}:")
     import payload  # noqa: F401
 
-    assert limited("importlib.util:find_spec", {"name": "payload"}, AMPLE, what="The work") is None
+    assert (
+        call_limited("importlib.util:find_spec", {"name": "payload"}, AMPLE, what="The work")
+        is None
+    )
 
 
 @pytest.mark.slow
@@ -142,7 +150,7 @@ def test_what_the_process_starts_does_not_search_it_either(tmp_path, monkeypatch
     (tmp_path / "payload.py").write_text("")
     monkeypatch.chdir(tmp_path)
     command = f"{sys.executable} -c 'import payload'"
-    said = limited("subprocess:getoutput", {"cmd": command}, AMPLE, what="The work")
+    said = call_limited("subprocess:getoutput", {"cmd": command}, AMPLE, what="The work")
     assert ("No module named 'payload'" in said) == (sys.version_info >= (3, 11))
 
 

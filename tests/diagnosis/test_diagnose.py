@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import gradscope
-from gradscope.diagnosis.diagnose import FLOW, chosen, diagnose, join_rehearsal, overrides
+from gradscope.diagnosis.diagnose import FLOW, choose_symptoms, diagnose, join_rehearsal, overrides
 from gradscope.errors import UsageError
 from gradscope.records import BackwardFactors, Evidence, Finding
 from gradscope.signals.common import example_chain
@@ -24,17 +24,17 @@ DECADES = "vanishing-gradient.error_decades"
 
 def test_nothing_left_to_examine_is_refused():
     with pytest.raises(UsageError, match="No symptom is left to examine"):
-        chosen(["dead-relu"], ["dead-relu"])
+        choose_symptoms(["dead-relu"], ["dead-relu"])
 
 
 def test_a_plain_string_selects_and_ignores_one_symptom():
-    assert [s.id for s in chosen("dead-relu", None)] == ["dead-relu"]
-    assert chosen(None, "dead-relu") == chosen(None, ["dead-relu"])
+    assert [s.id for s in choose_symptoms("dead-relu", None)] == ["dead-relu"]
+    assert choose_symptoms(None, "dead-relu") == choose_symptoms(None, ["dead-relu"])
 
 
 def test_a_plain_string_that_no_symptom_is_called_is_refused_by_its_name():
     with pytest.raises(UsageError, match="Unknown symptom 'dead-rely'"):
-        chosen("dead-rely", None)
+        choose_symptoms("dead-rely", None)
 
 
 def test_no_overrides_are_none():

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from gradscope.inputs.data import check_data, load_data
-from gradscope.inputs.data_folders import batched
+from gradscope.inputs.data_folders import make_batches
 from tests.support.data_files import X, Y
 from tests.support.refusals import refusal
 
@@ -29,7 +29,7 @@ def test_a_saved_dataset_comes_in_batches(tmp_path, classifier, batch):
 def test_a_batched_dataset_without_the_last_axis_stays_as_it_is():
     model = keras.Sequential([keras.Input((4, 1)), keras.layers.Flatten(), keras.layers.Dense(1)])
     dataset = tf.data.Dataset.from_tensor_slices(X).batch(3)
-    assert batched(dataset, model, 2) is dataset
+    assert make_batches(dataset, model, 2) is dataset
 
 
 @pytest.mark.parametrize("broken", ["dataset_spec.pb", "snapshot.metadata"])

@@ -15,7 +15,7 @@ from gradscope.inputs.batches import Batch
 from gradscope.measure.data_profile import batch_tensors
 from gradscope.measure.loss_terms import loss_terms
 from gradscope.measure.objective import objective
-from gradscope.measure.outputs import described
+from gradscope.measure.outputs import describe
 from gradscope.measure.recorder import Rows
 from gradscope.measure.taps import patches
 from tests.support.by_hand import classes, normal
@@ -30,7 +30,7 @@ def terms(model, y=None, loss="mse", x=X):
     rows = Rows()
     rows.begin_pass(len(X))
     with patched(patches(sites(model), lambda: rows)):
-        outputs = described(model(batch.x), rows)
+        outputs = describe(model(batch.x), rows)
     return loss_terms(model, outputs, [batch], target, batch_tensors([batch]))
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keras import layers
 
 import gradscope
-from gradscope.measure.tensor_stats import Reducer, merged, stats
+from gradscope.measure.tensor_stats import Reducer, merge_all, stats
 from tests.support.by_hand import normal
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16", "float64")
@@ -211,7 +211,7 @@ def test_statistics_of_two_arrays_whatever_their_ranges(first, second):
     reducer.add("both", second)
 
     assert_is(reducer.stats("both"), both)
-    assert_is(merged([stats(first), stats(second)]), both)
+    assert_is(merge_all([stats(first), stats(second)]), both)
 
 
 def test_large_entries_of_float64():

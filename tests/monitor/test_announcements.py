@@ -120,13 +120,13 @@ def test_less_than_one_look_is_refused(name):
 
 def test_layers_are_judged_once_a_snapshot(monkeypatch):
     examined = []
-    original = diagnose._examined
+    original = diagnose._examine
 
     def counted(symptom, *args):
         examined.append(symptom.id)
         return original(symptom, *args)
 
-    monkeypatch.setattr(diagnose, "_examined", counted)
+    monkeypatch.setattr(diagnose, "_examine", counted)
     watch = Watch(select=["dead-relu", ID])
     for _ in range(3):
         watch.look(sick())

@@ -21,7 +21,7 @@ from tensorflow.python.framework.config import disable_op_determinism
 import gradscope
 from gradscope.errors import UsageError
 from gradscope.monitor import run
-from gradscope.monitor.graph_stats import reduced
+from gradscope.monitor.graph_stats import reduce
 from gradscope.records import Curve
 from gradscope.report import run_file
 from tests.runs.luck import batch_constants
@@ -683,8 +683,8 @@ def test_a_report_before_anything_was_watched():
 @pytest.mark.slow
 def test_statistics_can_be_compiled_by_xla():
     array = tf.constant(normal(40, 90))
-    plain = tf.function(lambda x: reduced([x]))(array)
-    fused = tf.function(lambda x: reduced([x]), jit_compile=True)(array)
+    plain = tf.function(lambda x: reduce([x]))(array)
+    fused = tf.function(lambda x: reduce([x]), jit_compile=True)(array)
 
     np.testing.assert_array_equal(plain["octaves"], fused["octaves"])
     np.testing.assert_allclose(plain["moments"], fused["moments"], rtol=1e-5)

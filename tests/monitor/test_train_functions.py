@@ -114,7 +114,7 @@ def pair_of_statistics(array: np.ndarray) -> tuple[TensorStats, TensorStats]:
     from gradscope.measure.tensor_stats import stats
     from gradscope.monitor import graph_stats
 
-    found = graph_stats.reduced([tf.constant(array)])
+    found = graph_stats.reduce([tf.constant(array)])
     numbers = {name: tensor.numpy() for name, tensor in found.items()}
     return graph_stats.stats_of(**numbers)[0], stats(array)
 

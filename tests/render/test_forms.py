@@ -13,7 +13,7 @@ import pytest
 from gradscope.render.github import render_github
 from gradscope.render.html import render_html
 from gradscope.render.junit import render_junit
-from gradscope.render.markdown import escape, fenced, render_markdown
+from gradscope.render.markdown import escape, fence, render_markdown
 from gradscope.render.text import render_text
 from gradscope.render.values import printable
 from gradscope.report.report import Report
@@ -138,9 +138,9 @@ def test_markdown_shows_text_as_it_is(text, shown):
 
 @pytest.mark.parametrize("code", ["x = 1", "```", "a ````b"])
 def test_code_cannot_leave_its_fence(code):
-    fence = fenced(code).split("python")[0]
-    assert len(fence) >= 3
-    assert fence not in code
+    ticks = fence(code).split("python")[0]
+    assert len(ticks) >= 3
+    assert ticks not in code
 
 
 def test_hostile_names_bring_no_markup_into_markdown():

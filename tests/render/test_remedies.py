@@ -11,7 +11,7 @@ import pytest
 from gradscope import treatments
 from gradscope.render.html import render_html
 from gradscope.render.markdown import render_markdown
-from gradscope.render.remedies import ranked, safety, why_first
+from gradscope.render.remedies import join_remedies, safety, why_first
 from gradscope.render.text import render_text
 from tests.support.factories import sick_sigmoid_report
 from tests.support.reports import REPORTS, treated_report
@@ -59,7 +59,7 @@ def test_what_no_finding_asks_for_has_no_reason():
     ("given", "told"), [([], ""), (["a"], "a"), (["a", "b", "c"], "a first, then b, c")]
 )
 def test_one_treatment_leads_and_the_rest_is_ranked(given, told):
-    assert ranked(given) == told
+    assert join_remedies(given) == told
 
 
 @pytest.mark.parametrize("id", treatments.registry())

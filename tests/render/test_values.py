@@ -8,10 +8,10 @@ import pytest
 
 from gradscope.render.values import (
     clean,
+    describe_subject,
     flow_trend,
+    join_names,
     labels,
-    measured_on,
-    named,
     number,
     percent,
     stretches,
@@ -49,7 +49,7 @@ def _rows(*names: str, kernel: bool = True) -> list[dict]:
 
 def test_neighbours_are_named_together():
     rows = _rows("a", "b", "c", "d", "e")
-    assert named(["c", "a", "b", "e"], rows) == "a … c (3 layers), e"
+    assert join_names(["c", "a", "b", "e"], rows) == "a … c (3 layers), e"
 
 
 def test_rows_without_a_kernel_do_not_part_neighbours():
@@ -59,21 +59,21 @@ def test_rows_without_a_kernel_do_not_part_neighbours():
 
 def test_a_row_can_be_named_by_its_call():
     rows = [{"path": "shared", "call": i, "kernel": {"rms": 1.0}} for i in range(3)]
-    assert named(["shared:1"], rows) == "shared:1"
+    assert join_names(["shared:1"], rows) == "shared:1"
 
 
 def test_a_path_names_all_its_calls():
     rows = [{"path": "shared", "call": i, "kernel": {"rms": 1.0}} for i in range(3)]
-    assert named(["shared"], rows) == "shared:0 … shared:2 (3 layers)"
+    assert join_names(["shared"], rows) == "shared:0 … shared:2 (3 layers)"
 
 
 def test_names_without_a_row_are_kept():
-    assert named(["gone"], _rows("a")) == "gone"
+    assert join_names(["gone"], _rows("a")) == "gone"
 
 
 def test_many_stretches_are_counted():
     rows = _rows(*(f"d{i}" for i in range(40)))
-    assert named([f"d{i}" for i in range(0, 40, 2)], rows, 2) == "d0, d2 and 18 more"
+    assert join_names([f"d{i}" for i in range(0, 40, 2)], rows, 2) == "d0, d2 and 18 more"
 
 
 def test_only_layers_called_twice_show_their_call():
@@ -103,6 +103,6 @@ def test_trend_runs_from_the_last_layer_to_the_first(signal, text):
 
 
 def test_a_training_run_was_looked_at_for_steps_and_a_model_on_samples():
-    assert measured_on(json.loads(history_report().to_json())) == ("step", 640)
-    assert measured_on({"data": {"num_samples": 128}, "history": None}) == ("sample", 128)
-    assert measured_on({}) == ("sample", None)
+    assert describe_subject(json.loads(history_report().to_json())) == ("step", 640)
+    assert describe_subject({"data": {"num_samples": 128}, "history": None}) == ("sample", 128)
+    assert describe_subject({}) == ("sample", None)

@@ -8,7 +8,7 @@ import pytest
 
 from gradscope.monitor.announcements import Watch
 from gradscope.records import Event, Finding
-from gradscope.report.run_file import CURVES, RunFile, Subject, join_announced, read_run, report
+from gradscope.report.run_file import CURVES, RunFile, Subject, join_earlier, read_run, report
 from gradscope.report.timeline import Announced, Sampled, Timeline
 from gradscope.signals.example_runs import example_run
 from gradscope.symptoms import registry
@@ -21,7 +21,7 @@ SUBJECT = Subject(TOO_HIGH.model, TOO_HIGH.data, TOO_HIGH.loss, TOO_HIGH.version
 def announced() -> tuple[Event, Finding]:
     watch = Watch(select=[ID], patience=1)
     (event,) = watch.look(TOO_HIGH)
-    finding = watch.finding(ID)
+    finding = watch.last_finding(ID)
     assert finding is not None
     return event, finding
 
@@ -75,9 +75,9 @@ def test_what_is_found_now_stands_for_what_was_announced_of_it():
     symptoms = list(registry().values())
     earlier = {ID: Announced(40, finding)}
 
-    assert join_announced([finding], earlier, symptoms) == (finding,)
+    assert join_earlier([finding], earlier, symptoms) == (finding,)
     others = [s for s in symptoms if s.id != ID]
-    assert join_announced([], earlier, others) == ()
+    assert join_earlier([], earlier, others) == ()
     note = dataclasses.replace(finding, severity="info")
-    (joined,) = join_announced([note], earlier, symptoms)
+    (joined,) = join_earlier([note], earlier, symptoms)
     assert (joined.persistence, joined.severity) == ("earlier", "info")

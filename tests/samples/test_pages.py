@@ -52,7 +52,7 @@ def test_plain_data_are_json_and_keep_what_is_not_finite_as_none(data):
 
 
 def test_a_claim_is_told_with_its_bound_and_unit(data):
-    held, missed = map(_page.worded, data["sections"][0]["claims"])
+    held, missed = map(_page.word_claim, data["sections"][0]["claims"])
     assert (held["expected"], held["shown"]) == ("≤ 3 decades", "2 decades")
     assert (missed["expected"], missed["shown"]) == ("≥ 1", "not finite")
 

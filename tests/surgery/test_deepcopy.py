@@ -9,7 +9,7 @@ from keras import layers, ops
 
 import gradscope
 from gradscope.records import Declined
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from tests.support.by_hand import classes, normal
 from tests.support.snapshot import Snapshot
 
@@ -64,7 +64,7 @@ X, Y = normal(64, 8), classes(64, 3)
 @pytest.mark.slow
 def test_a_copy_gives_the_same_outputs_and_shares_no_variable():
     model = everything()
-    copy = copied(model)
+    copy = copy_model(model)
     assert not isinstance(copy, Declined), copy
 
     np.testing.assert_array_equal(model(X), copy(X))
@@ -77,7 +77,7 @@ def test_a_copy_gives_the_same_outputs_and_shares_no_variable():
 @pytest.mark.slow
 def test_training_the_copy_is_training_the_model_and_leaves_it_alone():
     model = everything()
-    copy = copied(model)
+    copy = copy_model(model)
     before = Snapshot(model)
     copy.fit(X, Y, shuffle=False, verbose=0)
     assert before.differences(Snapshot(model)) == []
@@ -91,14 +91,14 @@ def test_training_the_copy_is_training_the_model_and_leaves_it_alone():
 def test_a_trained_model_keeps_what_it_learnt():
     model = everything()
     model.fit(X, Y, verbose=0)
-    np.testing.assert_array_equal(model(X), copied(model)(X))
+    np.testing.assert_array_equal(model(X), copy_model(model)(X))
 
 
 def test_an_optimizer_inside_is_made_again():
     model = everything()
     model.own_optimizer = keras.optimizers.Adam(0.25)
 
-    copy = copied(model)
+    copy = copy_model(model)
 
     assert copy.own_optimizer is not model.own_optimizer
     assert float(copy.own_optimizer.learning_rate) == 0.25

@@ -1,4 +1,4 @@
-"""`rebuilt`: layers replaced, inserted, dropped and bridged."""
+"""`rebuild`: layers replaced, inserted, dropped and bridged."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 from gradscope.records import Declined
-from gradscope.surgery.graph import Bridge, Surgery, copied, rebuilt
+from gradscope.surgery.graph import Bridge, Surgery, copy_model, rebuild
 from tests.support.by_hand import normal
 from tests.support.models import ZOO
 from tests.support.snapshot import Snapshot
@@ -45,7 +45,7 @@ def weights(model, path):
 def operated(model, *args, **kwargs) -> Surgery:
     """The result; that the patient is untouched holds for every operation."""
     before = Snapshot(model)
-    result = rebuilt(model, *args, **kwargs)
+    result = rebuild(model, *args, **kwargs)
     assert before.differences(Snapshot(model)) == []
     assert isinstance(result, Surgery), result
     return result
@@ -299,7 +299,7 @@ def test_a_rebuilt_model_is_saved_and_loaded(name, tmp_path):
 
 
 def declined(*args, **kwargs) -> str:
-    result = rebuilt(*args, **kwargs)
+    result = rebuild(*args, **kwargs)
     assert isinstance(result, Declined), result
     return f"{result.what}: {result.reason}"
 
@@ -370,14 +370,14 @@ def test_an_unknown_path_names_the_known():
     with pytest.raises(
         ValueError, match=r"No layer has the path 'c'\. Expected one of: a, b, out\."
     ):
-        rebuilt(mlp(), {"c": []})
+        rebuild(mlp(), {"c": []})
 
 
 def test_a_layer_in_use_is_refused():
     model = mlp()
 
     with pytest.raises(ValueError, match="'a' is part of a graph already"):
-        rebuilt(model, {"b": [model.get_layer("a")]})
+        rebuild(model, {"b": [model.get_layer("a")]})
 
 
 @keras.saving.register_keras_serializable("test_graph")
@@ -433,7 +433,7 @@ def test_a_graph_inside_a_model_of_its_own_code_is_rebuilt_and_the_rest_copied()
 
 def test_what_was_rebuilt_inside_its_own_code_stays_in_its_copies():
     rebuilt_once = operated(coder(), {"encoder/first": [layers.Dense(6, "tanh")]}).model
-    copy = copied(rebuilt_once)
+    copy = copy_model(rebuilt_once)
     assert not isinstance(copy, Declined), copy
 
     assert np.array_equal(copy(normal(4, 8)), rebuilt_once(normal(4, 8)))
@@ -444,7 +444,7 @@ def test_settings_that_were_changed_inside_its_own_code_stay_in_its_copies():
     model = coder()
     model.spread.use_bias = False
 
-    assert copied(model).spread.use_bias is False
+    assert copy_model(model).spread.use_bias is False
 
 
 def test_layers_that_its_own_code_calls_are_declined():

@@ -11,7 +11,7 @@ from keras import layers, ops
 from gradscope.backend.sites import sites
 from gradscope.records import Declined
 from gradscope.surgery.graph import Surgery
-from gradscope.surgery.inlining import inlined
+from gradscope.surgery.inlining import inline
 from tests.support.by_hand import normal
 from tests.support.snapshot import Snapshot
 from tests.support.treated import same_outputs, through_file
@@ -61,7 +61,7 @@ def around(layer, calls: int = 1) -> keras.Model:
 
 def written(model: keras.Model, path: str = PATH, x=X) -> Surgery | Declined:
     before = Snapshot(model)
-    outcome = inlined(model, [path], x)
+    outcome = inline(model, [path], x)
     assert before.differences(Snapshot(model)) == []
     return outcome
 

@@ -12,7 +12,7 @@ from keras import layers
 import gradscope
 from gradscope.errors import UsageError
 from gradscope.records import Prescription
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.therapy.apply_prescriptions import Treated
 from tests.programs.own_steps import PROGRAMS, Oscillator
 from tests.support.by_hand import normal
@@ -165,7 +165,7 @@ def test_own_code_is_treated_in_place_and_keeps_its_train_step():
     assert treated.declined == ()
     assert type(copy) is Oscillator
     assert [layer.activation.__name__ for layer in copy.net.layers[:3]] == ["tanh"] * 3
-    again = copied(copy)
+    again = copy_model(copy)
     assert again.net.layers[0].activation is keras.activations.tanh
 
 

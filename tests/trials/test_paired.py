@@ -20,7 +20,7 @@ from keras import layers
 from gradscope.errors import TrialError, UsageError
 from gradscope.records import Arm, Declined, Trial
 from gradscope.records.codec import from_plain, to_plain
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.trials.paired import compare
 from gradscope.trials.pickling import pack, unpack
 from gradscope.trials.splits import split
@@ -93,7 +93,9 @@ def test_the_patient_stays_as_it_was():
     patient = noisy(0)
     patient.fit(*blobs().training[:2], epochs=1, verbose=0)
     before = Snapshot(patient)
-    compare(lambda s: copied(patient), lambda s: copied(patient), blobs(), steps=4, seeds=(0, 1))
+    compare(
+        lambda s: copy_model(patient), lambda s: copy_model(patient), blobs(), steps=4, seeds=(0, 1)
+    )
 
     assert before.differences(Snapshot(patient)) == []
 
@@ -213,7 +215,7 @@ def test_what_cannot_travel_is_told_in_one_line():
 def test_two_workers_find_what_one_process_finds():
     patient = noisy(0)
     plan = {"steps": 6, "batch_size": 16, "seeds": (0, 1)}
-    makes = (lambda seed: copied(patient), learner)
+    makes = (lambda seed: copy_model(patient), learner)
     told = []
     alone = compare(*makes, blobs(), **plan)
     spread = compare(*makes, blobs(), **plan, jobs=2, progress=lambda *a: told.append(a))

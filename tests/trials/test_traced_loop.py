@@ -8,7 +8,7 @@ import keras
 import pytest
 from keras import layers
 
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.trials import traced_loop as loops_module
 from gradscope.trials import training
 from gradscope.trials.traced_loop import Loops, describe
@@ -75,7 +75,7 @@ def test_a_call_of_its_own_has_no_form():
     model = learner(0)
 
     assert describe(OwnStep()) is None
-    assert describe(model) == describe(copied(model)) is not None
+    assert describe(model) == describe(copy_model(model)) is not None
 
 
 def with_states(seed):

@@ -11,7 +11,7 @@ from keras import layers
 from gradscope.backend import seeding
 from gradscope.backend.seeding import seeded
 from gradscope.errors import TrialError
-from gradscope.surgery.graph import copied
+from gradscope.surgery.graph import copy_model
 from gradscope.trials import training
 from gradscope.trials.splits import draw_order, split
 from gradscope.trials.training import train_seeds
@@ -175,7 +175,7 @@ def test_the_copied_patient_and_all_random_generators_stay_as_they_were():
     patient = noisy(1)
     patient.fit(*blobs().training[:2], epochs=1, verbose=0)
     before = Snapshot(patient)
-    train_seeds(lambda seed: copied(patient), blobs(), seeds=(0, 1), **PLAN)
+    train_seeds(lambda seed: copy_model(patient), blobs(), seeds=(0, 1), **PLAN)
 
     assert before.differences(Snapshot(patient)) == []
 
@@ -212,8 +212,8 @@ def test_an_optimizer_that_was_trained_before_goes_on_from_there():
     patient = learner(0)
     patient.fit(*blobs().training[:2], epochs=2, verbose=0)
     data = blobs()
-    together = train_seeds(lambda seed: copied(patient), data, seeds=(0, 1), **PLAN)
-    alone = run(lambda seed: copied(patient), data, seed=1, **PLAN)
+    together = train_seeds(lambda seed: copy_model(patient), data, seeds=(0, 1), **PLAN)
+    alone = run(lambda seed: copy_model(patient), data, seed=1, **PLAN)
 
     assert ends(together)[1] == ends([alone])[0]
     assert together[0].checkpoints[0] == together[1].checkpoints[0]

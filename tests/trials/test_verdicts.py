@@ -148,15 +148,15 @@ def ended(metric, loss, diverged=False):
 def test_standing_is_the_mean_of_the_measure_then_of_the_loss():
     pair = [ended(0.8, 0.5), ended(0.6, 0.7)]
 
-    assert verdicts.standing(pair, "accuracy") == pytest.approx((0.7, -0.6))
-    assert verdicts.standing(pair, None) == pytest.approx((-0.6, 0.0))
+    assert verdicts.rank_runs(pair, "accuracy") == pytest.approx((0.7, -0.6))
+    assert verdicts.rank_runs(pair, None) == pytest.approx((-0.6, 0.0))
 
 
 def test_a_diverged_run_stands_last():
-    lost = verdicts.standing([ended(None, None, diverged=True)], "explained")
+    lost = verdicts.rank_runs([ended(None, None, diverged=True)], "explained")
 
     assert lost[0] == -1.0
-    assert lost < verdicts.standing([ended(-0.9, 9.0)], "explained")
+    assert lost < verdicts.rank_runs([ended(-0.9, 9.0)], "explained")
 
 
 def test_the_margin_is_the_standard_error_of_a_difference_of_two_accuracies():

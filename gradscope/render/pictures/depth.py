@@ -6,14 +6,21 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.lines import line_chart
-from gradscope.render.pictures.rows import Read, along, marked, measured, rows_of, series
+from gradscope.render.pictures.rows import (
+    Read,
+    along,
+    find_culprits,
+    find_measured,
+    rows_of,
+    series,
+)
 
 
 def by_depth(
     report: dict[str, Any], title: str, reads: dict[str, Read], y_label: str, caption: str
 ) -> list[Picture]:
     """One picture of all readings; none where no layer has one."""
-    rows = measured(rows_of(report), *reads.values())
+    rows = find_measured(rows_of(report), *reads.values())
     if not rows:
         return []
     chart = line_chart(
@@ -21,7 +28,7 @@ def by_depth(
         along(rows),
         series(rows, reads),
         y_label=y_label,
-        marked=marked(rows),
+        marked=find_culprits(rows),
         reference=1.0,
     )
     return [Picture(title, caption, chart)]

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.lines import Band, line_chart
-from gradscope.render.pictures.rows import Row, along, marked, measured, rows_of, series
+from gradscope.render.pictures.rows import Row, along, find_culprits, find_measured, rows_of, series
 from gradscope.render.values import dig, flow_trend, items, number
 
 TITLE = "Gradient flow by layer"
@@ -24,7 +24,7 @@ def signal(data: dict[str, Any]) -> float | None:
 
 def flow(report: dict[str, Any]) -> list[Picture]:
     """The backward signal of every layer against what it is at the loss."""
-    rows = measured(rows_of(report), signal)
+    rows = find_measured(rows_of(report), signal)
     if not rows:
         return []
     band = healthy_band(report, rows)
@@ -33,7 +33,7 @@ def flow(report: dict[str, Any]) -> list[Picture]:
         along(rows),
         series(rows, {"backward signal (L2 norm of dL/d output)": signal}),
         y_label="gradient (L2 norm, log scale)",
-        marked=marked(rows),
+        marked=find_culprits(rows),
         band=band,
     )
     meaning = (

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from gradscope.render.pictures import canvas
 from gradscope.render.pictures.canvas import INNER, Along, Picture, across, n
 from gradscope.render.pictures.flow import reference_signal, signal
-from gradscope.render.pictures.rows import Row, measured, rows_of
+from gradscope.render.pictures.rows import Row, find_measured, rows_of
 from gradscope.render.values import dig, items, number, shorten
 
 _MAX_CELLS = 120
@@ -41,8 +41,8 @@ def graph(report: dict[str, Any]) -> list[Picture]:
         dig(report, "bounds", f"vanishing-gradient.{b}") or d
         for b, d in zip(_BOUNDS, (3, 5), strict=True)
     ]
-    reference = reference_signal(report, measured(rows, signal))
-    nodes = _placed(rows, edges, reference, (1.0, *limits))
+    reference = reference_signal(report, find_measured(rows, signal))
+    nodes = _place(rows, edges, reference, (1.0, *limits))
     skips = sum(nodes[b].rank - nodes[a].rank > 1 for a, b in edges)
     caption = (
         "Each mark is a layer call, each line a tensor from one to the next, each arc one that "
@@ -50,7 +50,7 @@ def graph(report: dict[str, Any]) -> list[Picture]:
         "the gradient is than at the loss."
     )
     title = "The model, coloured by its gradient"
-    return [Picture(title, caption, _drawn(title, nodes, edges, (1.0, *limits)))]
+    return [Picture(title, caption, _draw(title, nodes, edges, (1.0, *limits)))]
 
 
 def _edges(rows: Sequence[Row]) -> list[tuple[int, int]]:
@@ -63,7 +63,7 @@ def _edges(rows: Sequence[Row]) -> list[tuple[int, int]]:
     ]
 
 
-def _placed(
+def _place(
     rows: Sequence[Row],
     edges: Sequence[tuple[int, int]],
     reference: float | None,
@@ -103,7 +103,7 @@ def _state(row: Row, reference: float | None, limits: tuple[float, ...]) -> tupl
     return _LEVELS[level], f"{note}\n{decades:+.1f} decades relative to the loss"
 
 
-def _drawn(
+def _draw(
     title: str, nodes: list[_Node], edges: list[tuple[int, int]], limits: tuple[float, ...]
 ) -> Markup:
     ranks = max(node.rank for node in nodes) + 1

@@ -21,7 +21,7 @@ def rehearsal_pictures(report: dict[str, Any]) -> list[Picture]:
     """Nothing where no rehearsal was made, or its losses cannot be compared with a constant's."""
     level = dig(report, "rehearsal", "constant", "loss")
     steps, losses = items(report, "history", "loss", "steps"), _losses(report)
-    if not level or level <= 0 or len(steps) < 2 or min(known(losses), default=-1.0) < 0:
+    if not level or level <= 0 or len(steps) < 2 or min(drop_unknown(losses), default=-1.0) < 0:
         return []
     width = -(-len(steps) // _BINS)
     ends = [part[-1] for part in _cut(steps, width)]
@@ -29,21 +29,21 @@ def rehearsal_pictures(report: dict[str, Any]) -> list[Picture]:
     series = [Series("model", [None if v is None else v / level for v in mine])]
     curve = dig(report, "rehearsal", "yardstick", "curve") or {}
     theirs = _at(ends, items(curve, "steps"), items(curve, "mean"))
-    if known(theirs):
+    if drop_unknown(theirs):
         series.append(Series("yardstick", theirs))
     chart = line_chart(
         _TITLE,
         by_number(ends, "training step", "step"),
         series,
         y_label="loss over the constant's",
-        kind="log" if min(v for s in series for v in known(s.values)) > 0 else "linear",
+        kind="log" if min(v for s in series for v in drop_unknown(s.values)) > 0 else "linear",
         reference=1.0,
     )
     beside = dig(report, "rehearsal", "yardstick", "steps")
     return [Picture(_TITLE, f"{_CAPTION} for {plural(beside or 0, 'step')}.", chart)]
 
 
-def known(values: Sequence[float | None]) -> list[float]:
+def drop_unknown(values: Sequence[float | None]) -> list[float]:
     return [v for v in values if v is not None]
 
 
@@ -56,7 +56,7 @@ def _cut(values: Sequence[Any], width: int) -> list[Sequence[Any]]:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    held = known(values)
+    held = drop_unknown(values)
     return sum(held) / len(held) if held else None
 
 

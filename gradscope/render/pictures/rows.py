@@ -40,7 +40,7 @@ def at(*keys: str) -> Read:
     return lambda data: dig(data, *keys)
 
 
-def measured(rows: Sequence[Row], *reads: Read) -> list[Row]:
+def find_measured(rows: Sequence[Row], *reads: Read) -> list[Row]:
     """The rows in which at least one of the readings is there."""
     return [row for row in rows if any(read(row.data) is not None for read in reads)]
 
@@ -56,6 +56,6 @@ def along(rows: Sequence[Row]) -> Along:
     return by_layer([row.name for row in rows], ALONG, [row.index for row in rows])
 
 
-def marked(rows: Sequence[Row]) -> set[int]:
+def find_culprits(rows: Sequence[Row]) -> set[int]:
     """Places of the culprits among `rows`."""
     return {i for i, row in enumerate(rows) if row.culprit}

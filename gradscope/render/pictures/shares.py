@@ -6,7 +6,7 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.lines import bar_chart
-from gradscope.render.pictures.rows import along, at, marked, measured, rows_of, series
+from gradscope.render.pictures.rows import along, at, find_culprits, find_measured, rows_of, series
 from gradscope.render.values import dig, percent
 
 
@@ -17,7 +17,7 @@ def shares(report: dict[str, Any]) -> list[Picture]:
         "dead": at("dead_fraction"),
         "saturated gates": at("gate_saturated_fraction"),
     }
-    rows = measured(rows_of(report), *reads.values())
+    rows = find_measured(rows_of(report), *reads.values())
     if not rows:
         return []
     title = "Saturated and dead shares by layer"
@@ -27,7 +27,7 @@ def shares(report: dict[str, Any]) -> list[Picture]:
         along(rows),
         series(rows, reads),
         y_label="share",
-        marked=marked(rows),
+        marked=find_culprits(rows),
         limits=[("s1", limit)] if limit else [],
     )
     caption = (

@@ -7,7 +7,7 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.lines import Band, line_chart
-from gradscope.render.pictures.rows import along, at, marked, measured, rows_of, series
+from gradscope.render.pictures.rows import along, at, find_culprits, find_measured, rows_of, series
 from gradscope.render.values import dig
 
 _RATIO = at("update_ratio")
@@ -15,7 +15,7 @@ _RATIO = at("update_ratio")
 
 def speed(report: dict[str, Any]) -> list[Picture]:
     """The update ratio of every layer with weights, against that of the median layer."""
-    rows = measured(rows_of(report), _RATIO)
+    rows = find_measured(rows_of(report), _RATIO)
     if not rows:
         return []
     title = "Learning speed by layer"
@@ -24,7 +24,7 @@ def speed(report: dict[str, Any]) -> list[Picture]:
         along(rows),
         series(rows, {"update ratio": _RATIO}),
         y_label="‖ΔW‖ / ‖W‖ per step (log scale)",
-        marked=marked(rows),
+        marked=find_culprits(rows),
         band=_band(report, [r for row in rows if (r := _RATIO(row.data))]),
     )
     caption = (

@@ -19,7 +19,7 @@ _MEASURES = {
 
 def trial_pictures(trial: dict[str, Any]) -> list[Picture]:
     """Training loss, result on held-out samples, and the gradient by depth, where known."""
-    return [*_losses(trial), *_held_out(trial), *_profiles(trial)]
+    return [*_losses(trial), *_draw_held_out(trial), *_profiles(trial)]
 
 
 def _losses(trial: dict[str, Any]) -> list[Picture]:
@@ -38,7 +38,7 @@ def _losses(trial: dict[str, Any]) -> list[Picture]:
     return [Picture("Training loss, before and after", caption, chart)]
 
 
-def _held_out(trial: dict[str, Any]) -> list[Picture]:
+def _draw_held_out(trial: dict[str, Any]) -> list[Picture]:
     measure = trial.get("measure") or "loss"
     key = "metric" if measure in _MEASURES else "loss"
     runs = {

@@ -29,16 +29,16 @@ class _Step:
 
 def waterfall(report: dict[str, Any]) -> list[Picture]:
     """Decades gained and lost layer by layer, as floating bars."""
-    steps = _merged(_steps(report))
+    steps = _merge(_steps(report))
     if not steps:
         return []
     totals = {name: sum(s.parts[i] for s in steps) for i, (name, _) in enumerate(PARTS)}
-    return [Picture(TITLE, _caption(totals), _drawn(steps, totals))]
+    return [Picture(TITLE, _caption(totals), _draw(steps, totals))]
 
 
 def _caption(totals: dict[str, float]) -> str:
     change = -sum(totals.values())
-    causes = ", ".join(f"{_MEANING[name]} {signed(-lost)}" for name, lost in totals.items())
+    causes = ", ".join(f"{_MEANING[name]} {format_signed(-lost)}" for name, lost in totals.items())
     verb = "gains" if change > 0 else "loses"
     return (
         f"From the loss to the inputs the gradient {verb} {abs(change):.1f} decades (powers of "
@@ -46,7 +46,7 @@ def _caption(totals: dict[str, float]) -> str:
     )
 
 
-def signed(decades: float) -> str:
+def format_signed(decades: float) -> str:
     """ "−11.9" or "+0.1"; a rounded zero has no sign."""
     rounded = round(decades, 1)
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else ''}{abs(rounded):.1f}"
@@ -65,7 +65,7 @@ def _steps(report: dict[str, Any]) -> list[_Step]:
     return found
 
 
-def _merged(steps: Sequence[_Step]) -> list[_Step]:
+def _merge(steps: Sequence[_Step]) -> list[_Step]:
     size = math.ceil(len(steps) / _MAX_STEPS) or 1
     groups = (steps[i : i + size] for i in range(0, len(steps), size))
     return [_sum(group) for group in groups]
@@ -78,7 +78,7 @@ def _sum(group: Sequence[_Step]) -> _Step:
     return _Step(f"{group[0].name} … {group[-1].name}", group[0].row, (a, w, r))
 
 
-def _drawn(steps: Sequence[_Step], totals: dict[str, float]) -> Markup:
+def _draw(steps: Sequence[_Step], totals: dict[str, float]) -> Markup:
     level, levels = 0.0, [0.0]
     for step in steps:
         for lost in step.parts:
@@ -87,7 +87,7 @@ def _drawn(steps: Sequence[_Step], totals: dict[str, float]) -> Markup:
     low, high = min(levels), max(levels)
     if high - low < 1.0:
         low, high = low - 0.5, high + 0.5
-    scale = linear_scale(low, high, signed)
+    scale = linear_scale(low, high, format_signed)
     count = len(steps)
     along = canvas.by_layer([s.name for s in steps], "layer, from the loss (left) to the inputs")
     bars: dict[str, list[str]] = {css: [] for _, css in PARTS}
@@ -105,13 +105,13 @@ def _drawn(steps: Sequence[_Step], totals: dict[str, float]) -> Markup:
         tips.append(_tip(step, i / count, width, start))
     parts = [grid(scale, "decades since the loss"), _zero(scale)]
     parts += [canvas.path(f"b {css}", "".join(data)) for css, data in bars.items()]
-    keys = [(f"b {css}", f"{_MEANING[name]} {signed(-totals[name])}") for name, css in PARTS]
+    keys = [(f"b {css}", f"{_MEANING[name]} {format_signed(-totals[name])}") for name, css in PARTS]
     parts += [canvas.path("j", "".join(joints)), canvas.legend(keys), *tips]
-    footing, height = canvas.foot(_shortened(along))
+    footing, height = canvas.foot(_shorten(along))
     return canvas.svg(TITLE, height, [*parts, footing])
 
 
-def _shortened(along: Along) -> Along:
+def _shorten(along: Along) -> Along:
     ticks = [(place, shorten(name)) for place, name in along.ticks]
     return Along(along.names, along.places, ticks, along.label, along.band)
 
@@ -121,7 +121,9 @@ def _zero(scale: Scale) -> Markup:
 
 
 def _tip(step: _Step, place: float, width: float, start: float) -> Markup:
-    lines = [f"{_MEANING[name]}: {signed(-step.parts[i])}" for i, (name, _) in enumerate(PARTS)]
+    lines = [
+        f"{_MEANING[name]}: {format_signed(-step.parts[i])}" for i, (name, _) in enumerate(PARTS)
+    ]
     end = start - sum(step.parts)
     ends = f"{number(round(start, 2))} to {number(round(end, 2))} decades"
     note = "\n".join([step.name, *lines, ends])

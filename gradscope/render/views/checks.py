@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import MISSING, dig, items, joined, maybe, number
+from gradscope.render.values import MISSING, dig, items, join_facts, maybe, number
 from gradscope.render.verdict import STATUSES
 
 
@@ -13,7 +13,7 @@ def checks(report: dict[str, Any]) -> list[tuple[str, str, str]]:
     return [_check(check, report) for check in sorted(items(report, "checks"), key=_order)]
 
 
-def declined(report: dict[str, Any]) -> list[tuple[str, str]]:
+def list_declined(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Treatments that do not apply, and why."""
     return [(d.get("what") or "", d.get("reason") or "") for d in items(report, "declined")]
 
@@ -29,8 +29,8 @@ def recipe(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("custom thresholds", bounds),
         ("seed", maybe(report.get("seed"))),
         ("optimizer steps before measurement", maybe(report.get("steps"))),
-        ("model", joined({k: v for k, v in model.items() if k != "name"})),
-        ("data", joined({k: v for k, v in data.items() if k not in ("note", "tensors")})),
+        ("model", join_facts({k: v for k, v in model.items() if k != "name"})),
+        ("data", join_facts({k: v for k, v in data.items() if k not in ("note", "tensors")})),
         *((f"data: {t.get('name')}", _tensor(t)) for t in items(data, "tensors")),
         ("note on the data", data.get("note")),
         ("loss", f"{loss.get('name') or ''} {number(loss.get('value'))}".strip()),

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.remedies import ranked
-from gradscope.render.values import dig, findings_by_severity, items, measured, named
+from gradscope.render.remedies import join_remedies
+from gradscope.render.values import describe_evidence, dig, findings_by_severity, items, join_names
 
 _MAX_EVIDENCE = 12
 _PERSISTENCE = {
@@ -17,10 +17,10 @@ _PERSISTENCE = {
 
 def findings(report: dict[str, Any]) -> list[dict[str, Any]]:
     """Worst first, with what the symptom means and the evidence."""
-    return [_finding(f, report) for f in findings_by_severity(report)]
+    return [_view_finding(f, report) for f in findings_by_severity(report)]
 
 
-def _finding(finding: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+def _view_finding(finding: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     rows = items(report, "layers")
     evidence = items(finding, "evidence")
     culprits = items(finding, "culprits")
@@ -32,10 +32,10 @@ def _finding(finding: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         "confidence": finding.get("confidence") or "unstated",
         "message": finding.get("message") or "",
         "why": dig(report, "symptoms", symptom, "why"),
-        "culprits": named(culprits, rows),
-        "victims": named(victims, rows),
-        "evidence": [measured(e, rows) for e in evidence[:_MAX_EVIDENCE]],
+        "culprits": join_names(culprits, rows),
+        "victims": join_names(victims, rows),
+        "evidence": [describe_evidence(e, rows) for e in evidence[:_MAX_EVIDENCE]],
         "more_evidence": max(0, len(evidence) - _MAX_EVIDENCE),
         "persistence": _PERSISTENCE.get(finding.get("persistence") or ""),
-        "treatments": ranked(items(finding, "treatments")),
+        "treatments": join_remedies(items(finding, "treatments")),
     }

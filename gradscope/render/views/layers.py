@@ -14,7 +14,7 @@ from gradscope.render.values import (
     MISSING,
     dig,
     items,
-    joined,
+    join_facts,
     labels,
     number,
     percent,
@@ -115,7 +115,7 @@ def _statistics(row: dict[str, Any]) -> str:
         "half-life in steps": dig(row, "timesteps", "half_life"),
     }
     weights = [f"{w.get('path')}\t{_weight(w)}" for w in items(row, "weights")]
-    known = joined(facts)
+    known = join_facts(facts)
     parts = (
         table,
         ["facts", known] if known else [],
@@ -166,4 +166,4 @@ def _weight(weight: dict[str, Any]) -> str:
         "gradient rms": dig(weight, "gradient", "rms"),
         "update ratio": weight.get("update_ratio"),
     }
-    return joined(facts)
+    return join_facts(facts)

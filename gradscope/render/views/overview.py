@@ -5,7 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from gradscope.render.remedies import why_first
-from gradscope.render.values import dig, in_words, items, maybe, measured_on, named, offered, plural
+from gradscope.render.values import (
+    describe_subject,
+    dig,
+    in_words,
+    items,
+    join_names,
+    list_offers,
+    maybe,
+    plural,
+)
 from gradscope.render.verdict import Verdict
 from gradscope.render.views.trials import judgement
 
@@ -15,7 +24,7 @@ _MAX_THEN = 3
 def facts(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Name and value of what identifies the model and the data."""
     loss = dig(report, "loss", "value")
-    noun, count = measured_on(report)
+    noun, count = describe_subject(report)
     every = (
         ("model", dig(report, "model", "name")),
         ("class", dig(report, "model", "class")),
@@ -32,7 +41,7 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
 
     `then` names those to try next, `more` counts the rest.
     """
-    every = offered(report)
+    every = list_offers(report)
     first = items(report, "kept") or every[:1]
     treatments = [p.get("treatment") or "" for p in first]
     empty = {"treatments": [], "code": "", "layers": "", "then": [], "more": 0}
@@ -53,7 +62,7 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
         "advice": (*(p.get("rationale") or "" for p in first), *why, *opinion.caveats),
         "treatments": treatments,
         "code": "\n\n".join(p["snippet"] for p in first if p.get("snippet")),
-        "layers": named(layers, items(report, "layers"), 3),
+        "layers": join_names(layers, items(report, "layers"), 3),
         "then": [in_words(p.get("treatment")) for p in rest],
         "more": len(every) - len(first) - len(rest),
         "proof": proof,

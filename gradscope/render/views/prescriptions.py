@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from gradscope.render.remedies import safety
-from gradscope.render.values import as_text, items, named, offered
+from gradscope.render.values import as_text, items, join_names, list_offers
 
 _MAX_PARAMETERS = 240
 
 
 def prescriptions(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The first choice first."""
-    return [_prescription(p, report) for p in offered(report)]
+    return [_prescription(p, report) for p in list_offers(report)]
 
 
 def _prescription(prescription: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def _prescription(prescription: dict[str, Any], report: dict[str, Any]) -> dict[
         "safety": prescription.get("safety") or "",
         "label": label,
         "meaning": meaning,
-        "layers": named(items(prescription, "layers"), items(report, "layers")),
+        "layers": join_names(items(prescription, "layers"), items(report, "layers")),
         "parameters": _cut(", ".join(f"{k} = {as_text(v)}" for k, v in parameters)),
         "resolves": items(prescription, "resolves"),
         "rationale": prescription.get("rationale") or "",

@@ -33,7 +33,7 @@ def _trial(trial: dict[str, Any]) -> dict[str, Any]:
         "facts": _facts(trial),
         "measure": trial.get("measure") or "result",
         "seeds": _seeds(trial),
-        "resolved": _resolved(trial),
+        "resolved": _compare_symptoms(trial),
         "pictures": trial_pictures(trial),
     }
 
@@ -64,7 +64,7 @@ def _result(value: float | None) -> str:
     return "not finite" if value is None else number(value)
 
 
-def _resolved(trial: dict[str, Any]) -> tuple[list[str], list[str]] | None:
+def _compare_symptoms(trial: dict[str, Any]) -> tuple[list[str], list[str]] | None:
     """Symptoms of both sides as they start, where they were examined."""
     before, after = (
         list(dict.fromkeys(f.get("symptom") or "" for f in items(trial, side, "findings")))

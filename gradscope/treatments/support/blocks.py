@@ -15,11 +15,11 @@ from gradscope.treatments.support.neighbours import (
     Takers,
     behind,
     feeds_sum,
+    find_named_kernels,
     hidden_ids,
-    named_kernels,
 )
 from gradscope.treatments.support.normalizing import MIN_FEATURES
-from gradscope.treatments.support.plans import KERNELS, prescribed
+from gradscope.treatments.support.plans import KERNELS, make_prescription
 from gradscope.treatments.support.starts import is_trained
 
 SOURCES = (
@@ -61,9 +61,11 @@ class Segment:
 
 def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declined:
     """Blocks of two or three layers over the stretches that the findings name."""
-    named = {layer.path for layer in named_kernels(profile, findings)}
+    named = {layer.path for layer in find_named_kernels(profile, findings)}
     attention = _attention(profile, named)
-    stretches = [_feeding_forward(s, attention) or _within(s, named) for s in _stretches(profile)]
+    stretches = [
+        _match_feed_forward(s, attention) or _within(s, named) for s in _stretches(profile)
+    ]
     blocks = [block for stretch in stretches for block in _blocks(stretch)]
     if not blocks and not attention:
         return Declined(
@@ -72,7 +74,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     layers = [segment.layer for block in blocks for segment in block] + list(attention.values())
     parameters = [_parameters(block, profile) for block in blocks]
     parameters += [_around(path) for path in attention]
-    return prescribed(
+    return make_prescription(
         _ID,
         layers,
         findings,
@@ -178,7 +180,9 @@ def _within(stretch: list[Segment], named: set[str]) -> list[Segment]:
     return stretch[places[0] : places[-1] + 1] if places else []
 
 
-def _feeding_forward(stretch: list[Segment], attention: dict[str, LayerProfile]) -> list[Segment]:
+def _match_feed_forward(
+    stretch: list[Segment], attention: dict[str, LayerProfile]
+) -> list[Segment]:
     """The whole stretch where it is the other half of a block whose attention gets a way around."""
     given = {row.id for row in attention.values()}
     return stretch if stretch and given & {*stretch[0].layer.inputs} else []

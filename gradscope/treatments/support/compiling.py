@@ -18,16 +18,16 @@ _COMPILED = ("optimizer",)
 NOT_COMPILED = "the model is not compiled, so it has no optimizer to change"
 
 
-def compiled_copy(model: keras.Model) -> keras.Model | Declined:
+def copy_compiled(model: keras.Model) -> keras.Model | Declined:
     """An independent copy with optimizer, loss, metrics and what the optimizer has gathered."""
-    from gradscope.surgery.graph import copied
+    from gradscope.surgery.graph import copy_model
 
     if not model.compiled or model.optimizer is None:
         return Declined(model.name, NOT_COMPILED)
-    return copied(model)
+    return copy_model(model)
 
 
-def recompiled(model: keras.Model, **changes: Any) -> None:
+def recompile(model: keras.Model, **changes: Any) -> None:
     """Compile a copy again, in place: as it is, but for `changes` (arguments of `compile`)."""
     import keras
 
@@ -80,7 +80,7 @@ def named_optimizers(model: keras.Model, prescription: Prescription) -> list[Any
     return [inner(getattr(model, name)) for name in names]
 
 
-def edited(copy: keras.Model, reset: Collection[str] = ()) -> Surgery:
+def finish_edit(copy: keras.Model, reset: Collection[str] = ()) -> Surgery:
     """What became of a copy in which the weights of the layers at `reset` were set anew."""
     from gradscope.backend.sites import own_variables, sites
     from gradscope.surgery.graph import Surgery
@@ -90,6 +90,6 @@ def edited(copy: keras.Model, reset: Collection[str] = ()) -> Surgery:
     return Surgery(copy, kept, tuple(path for path in held if path in reset), ())
 
 
-def rounded(value: float) -> float:
+def round_rate(value: float) -> float:
     """Two significant digits: what a person would write into a script."""
     return float(f"{value:.2g}")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined
-from gradscope.treatments.support.compiling import edited
+from gradscope.treatments.support.compiling import finish_edit
 
 if TYPE_CHECKING:
     import keras
@@ -32,9 +32,9 @@ def edit_copy(
     to weights that are gone. Random generators are left as they were.
     """
     from gradscope.backend.isolation import isolated
-    from gradscope.surgery.graph import copied
+    from gradscope.surgery.graph import copy_model
 
-    copy = copied(model)
+    copy = copy_model(model)
     if isinstance(copy, Declined):
         return copy
     try:
@@ -43,7 +43,7 @@ def edit_copy(
             anew(copy)
     except CannotEdit as refusal:
         return Declined(treatment, str(refusal))
-    return edited(copy, reset)
+    return finish_edit(copy, reset)
 
 
 def anew(copy: keras.Model) -> None:

@@ -15,7 +15,7 @@ _CONVOLUTIONS = (
 )  # fmt: skip
 
 
-def ending(layer: Any, activation: str, treatment: str) -> list[Any] | Declined:
+def end_in(layer: Any, activation: str, treatment: str) -> list[Any] | Declined:
     """The layers in the place of an output layer, to make it end in `activation`."""
     import keras
 
@@ -28,7 +28,7 @@ def ending(layer: Any, activation: str, treatment: str) -> list[Any] | Declined:
     if isinstance(layer, keras.Layer) and not layer.weights and activations.is_activation(layer):
         return [keras.layers.Activation(activation)]
     if isinstance(layer, keras.layers.TimeDistributed):
-        held = ending(layer.layer, activation, treatment)
+        held = end_in(layer.layer, activation, treatment)
         if isinstance(held, list) and type(held[0]) is type(layer.layer):
             name = layer.name
             return [keras.layers.TimeDistributed(held[0], name=name), *held[1:]]
@@ -55,14 +55,14 @@ def with_units(layer: Any, units: int, activation: str) -> Any:
     return type(layer).from_config({**config, key: units, "activation": activation})
 
 
-def matched_losses(model: Any, edits: Sequence[dict[str, Any]], num_outputs: int) -> Any:
+def match_losses(model: Any, edits: Sequence[dict[str, Any]], num_outputs: int) -> Any:
     """The compiled losses with those of the edited outputs changed."""
     change = {edit["index"]: lambda given, edit=edit: _loss(edit, given) for edit in edits}
     names = {edit["index"]: edit["output"] for edit in edits}
     return per_output(model, model.loss, change, names, num_outputs)
 
 
-def weighted(
+def weigh_losses(
     model: Any, factors: Mapping[int, float], names: Mapping[int, str], num_outputs: int
 ) -> Any:
     """The compiled loss weights, those of some outputs multiplied by a factor."""
@@ -123,7 +123,7 @@ def class_name(loss: str) -> str:
     return name.replace("Kl", "KL")
 
 
-def matched_metrics(model: Any, edits: Sequence[Mapping[str, Any]], num_outputs: int) -> Any:
+def match_metrics(model: Any, edits: Sequence[Mapping[str, Any]], num_outputs: int) -> Any:
     """The compiled metrics; those of edited outputs become the one that goes with the loss."""
     from gradscope.backend.keras_private import compile_settings
 

@@ -34,15 +34,15 @@ class Match:
     labels: str
 
 
-def matched(term: LossTerm) -> Match | str:
+def match(term: LossTerm) -> Match | str:
     """What goes with the labels, keeping the loss where it does; else why nothing does."""
     labels, units = term.labels, num_units(term)
     if labels is None or labels.minimum is None or labels.maximum is None:
         return _by_loss(term)
     low, high = labels.minimum, labels.maximum
     if _are_indices(term, labels, low, high):
-        return Match("softmax", _kept(term, SPARSE), f"class indices up to {high:g}")
-    if _trimmed(labels.shape) != _trimmed(term.shape):
+        return Match("softmax", _choose(term, SPARSE), f"class indices up to {high:g}")
+    if _trim(labels.shape) != _trim(term.shape):
         return (
             f"its shape per sample is {term.shape} and the labels' {labels.shape}: change the "
             "number of units, or the labels, so that they agree"
@@ -61,9 +61,9 @@ def matched(term: LossTerm) -> Match | str:
             return Match("linear", "hinge", "-1 and 1")
         return Match("linear", "mean_squared_error", f"values from {low:.3g} to {high:.3g}")
     if units > 1 and (labels.sums_to_one_fraction or 0.0) >= 1 - SLACK:
-        loss = DIVERGENCE if term.loss == DIVERGENCE else _kept(term, CATEGORICAL)
+        loss = DIVERGENCE if term.loss == DIVERGENCE else _choose(term, CATEGORICAL)
         return Match("softmax", loss, "one class a sample")
-    return Match("sigmoid", _kept(term, BINARY), "between 0 and 1, each unit for itself")
+    return Match("sigmoid", _choose(term, BINARY), "between 0 and 1, each unit for itself")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,9 +153,9 @@ def _for_columns(term: LossTerm, labels: DataTensor, low: float, high: float) ->
     count = labels.shape[-1]
     if low >= -SLACK and high <= 1 + SLACK and (labels.is_whole or term.loss in CROSSENTROPIES):
         if (labels.sums_to_one_fraction or 0.0) >= 1 - SLACK:
-            return NewHead(count, "softmax", _kept(term, CATEGORICAL), "one class a sample")
+            return NewHead(count, "softmax", _choose(term, CATEGORICAL), "one class a sample")
         told = "between 0 and 1, each unit for itself"
-        return NewHead(count, "sigmoid", _kept(term, BINARY), told)
+        return NewHead(count, "sigmoid", _choose(term, BINARY), told)
     loss = term.loss if term.loss in REGRESSIONS else "mean_squared_error"
     return NewHead(count, "linear", str(loss), f"{count} values from {low:.3g} to {high:.3g}")
 
@@ -166,11 +166,11 @@ def _by_loss(term: LossTerm) -> Match | str:
     if term.loss in (*CATEGORICAL, *SPARSE, DIVERGENCE) and num_units(term) > 1:
         return Match("softmax", str(term.loss), unknown)
     if term.loss in CROSSENTROPIES:
-        return Match("sigmoid", _kept(term, BINARY), unknown)
+        return Match("sigmoid", _choose(term, BINARY), unknown)
     return "without labels it cannot be said what it should be; pass them as y"
 
 
-def _kept(term: LossTerm, family: tuple[str, ...]) -> str:
+def _choose(term: LossTerm, family: tuple[str, ...]) -> str:
     """The term's own loss where it is of the family, else the family's first."""
     return term.loss if term.loss in family else family[0]
 
@@ -194,6 +194,6 @@ def _are_classes(term: LossTerm, labels: DataTensor, low: float, high: float) ->
     return term.activation in ("softmax", "sigmoid") and labels.is_whole and low >= 0 and high <= 1
 
 
-def _trimmed(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _trim(shape: tuple[int, ...]) -> tuple[int, ...]:
     """Keras compares (n, 1) with (n,)."""
     return shape[:-1] if shape and shape[-1] == 1 else shape

@@ -103,7 +103,7 @@ def _in_front(
     return found
 
 
-def named_kernels(profile: Profile, findings: Sequence[Finding]) -> list[LayerProfile]:
+def find_named_kernels(profile: Profile, findings: Sequence[Finding]) -> list[LayerProfile]:
     """The layers with kernels that findings name, or whose activation layers they name.
 
     In forward order, each once however often it is called.

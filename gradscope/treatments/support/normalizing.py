@@ -9,12 +9,12 @@ from gradscope.records import Declined, Finding, LayerProfile, Prescription, Pro
 from gradscope.signals.common import consumers, names
 from gradscope.treatments import Plan
 from gradscope.treatments.support.neighbours import (
+    find_named_kernels,
     hidden_ids,
     is_gate,
     is_normalized,
-    named_kernels,
 )
-from gradscope.treatments.support.plans import KERNELS, prescribed
+from gradscope.treatments.support.plans import KERNELS, make_prescription
 from gradscope.treatments.support.starts import RECURRENT, is_trained
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def plan_of(id: str, normalization: str, sources: tuple[str, ...]) -> Plan:
         inner = hidden_ids(profile, takers)
         named = [
             layer
-            for layer in named_kernels(profile, findings)
+            for layer in find_named_kernels(profile, findings)
             if layer.id in inner and is_trained(layer) and not is_gate(layer, takers)
         ]
         fitting = [layer for layer in named if _takes(layer, normalization)]
@@ -51,7 +51,7 @@ def plan_of(id: str, normalization: str, sources: tuple[str, ...]) -> Plan:
             return Declined(id, f"{names([n.id for n in fitting])} are normalised already")
         after = [layer.path for layer in layers if layer.class_ not in RECURRENT]
         before = [layer.path for layer in layers if layer.class_ in RECURRENT]
-        return prescribed(
+        return make_prescription(
             id,
             layers,
             findings,
@@ -96,7 +96,7 @@ def _needs_scaling(layer: LayerProfile) -> bool:
 
 def _snippet(normalization: str, layers: Sequence[LayerProfile]) -> str:
     made = f"keras.layers.{normalization}({_options(normalization)})"
-    lines = [f"# put {made} ...", *map(_told_place, layers[:_MOST_TOLD])]
+    lines = [f"# put {made} ...", *map(_describe_place, layers[:_MOST_TOLD])]
     if len(layers) > _MOST_TOLD:
         lines.append(f"# ... and so at {len(layers) - _MOST_TOLD:,} more layers named above")
     first = layers[0]
@@ -113,7 +113,7 @@ def _snippet(normalization: str, layers: Sequence[LayerProfile]) -> str:
     return "\n".join(lines)
 
 
-def _told_place(layer: LayerProfile) -> str:
+def _describe_place(layer: LayerProfile) -> str:
     if layer.class_ in RECURRENT:
         return f"# ... in front of {layer.path!r}"
     then = f" (activation=None), then its {layer.activation}" if layer.activation else ""
@@ -147,7 +147,7 @@ def insert(
 
     from gradscope.backend.isolation import isolated
     from gradscope.backend.sites import sites
-    from gradscope.surgery.graph import rebuilt
+    from gradscope.surgery.graph import rebuild
 
     layers = {site.path: site.layer for site in sites(model)}
     for path in (*places["after"], *places["before"]):
@@ -163,7 +163,7 @@ def insert(
             replace[place] = [normalizer(normalization, layers[place]), layers[place]]
         for path in places["after"]:
             replace[path] = _split(model, layers[path], normalization)
-        return rebuilt(model, replace)
+        return rebuild(model, replace)
 
 
 def _split(model: keras.Model, layer: Any, normalization: str) -> list[Any]:

@@ -11,13 +11,13 @@ RECTIFIERS = ("relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "ha
 KERNELS = ("Dense", "Conv1D", "Conv2D", "Conv3D", "DepthwiseConv1D", "DepthwiseConv2D")
 
 
-def affected(profile: Profile, findings: Sequence[Finding]) -> list[LayerProfile]:
+def find_affected(profile: Profile, findings: Sequence[Finding]) -> list[LayerProfile]:
     """The layers the findings name, in forward order, each once however often it is called."""
     named = {id for finding in findings for id in finding.layers}
     return _by_path(profile, lambda layer: layer.id in named)
 
 
-def hidden(profile: Profile) -> list[LayerProfile]:
+def find_hidden(profile: Profile) -> list[LayerProfile]:
     """The layers whose output another layer takes, in forward order."""
     taken = {source for layer in profile.layers for source in layer.inputs}
     return _by_path(profile, lambda layer: layer.id in taken)
@@ -37,7 +37,7 @@ def activation_name(layer: LayerProfile) -> str:
     return {"leakyrelu": "leaky_relu", "swish": "silu"}.get(name, name)
 
 
-def prescribed(
+def make_prescription(
     treatment: str,
     layers: Sequence[LayerProfile],
     findings: Sequence[Finding],

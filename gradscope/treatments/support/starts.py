@@ -12,10 +12,10 @@ from gradscope.treatments.support.neighbours import (
     Takers,
     activation_behind,
     behind,
+    find_named_kernels,
     hidden_ids,
-    named_kernels,
 )
-from gradscope.treatments.support.plans import KERNELS, RECTIFIERS, prescribed
+from gradscope.treatments.support.plans import KERNELS, RECTIFIERS, make_prescription
 from gradscope.treatments.support.wording import for_layers, literal
 
 RECURRENT = ("SimpleRNN", "LSTM", "GRU")
@@ -57,7 +57,7 @@ recurrent_kernel.assign(keras.initializers.Orthogonal()(recurrent_kernel.shape))
 """
 
 
-def asked(layer: LayerProfile, takers: Takers) -> str | None:
+def choose_initializer(layer: LayerProfile, takers: Takers) -> str | None:
     """The initializer that a layer's activation asks for; None for layers of other kinds."""
     if layer.class_ == "Embedding":
         return "random_uniform"
@@ -135,7 +135,7 @@ def plan_of(id: str, initializer: str, sources: tuple[str, ...]) -> Plan:
         layers = [layer for layer, _ in chosen]
         worst = next(text for layer, own, text in found if own == initializer)
         first = next(layer for layer, own, _ in found if own == initializer)
-        return prescribed(
+        return make_prescription(
             id,
             layers,
             findings,
@@ -167,14 +167,14 @@ def _faults(
     profile: Profile, findings: Sequence[Finding], takers: Takers
 ) -> list[tuple[LayerProfile, str, str]]:
     """(layer, the initializer it asks for, what is wrong with its start), in forward order."""
-    named = {layer.path for layer in named_kernels(profile, findings)}
+    named = {layer.path for layer in find_named_kernels(profile, findings)}
     kinds = {layer.class_ for layer in profile.layers if layer.path in named}
     deep = any(finding.symptom in _OVER_DEPTH for finding in findings)
     symmetric = any(finding.symptom == "symmetric-initialization" for finding in findings)
     inner = hidden_ids(profile, takers)
     found = []
     for layer in profile.layers:
-        own = asked(layer, takers)
+        own = choose_initializer(layer, takers)
         is_named = layer.path in named
         if own is None or layer.call or not is_trained(layer):
             continue
@@ -209,8 +209,8 @@ def is_trained(layer: LayerProfile) -> bool:
 def _why_not(
     profile: Profile, findings: Sequence[Finding], initializer: str, takers: Takers
 ) -> str:
-    named = [layer for layer in named_kernels(profile, findings) if is_trained(layer)]
-    fitting = [layer for layer in named if asked(layer, takers) == initializer]
+    named = [layer for layer in find_named_kernels(profile, findings) if is_trained(layer)]
+    fitting = [layer for layer in named if choose_initializer(layer, takers) == initializer]
     if not fitting:
         return f"no affected layer has an activation that asks for {initializer}"
     return (

@@ -1,4 +1,4 @@
-"""`copied`: an independent copy of models of every kind."""
+"""`copy_model`: an independent copy of models of every kind."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras import layers
 
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Declined
-from gradscope.surgery.graph import Surgery, copied, rebuilt
+from gradscope.surgery.graph import Surgery, copy_model, rebuild
 from tests.support.by_hand import normal
 from tests.support.healthy import HEALTHY
 from tests.support.models import ZOO, mixed_precision
@@ -208,7 +208,7 @@ def same(left, right):
 def test_same_outputs_names_weights_and_states(build):
     model, x = build()
 
-    copy = copied(model)
+    copy = copy_model(model)
 
     assert same(outputs(copy, x), outputs(model, x))
     assert type(copy) is type(model)
@@ -221,7 +221,7 @@ def test_same_outputs_names_weights_and_states(build):
 def test_nothing_is_shared(build):
     model, _ = build()
 
-    copy = copied(model)
+    copy = copy_model(model)
 
     layers_of = [{id(layer) for layer in m._flatten_layers()} for m in (model, copy)]
     held = [{id(v) for v in (*m.variables, *optimizer_of(m))} for m in (model, copy)]
@@ -235,7 +235,7 @@ def test_the_patient_and_the_generators_are_left_as_they_were(build):
     calls = [len(layer._inbound_nodes) for layer in model._flatten_layers()]
     before = Snapshot(model)
 
-    copied(model)
+    copy_model(model)
 
     assert before.differences(Snapshot(model)) == []
     assert [len(layer._inbound_nodes) for layer in model._flatten_layers()] == calls
@@ -246,7 +246,7 @@ def test_rebuilt_with_nothing_replaced_is_a_copy(build):
     model, x = build()
     before = Snapshot(model)
 
-    result = rebuilt(model)
+    result = rebuild(model)
 
     assert before.differences(Snapshot(model)) == []
     if isinstance(result, Declined):
@@ -260,7 +260,7 @@ def test_rebuilt_with_nothing_replaced_is_a_copy(build):
 @pytest.mark.parametrize("name", ["mlp", "residual_cnn", "lstm", "shared_layer", "subclassed"])
 def test_training_one_leaves_the_other(name):
     case = ZOO[name]()
-    copy = copied(case.model)
+    copy = copy_model(case.model)
     before = values(case.model)
 
     copy.fit(case.batches[0].x, case.batches[0].y, verbose=0)
@@ -272,7 +272,7 @@ def test_training_one_leaves_the_other(name):
 @pytest.mark.slow
 def test_the_copy_trains_as_the_patient_would():
     model, x = optimizer_with_a_past()
-    copy = copied(model)
+    copy = copy_model(model)
 
     for each in (model, copy):
         each.fit(x, normal(4, 2, seed=3), verbose=0, shuffle=False)
@@ -291,7 +291,7 @@ def test_a_copy_of_own_code_is_built_and_can_be_copied():
 
     model = Own()
     wanted = model(normal(4, 3))
-    again = copied(copied(model))
+    again = copy_model(copy_model(model))
 
     assert again.built
     np.testing.assert_array_equal(again(normal(4, 3)), wanted)
@@ -299,7 +299,7 @@ def test_a_copy_of_own_code_is_built_and_can_be_copied():
 
 def test_metrics_of_the_copy_are_its_own():
     model, x = functions_of_the_user()
-    copy = copied(model)
+    copy = copy_model(model)
 
     copy.evaluate(x, normal(4, 4), verbose=0)
 
@@ -315,7 +315,7 @@ def test_a_thousand_layers():
         model = keras.Model(x, h)
     limit = sys.getrecursionlimit()
 
-    copy = copied(model)
+    copy = copy_model(model)
 
     assert len(copy.layers) == 1001
     assert same([v.numpy() for v in copy.weights], [v.numpy() for v in model.weights])
@@ -338,7 +338,7 @@ class Trouble(Exception):
 def test_a_layer_without_a_config_that_holds_what_cannot_be_copied_is_declined_by_name():
     model = keras.Sequential([keras.Input((3,)), Opaque(Trouble()), layers.Dense(1)])
 
-    declined = copied(model)
+    declined = copy_model(model)
 
     assert isinstance(declined, Declined)
     assert declined.what == "opaque"
@@ -356,7 +356,7 @@ def test_what_the_own_compile_of_a_graph_set_is_missing():
     model = OwnCompile(x, layers.Dense(1)(x))
     model.compile("sgd")
 
-    assert "its own compile() set also" in copied(model).reason
+    assert "its own compile() set also" in copy_model(model).reason
 
 
 class TwoOptimizers(keras.Model):
@@ -403,7 +403,7 @@ def test_the_copy_of_a_model_with_several_optimizers_trains_as_the_model_does(se
     if num_epochs:
         model.fit(x, y, epochs=num_epochs, verbose=0)
 
-    copy = copied(model)
+    copy = copy_model(model)
 
     theirs = {id(o) for o in (model.inner_optimizer, model.outer_optimizer, model.optimizer)}
     assert not theirs & {id(o) for o in (copy.inner_optimizer, copy.outer_optimizer)}
@@ -434,10 +434,10 @@ def test_random_graphs(seed):
         tensors.append(made)
     model = keras.Model(x, [tensors[-1], tensors[-3]])
 
-    result = rebuilt(model)
+    result = rebuild(model)
 
     assert isinstance(result, Surgery)
-    assert same(outputs(copied(model), normal(3, 4)), outputs(model, normal(3, 4)))
+    assert same(outputs(copy_model(model), normal(3, 4)), outputs(model, normal(3, 4)))
     assert same(outputs(result.model, normal(3, 4)), outputs(model, normal(3, 4)))
 
 
@@ -450,7 +450,7 @@ def test_the_loss_is_scaled_where_the_patients_is(scaled, built):
     model.compile("sgd", "mse", auto_scale_loss=scaled)
     if built:
         model.optimizer.build(model.trainable_variables)
-    copy = copied(model)
+    copy = copy_model(model)
 
     assert type(copy.optimizer) is type(model.optimizer)
     assert isinstance(copy.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
