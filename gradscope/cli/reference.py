@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -13,25 +14,36 @@ from gradscope.cli.terminal import print_text, show
 from gradscope.errors import UsageError
 from gradscope.messages import unknown
 
+_AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
 
 @click.command("symptoms")
-def symptoms_command() -> None:
+@_AS_JSON
+def symptoms_command(as_json: bool) -> None:
     """List all symptoms."""
     from gradscope.symptoms import registry
 
+    if as_json:
+        _print_entries(registry().values(), "why", "needs", "treatments", "sources")
+        return
     print_summaries(registry().values())
 
 
 @click.command("treatments")
-def treatments_command() -> None:
+@_AS_JSON
+def treatments_command(as_json: bool) -> None:
     """List all treatments."""
     from gradscope.treatments import registry
 
+    if as_json:
+        _print_entries(registry().values(), "why", "caution", "alters", "sources")
+        return
     print_summaries(registry().values())
 
 
 @click.command("thresholds")
-def thresholds_command() -> None:
+@_AS_JSON
+def thresholds_command(as_json: bool) -> None:
     """List the thresholds of all symptoms, with those set in pyproject.toml."""
     from gradscope.diagnosis.reference import threshold_rows
     from gradscope.render.explain import print_thresholds, render_thresholds
@@ -39,7 +51,20 @@ def thresholds_command() -> None:
 
     config = find_config(Path.cwd())
     rows = threshold_rows(registry().values(), config.thresholds, config.path)
+    if as_json:
+        print_json(rows)
+        return
     show(rows, print_thresholds, render_thresholds)
+
+
+@click.command("schema")
+def schema_command() -> None:
+    """Print the JSON Schema of the reports that --json writes."""
+    from gradscope.records import SCHEMA
+    from gradscope.records.schema import describe_record
+    from gradscope.report.report import Report
+
+    print_json(describe_record(Report, SCHEMA))
 
 
 @click.command("explain")
@@ -68,4 +93,19 @@ def print_summaries(entries: Collection[Any]) -> None:
     print_text("".join(f"{entry.id:{width}}  {entry.summary}\n" for entry in entries))
 
 
-COMMANDS = (symptoms_command, treatments_command, thresholds_command, explain_command)
+def _print_entries(entries: Collection[Any], *fields: str) -> None:
+    print_json([{f: getattr(entry, f) for f in ("id", "summary", *fields)} for entry in entries])
+
+
+def print_json(data: Any) -> None:
+    """Print plain data as JSON."""
+    print_text(json.dumps(data, indent=1))
+
+
+COMMANDS = (
+    symptoms_command,
+    treatments_command,
+    thresholds_command,
+    explain_command,
+    schema_command,
+)

@@ -30,8 +30,7 @@ def to_plain(value: Any) -> Any:
     """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {
-            _JSON_NAME.get(f.name, f.name): to_plain(getattr(value, f.name))
-            for f in dataclasses.fields(value)
+            json_name(f.name): to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)
         }
     if isinstance(value, dict):
         return {str(k): to_plain(v) for k, v in value.items()}
@@ -67,8 +66,14 @@ def from_plain(kind: type[T], data: Any) -> T:
     return typing.cast(T, _read(kind, data, kind.__name__))
 
 
+def json_name(field: str) -> str:
+    """The key of a record's field."""
+    return _JSON_NAME.get(field, field)
+
+
 @functools.cache
-def _fields(kind: type) -> dict[str, tuple[Any, bool]]:
+def fields_of(kind: type) -> dict[str, tuple[Any, bool]]:
+    """The type of each field of a record, and whether it must be given."""
     hints = typing.get_type_hints(kind, include_extras=True)
     return {
         f.name: (
@@ -133,8 +138,8 @@ def _read_record(kind: type, data: Any, where: str) -> Any:
     if not isinstance(data, dict):
         raise ValueError(f"{where}: expected an object. Received: {show(data)}")
     values = {}
-    for name, (hint, required) in _fields(kind).items():
-        key = _JSON_NAME.get(name, name)
+    for name, (hint, required) in fields_of(kind).items():
+        key = json_name(name)
         if key in data:
             values[name] = _read(hint, data[key], f"{where}.{key}")
         elif required:

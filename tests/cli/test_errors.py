@@ -52,7 +52,6 @@ def broken(tmp_path, monkeypatch):
         (["inspect", "m.keras", "--html", "nowhere/r.html"], "no folder 'nowhere'"),
         (["inspect", "m.keras", "--json", "."], "is a folder"),
         (["inspect", "m.keras", "--json", os.devnull], "not a regular file"),
-        (["report", "r.json"], "Nothing to do: pass -o"),
         (["report", "r.json", "-o", "nowhere/r.html"], "no folder 'nowhere'"),
     ],
 )

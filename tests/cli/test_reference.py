@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -182,3 +183,25 @@ def test_a_misspelt_treatment_names_the_nearest(gradscope):
     done = gradscope("explain", "gradient-cliping")
     assert done.code == 2
     assert "Did you mean: gradient-clipping" in done.stderr
+
+
+# JSON
+
+
+@pytest.mark.parametrize(
+    ("command", "known"),
+    [("symptoms", SYMPTOMS), ("treatments", REMEDIES), ("thresholds", THRESHOLDS)],
+    ids=["symptoms", "treatments", "thresholds"],
+)
+def test_a_list_is_printed_as_json(gradscope, command, known):
+    rows = json.loads(gradscope(command, "--json").stdout)
+
+    assert [row["id"] for row in rows] == [entry.id for entry in known]
+    assert all("sources" in row or "source" in row for row in rows)
+
+
+def test_the_schema_is_that_of_reports(gradscope):
+    schema = json.loads(gradscope("schema").stdout)
+
+    assert schema["properties"]["schema"] == {"const": "gradscope.report/1"}
+    assert set(schema["required"]) == {"model", "data", "loss", "layers", "checks", "findings"}

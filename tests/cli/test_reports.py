@@ -41,11 +41,11 @@ def test_a_report_is_printed_in_every_form(gradscope, runs, form, start):
     assert outcome.stdout.startswith(start)
 
 
-def test_a_report_needs_something_to_do(gradscope, runs):
+def test_a_report_is_printed_as_text_where_nothing_else_is_asked(gradscope, runs):
     outcome = gradscope("report", "sick.json")
 
-    assert outcome.code == 2
-    assert "pass -o F.html, --format, or both" in outcome.line
+    assert outcome.code == 0
+    assert outcome.stdout == gradscope("report", "sick.json", "--format", "text").stdout
 
 
 @pytest.mark.slow
@@ -74,6 +74,17 @@ def test_compare_tells_what_changed(gradscope, runs, tmp_path):
     assert "for the better, 0 changes for the worse." in outcome.stdout
     assert "What got better" in (tmp_path / "c.html").read_text(encoding="utf-8")
     assert json.loads((tmp_path / "c.json").read_text())["schema"] == "gradscope.comparison/1"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "code"),
+    [("healthy", "sick", 1), ("sick", "healthy", 0), ("sick", "sick", 0)],
+)
+def test_a_regression_fails_only_where_that_is_asked(gradscope, runs, before, after, code):
+    files = (f"{before}.json", f"{after}.json")
+
+    assert gradscope("compare", *files, "--fail-on-regression").code == code
+    assert gradscope("compare", *files).code == 0
 
 
 @pytest.mark.parametrize("missing", [("absent.json", "sick.json"), ("sick.json", "absent.json")])
