@@ -12,7 +12,7 @@ import json
 import types
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -283,3 +283,18 @@ def _intervals(
     if small[-1]:
         intervals.append((start, np.inf))
     return tuple(intervals)  # type: ignore[arg-type]
+
+
+def know_derivatives(layers: Iterable[Any]) -> None:
+    """Look at the derivatives of all their activations now, which later are looked up.
+
+    While a graph is traced that cannot be done, and while gradients are counted it counts.
+    """
+    for layer in layers:
+        cell = getattr(layer, "cell", None)
+        parts = [layer, cell, *getattr(cell, "cells", ())]
+        functions = [activation_of(part) for part in parts if part is not None]
+        functions += [vars(part).get("recurrent_activation") for part in parts if part is not None]
+        for function in functions:
+            if callable(function):
+                derivative(function)

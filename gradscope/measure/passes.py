@@ -22,6 +22,7 @@ from gradscope.backend.train_step import Step, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
 from gradscope.inputs.batches import Batch, count_samples
 from gradscope.measure import curvature
+from gradscope.measure.activations import know_derivatives
 from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import describe
 from gradscope.measure.recorder import Rows, as_array
@@ -97,6 +98,8 @@ def capture(
     Raises:
         CannotExamineError: the model or its loss refuses the data.
     """
+
+    know_derivatives(site.layer for site in sites)
 
     def run(scale: float, lowest: float, divisor: float) -> Captured:
         shares = True

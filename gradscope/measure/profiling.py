@@ -77,13 +77,14 @@ def profile(
         captured = capture(model, places, batches, objective, restart)
         _check_built(model, values)
         weights, no_update = weight_profiles(model, captured, values)
+        # Before batches are run again from where these passes began.
+        gaps = _inference_gaps(places, values, captured, len(batches), objective)
         origin = non_finite_origin(model, places, batches, objective, captured, restart)
         curvature = failure = None
         try:
             curvature = flat_curvature(model, places, batches, objective, captured, restart)
         except Exception as error:  # which must not cost the report
             failure = f"following them failed: {one_line(error)}"
-        gaps = _inference_gaps(places, values, captured, len(batches), objective)
     terms = loss_terms(model, captured.outputs, batches, objective, data.tensors)
     known = captured.term_losses
     terms = tuple(

@@ -13,7 +13,7 @@ from gradscope.measure import activations
 
 def warm_up(model: keras.Model, places: Sequence[Site]) -> None:
     """Make what tracing would make again and again, or could not make."""
-    _know_activations(places)
+    activations.know_derivatives(site.layer for site in places)
     _build_optimizer(model)
 
 
@@ -26,15 +26,3 @@ def _build_optimizer(model: keras.Model) -> None:
     is_one = model.distribute_strategy.num_replicas_in_sync == 1
     if optimizer is not None and not optimizer.built and is_one and not has_own_step(model):
         optimizer.build(model.trainable_weights)
-
-
-def _know_activations(places: Sequence[Site]) -> None:
-    """Look at every activation's derivative now: while a graph is traced it cannot be."""
-    for site in places:
-        cell = getattr(site.layer, "cell", None)
-        parts = [site.layer, cell, *getattr(cell, "cells", ())]
-        functions = [activations.activation_of(p) for p in parts if p is not None]
-        functions += [vars(p).get("recurrent_activation") for p in parts if p is not None]
-        for function in functions:
-            if callable(function):
-                activations.derivative(function)

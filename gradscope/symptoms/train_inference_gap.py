@@ -74,7 +74,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             for layer in profile.layers
             if layer.class_ == "BatchNormalization" and layer.inference_gap is None
         ]
-        return clean_unless(_ID, unknown, "the moving statistics (frozen, or never trained)")
+        return clean_unless(_ID, unknown, "the moving statistics (frozen, or still in training)")
     worst = gaps[wide[0]]
     is_error = worst >= limits["error_gap"]
     bound = limits["error_gap" if is_error else "warning_gap"]
