@@ -96,14 +96,15 @@ Moment = tuple[int, bool]
 
 
 def moment(profile: Profile) -> Moment | None:
-    """Says of a run when judgements of its layers are new: the last snapshot, if the loss is NaN.
+    """Says of a run when judgements of its layers are new: the last snapshot, if NaN is there.
 
     None where there are no snapshots: then every profile is a measurement of its own.
     """
     history = profile.history
     if history is None or not history.snapshots:
         return None
-    return history.snapshots[-1].step, profile.loss.value is None
+    is_lost = profile.loss.value is None or profile.non_finite is not None
+    return history.snapshots[-1].step, is_lost
 
 
 class Memory:

@@ -245,7 +245,7 @@ def _read(x: Any, y: Any, num_batches: int) -> list[Batch]:
         items = itertools.islice(x, num_batches)
     else:
         raise _unreadable(x)
-    return [_as_batch(item, y) for item in items]
+    return [as_batch(item, y) for item in items]
 
 
 def _unreadable(x: Any) -> UnreadableError:
@@ -255,7 +255,8 @@ def _unreadable(x: Any) -> UnreadableError:
     )
 
 
-def _as_batch(item: Any, y: Any) -> Batch:
+def as_batch(item: Any, y: Any = None) -> Batch:
+    """What a data set or `fit` yields, with its parts told apart; `y` where it has no labels."""
     parts = keras.utils.unpack_x_y_sample_weight(item)
     x, labels, weight = (
         keras.tree.map_structure(lambda a: _tensor(a), part) if part is not None else None

@@ -59,8 +59,12 @@ def profile(
     seed: int = 0,
     steps: int = 0,
     source: str | None = None,
+    labelled: Sequence[Batch] | None = None,
 ) -> Profile:
     """Measure a built model on the batches; the model is left as it was.
+
+    Args:
+        labelled: batches whose labels are compared with the outputs, where those are more.
 
     Raises:
         CannotExamineError: no trainable weights, or the model refuses the data.
@@ -85,7 +89,7 @@ def profile(
             curvature = flat_curvature(model, places, batches, objective, captured, restart)
         except Exception as error:  # which must not cost the report
             failure = f"following them failed: {one_line(error)}"
-    terms = loss_terms(model, captured.outputs, batches, objective, data.tensors)
+    terms = loss_terms(model, captured.outputs, labelled or batches, objective, data.tensors)
     known = captured.term_losses
     terms = tuple(
         dataclasses.replace(t, value=known[t.output])

@@ -71,7 +71,7 @@ def _weight(variable: Any, number: int | None, captured: Captured) -> WeightProf
         update,
         trainable=number is not None,
         reached=reached,
-        units=_units(variable),
+        units=count_units(variable),
     )
 
 
@@ -118,7 +118,7 @@ def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
     return float(shape[-2] * field), float(shape[-1] * field)
 
 
-def _units(variable: Any) -> tuple[int | None, int]:
+def count_units(variable: Any) -> tuple[int | None, int]:
     """How many columns of a kernel differ, and how many are zero."""
     if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
         return None, 0

@@ -225,6 +225,10 @@ class Monitor(keras.callbacks.Callback):
             )
         return self._follower.report(*self._rules)
 
+    def leave_start(self) -> None:
+        """Do not look at the first batches once more, where `analyze` has examined the start."""
+        self._follower.leave_start()
+
     @property
     def events(self) -> tuple[Event, ...]:
         """What began ("found") and ended ("gone") so far, in the order of the steps."""

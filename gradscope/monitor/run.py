@@ -14,10 +14,12 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.sites import sites
-from gradscope.errors import UsageError
+from gradscope.errors import CannotExamineError, UsageError
 from gradscope.messages import one_line
+from gradscope.monitor import closer_look
 from gradscope.monitor.announcements import Watch
 from gradscope.monitor.baselines import constant_loss
+from gradscope.monitor.rewind import Rewind
 from gradscope.monitor.run_cards import full_loss_name, subject_of, will_update
 from gradscope.monitor.schedule import Schedule
 from gradscope.monitor.snapshot import Numbers, Snap, numbers_in
@@ -55,6 +57,8 @@ class Follower:
         self._file: RunFile | None = None
         self._model: Any = None
         self._functions: Functions | None = None
+        self._rewind: Rewind | None = None
+        self._wants_look = True
         self._has_run = False
         self._has_waited = False
         self._num_faults = 0  # sampled steps in a row that failed
@@ -104,7 +108,11 @@ class Follower:
                 "train_function to Keras."
             )
         self.own = own
-        self._functions, self._has_run = None, False
+        self._functions, self._rewind, self._has_run = None, None, False
+
+    def leave_start(self) -> None:
+        """Do not look at the first batches: the start was examined already."""
+        self._wants_look = False
 
     @property
     def model(self) -> Any:
@@ -135,8 +143,10 @@ class Follower:
             held = list(itertools.islice(iterator, size)) or None
         again = (lambda: iter(held)) if held else (lambda: iterator)
         found, failure = None, None
+        spec = getattr(iterator, "element_spec", None)
+        if functions is not None:
+            self._keep_state()
         if functions is not None and tapped and (is_spread or _have_samples(held)):
-            spec = getattr(iterator, "element_spec", None)
             found, failure = _repeatable(functions, held or iterator, spec)
         if functions is not None and found is None:
             found = self._plain(functions, again)
@@ -147,6 +157,7 @@ class Follower:
             self._note_failure(failure)
         was_due, self._is_due = self._is_due, _never
         with self._guarded("reading a step, so no further ones are sampled"):
+            self._keep_batch(found.get("batch"), spec)
             self._take(functions, found)
             self._is_due = was_due
         with self._guarded("looking for symptoms"):
@@ -165,6 +176,21 @@ class Follower:
         self.leave_out(f"layers from step {first:,} on: log_freq failed")
         return False
 
+    def _keep_state(self) -> None:
+        """Keep the way back to the step that comes now, now and then."""
+        step = self.timeline.num_steps + 1
+        if self._rewind is not None and self._rewind.is_due(step):
+            with self._guarded("keeping the way back to a step"):
+                self._read()  # which may want the state that was kept before
+                if self._wants_look:
+                    self._look_closer()
+                if self._rewind is not None:
+                    self._rewind.keep(step)
+
+    def _keep_batch(self, batch: Any, spec: Any) -> None:
+        if self._rewind is not None and batch is not None:
+            self._rewind.add(batch, spec)
+
     def end_epoch(self, epoch: int, validation: float | None) -> None:
         self._read()
         self.timeline.end_epoch(epoch, validation)
@@ -174,6 +200,15 @@ class Follower:
     def end(self) -> None:
         self._read()
         self.is_on = False
+        batches = self._rewind.batches if self._rewind is not None else []
+        if batches and not self.timeline.is_lost:
+            with self._guarded("comparing moving statistics with those of a batch"):
+                gaps = closer_look.measure_inference_gaps(self._model, batches[-1])
+                self.timeline.inference_gaps = gaps
+                if gaps:
+                    self._append(lambda file: file.write_inference_gaps(gaps))
+        if self._rewind is not None:
+            self._rewind.forget()
 
     # What a user asks for
 
@@ -216,6 +251,7 @@ class Follower:
                 )
                 return None
             self._functions = Functions(self._model, full_loss_name(self._model))
+            self._rewind = Rewind(self._functions)
             self.subject = self.subject or subject_of(self._model)
         wanted = self._path is not None and self._file is None and is_chief()
         if wanted and self.subject is not None:
@@ -316,9 +352,44 @@ class Follower:
                     getattr(self.timeline, name).add(step, value)
             if not np.isfinite(known.loss):
                 self._next_look = min(self._next_look, step)
+            is_bad = not np.isfinite((known.loss, known.gradient_norm)).all()
+            if is_bad and not known.is_skipped:
+                self._locate(step)
         if rows:
             last, planned = pending[-1][0], self.timeline.num_planned_steps
             self._append(lambda file: file.steps(last, rows, planned))
+
+    def _locate(self, step: int) -> None:
+        """Find where NaN began: once, since all that follows comes from it."""
+        if self._wants_look:
+            self._look_closer()
+        rewind, self._rewind = self._rewind, None
+        if rewind is None or not rewind.reaches(step):
+            return
+        with self._guarded("finding where NaN came from"), rewind.to(step) as batch:
+            lost = closer_look.locate(self._model, batch, step, self.timeline.epoch)
+            if lost is not None:
+                self.timeline.lost = lost
+                self._append(lambda file: file.write_lost(lost))
+
+    def _look_closer(self) -> None:
+        """Look at the first batches with the model as it was before them."""
+        rewind = self._rewind
+        held = rewind.batches if rewind is not None else []
+        batches = [batch for batch in held if _have_samples([batch])][: closer_look.NUM_BATCHES]
+        if rewind is None or rewind.first is None or not batches:
+            return
+        self._wants_look = False
+        with self._guarded("looking at the first batches"):
+            try:
+                with rewind.to(rewind.first):
+                    look = closer_look.look_closer(self._model, batches)
+            except CannotExamineError as error:
+                self.leave_out(f"the first batches, outside of their steps: {one_line(error)}")
+                return
+            look = closer_look.count_units(self._model, look)
+            self.timeline.look = look
+            self._append(lambda file: file.write_look(look))
 
     def _look(self, at: int) -> None:
         """Let the watch look, now and then: often at the start, later every 64 steps."""
@@ -330,6 +401,8 @@ class Follower:
         least, most = _LOOK_EVERY
         self._next_look = step + max(least, min(most, step // 8))
         self._read()
+        if self._wants_look:
+            self._look_closer()
         for event in self.watch.look(run_file.profile(self.subject, self.timeline)):
             finding = self.watch.last_finding(event.symptom)
             self.timeline.add_event(event, finding)

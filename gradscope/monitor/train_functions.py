@@ -116,7 +116,7 @@ class Functions:
         luck = self._luck(self._labels(data))
         numbers = self._note(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
-        return {"logs": logs, "numbers": numbers}
+        return {"logs": logs, "numbers": numbers, **self._pick_batch(data)}
 
     def _step_tapped(self, data: Any) -> dict[str, Any]:
         if tf.executing_eagerly():
@@ -134,7 +134,7 @@ class Functions:
         luck = self._luck(labels)
         numbers = self._note(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
-        return {"logs": logs, "numbers": numbers, "watched": watched}
+        return {"logs": logs, "numbers": numbers, "watched": watched, **self._pick_batch(data)}
 
     def _eager_step(self, data: Any) -> dict[str, Any]:
         """A step that is run as it is read."""
@@ -149,7 +149,7 @@ class Functions:
         luck = self._luck(self._labels(data))
         numbers = self._note(_numbers(losses, gradients.values(), scale, rate, luck))
         self.num_traces += 1
-        return {"logs": logs, "numbers": numbers, "watched": {}}
+        return {"logs": logs, "numbers": numbers, "watched": {}, **self._pick_batch(data)}
 
     def _note_weights(self, rows: Rows, before: list[Any], gradients: dict[int, Any]) -> list[bool]:
         """Note values before the step, gradients and changes; which weights have a gradient."""
@@ -166,6 +166,11 @@ class Functions:
         """The labels where a constant prediction's loss follows from them alone, else None."""
         plain = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], tf.Tensor)
         return data[1] if plain and _num_replicas() == 1 and not self.model.losses else None
+
+    def _pick_batch(self, data: Any) -> dict[str, Any]:
+        """The batch of a step, where a call takes one step on one device."""
+        is_one = self._ring is None and _num_replicas() == 1
+        return {"batch": data} if is_one and int(self.model.steps_per_execution) == 1 else {}
 
     def _hand_out(self, rows: graph_recorder.TracedRows, reached: list[bool]) -> dict[str, Any]:
         single = _num_replicas() == 1

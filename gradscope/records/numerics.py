@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from gradscope.records.brief import brief
-from gradscope.records.ranges import Fraction, Size
+from gradscope.records.ranges import Count, Fraction, Size
 
 Cause = Literal[
     "data",
@@ -41,6 +41,7 @@ class NonFiniteOrigin:
         dtype: what it computes in.
         operand: the largest finite magnitude that went in.
         fraction: the share of its results that are not finite.
+        step: of a watched run, the step in which it did; None at the start.
     """
 
     operation: str
@@ -52,6 +53,7 @@ class NonFiniteOrigin:
     dtype: str = "float32"
     operand: Size | None = None
     fraction: Fraction = 1.0
+    step: Count | None = None
 
     __repr__ = brief
 

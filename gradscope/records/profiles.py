@@ -84,9 +84,9 @@ class Profile:
         history: of the training run that was watched; None where there was none.
         rehearsal: what a copy and the yardstick came to; None where none was made.
         non_finite: the operation that NaN or Inf came from; None where all is finite, and where it
-            was not looked for (a run that was watched).
+            could not be looked for.
         flat_curvature: second derivatives in the loss that are zero everywhere; None where there
-            are none, and where they were not looked for (a run that was watched).
+            are none, and where they were not looked for.
         curvature_unmeasured: why they could not be looked for in a loss that holds derivatives.
     """
 

@@ -238,6 +238,7 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
             "gradscope.Monitor",
         )
     monitor = Monitor(_SAMPLE_EVERY, on_finding=lambda event: None, **rules)
+    monitor.leave_start()
     training = _in_whole_batches(data.training, model)
     an_epoch = math.ceil(training.num_samples / plan.batch_size)
     first = plan.steps or STEPS
@@ -392,6 +393,7 @@ def _judge(
         layers=start.layers or run.watched.layers,
         history=run.watched.history,
         rehearsal=run.rehearsal,
+        non_finite=start.non_finite or run.watched.non_finite,
     )
     watched = run.watched.history
     limits = diagnose.overrides(rules["thresholds"])

@@ -23,16 +23,18 @@ from gradscope.records import (
     Death,
     Event,
     Finding,
+    LayerProfile,
     LossCard,
     ModelCard,
     Profile,
     Snapshot,
     Validation,
+    WeightProfile,
 )
 from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.records.ranges import Count
 from gradscope.report.report import RUN_SCHEMA, RUN_START, Report
-from gradscope.report.timeline import Announced, Sampled, Timeline
+from gradscope.report.timeline import Announced, CloserLook, Lost, Sampled, Timeline
 from gradscope.symptoms import Symptom
 
 CURVES = ("loss", "gradient_norm", "learning_rate", "batch_constant")
@@ -50,18 +52,43 @@ class Subject:
 
 
 def profile(subject: Subject, timeline: Timeline) -> Profile:
-    """The run so far, with the layers and the loss of its last snapshot: they belong together."""
+    """The run so far, with the layers and the loss of one step: they belong together."""
     history = timeline.history()
-    snapshots = history.snapshots
-    value = snapshots[-1].loss if snapshots else next(iter(history.loss.mean[-1:]), None)
+    judged, look = timeline.judged(), timeline.look
+    value = judged.loss if judged else next(iter(history.loss.mean[-1:]), None)
+    tensors = look.data.tensors if look else ()
     return Profile(
         model=subject.model,
-        data=replace(subject.data, num_batches=max(1, history.num_steps)),
-        loss=replace(subject.loss, value=value),
-        layers=snapshots[-1].layers if snapshots else (),
+        data=replace(subject.data, num_batches=max(1, history.num_steps), tensors=tensors),
+        loss=replace(subject.loss, value=value, terms=look.terms if look else ()),
+        layers=tuple(_complete(row, timeline) for row in judged.layers) if judged else (),
         steps=history.num_steps,
         versions=subject.versions,
         history=history,
+        non_finite=timeline.lost.origin if timeline.lost and timeline.is_lost else None,
+        flat_curvature=look.flat_curvature if look else None,
+        curvature_unmeasured=look.curvature_unmeasured if look else None,
+    )
+
+
+def _complete(row: LayerProfile, timeline: Timeline) -> LayerProfile:
+    """A row with what a compiled step could not measure and closer looks did."""
+    known: dict[str, Any] = {}
+    if row.path in timeline.inference_gaps:
+        known["inference_gap"] = timeline.inference_gaps[row.path]
+    look = timeline.look
+    if look is not None and row.id in look.underflow_fractions:
+        known["underflow_fraction"] = look.underflow_fractions[row.id]
+    if look is not None and any(w.path in look.num_distinct_units for w in row.weights):
+        known["weights"] = tuple(_fill_counts(weight, look) for weight in row.weights)
+    return replace(row, **known) if known else row
+
+
+def _fill_counts(weight: WeightProfile, look: CloserLook) -> WeightProfile:
+    return replace(
+        weight,
+        num_distinct_units=look.num_distinct_units.get(weight.path),
+        num_zero_units=look.num_zero_units.get(weight.path, 0),
     )
 
 
@@ -165,6 +192,15 @@ class RunFile:
     def constant_loss(self, value: float) -> None:
         self._line({"constant_loss": value})
 
+    def write_look(self, look: CloserLook) -> None:
+        self._line({"look": to_plain(look)})
+
+    def write_lost(self, lost: Lost) -> None:
+        self._line({"lost": to_plain(lost)})
+
+    def write_inference_gaps(self, gaps: dict[str, float]) -> None:
+        self._line({"inference_gaps": gaps})
+
     def write_unwatched(self, what: str) -> None:
         self._line({"unwatched": what})
 
@@ -249,6 +285,11 @@ class _Level:
 
 
 @dataclass(frozen=True, slots=True)
+class _Gaps:
+    inference_gaps: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class _Unwatched:
     unwatched: str
 
@@ -278,5 +319,11 @@ def _replay(timeline: Timeline, line: dict[str, Any]) -> None:
         timeline.add_event(from_plain(Event, line["event"]), finding)
     elif "constant_loss" in line:
         timeline.constant_loss = from_plain(_Level, line).constant_loss
+    elif "look" in line:
+        timeline.look = from_plain(CloserLook, line["look"])
+    elif "lost" in line:
+        timeline.lost = from_plain(Lost, line["lost"])
+    elif "inference_gaps" in line:
+        timeline.inference_gaps = from_plain(_Gaps, line).inference_gaps
     elif "unwatched" in line:
         timeline.leave_out(from_plain(_Unwatched, line).unwatched)

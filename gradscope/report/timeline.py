@@ -11,11 +11,15 @@ import numpy as np
 
 from gradscope.records import (
     Curve,
+    DataCard,
     Death,
     Event,
     Finding,
+    FlatCurvature,
     History,
     LayerProfile,
+    LossTerm,
+    NonFiniteOrigin,
     Snapshot,
     Validation,
 )
@@ -59,6 +63,13 @@ class Trace:
             first, rest = self._older[:_FIRST_BINS], self._older[_FIRST_BINS:]
             self._older = first + _together(rest, 2)
             self._width *= 2
+
+    def last(self) -> float | None:
+        """The number of the last step; NaN where it was not finite, None before the first."""
+        if not self._recent:
+            return None
+        _, total, count, *_ = self._recent[-1]
+        return total / count if count else math.nan
 
     def curve(self) -> Curve:
         bins = self._older + self._recent
@@ -161,6 +172,32 @@ class Announced:
     finding: Finding
 
 
+@dataclass(frozen=True, slots=True)
+class CloserLook:
+    """What the first batches told beyond what a compiled step can.
+
+    Attributes:
+        underflow_fractions: by row.
+        num_distinct_units, num_zero_units: by path of the weight, after a few steps.
+    """
+
+    data: DataCard
+    terms: tuple[LossTerm, ...] = ()
+    flat_curvature: FlatCurvature | None = None
+    curvature_unmeasured: str | None = None
+    underflow_fractions: dict[str, float] = field(default_factory=dict)
+    num_distinct_units: dict[str, int] = field(default_factory=dict)
+    num_zero_units: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The step in which NaN or Inf began, looked at once more, and where they came from."""
+
+    snapshot: Snapshot
+    origin: NonFiniteOrigin
+
+
 @dataclass(slots=True)
 class Timeline:
     """All that is kept of a run."""
@@ -181,6 +218,9 @@ class Timeline:
     constant_loss: float | None = None
     unwatched: list[str] = field(default_factory=list)
     announced: dict[str, Announced] = field(default_factory=dict)  # by symptom
+    look: CloserLook | None = None
+    lost: Lost | None = None
+    inference_gaps: dict[str, float] = field(default_factory=dict)  # at the end, by path
 
     def add_snapshot(self, sampled: Sampled) -> None:
         """Keep it; when there are too many, every other one but the first and the last go."""
@@ -205,6 +245,18 @@ class Timeline:
         _mark(self.events, event)
         if finding is not None and event.kind == "found":
             self.announced.setdefault(event.symptom, Announced(event.step, finding))
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether loss or gradient are not finite now."""
+        ends = (self.loss.last(), self.gradient_norm.last())
+        return any(end is not None and not math.isfinite(end) for end in ends)
+
+    def judged(self) -> Snapshot | None:
+        """What the layers are judged by: where NaN began while it is there, else the last one."""
+        if self.lost is not None and self.is_lost:
+            return self.lost.snapshot
+        return self.snapshots[-1].snapshot() if self.snapshots else None
 
     def history(self) -> History:
         return History(

@@ -121,7 +121,8 @@ def describe(origin: NonFiniteOrigin) -> str:
     """One sentence: which operation, where, and what it did."""
     happened = _TOLD[origin.cause][0]
     if origin.cause == "data":
-        return f"{happened}."
+        return f"{happened}{f', in the batch of step {origin.step:,}' if origin.step else ''}."
+    come = f"first came at step {origin.step:,}" if origin.step else "comes"
     where = f"of {origin.layer}" if origin.layer else "of the model's own code"
     if origin.place == "loss":
         where = "of the loss"
@@ -131,6 +132,6 @@ def describe(origin: NonFiniteOrigin) -> str:
     if origin.cause in ("exp-overflow", "float16-overflow", "overflow") and origin.operand:
         operand = f" (its argument reaches {origin.operand:.3g})"
     return (
-        f"NaN or Inf comes from the operation {origin.operation} {where}{code}{back}: "
+        f"NaN or Inf {come} from the operation {origin.operation} {where}{code}{back}: "
         f"it {happened}{operand}."
     )

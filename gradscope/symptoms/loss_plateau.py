@@ -28,7 +28,8 @@ _GROWN = 2.0  # a loss that doubled is not flat
         "Mean loss over the last half of the steps, minus two standard errors, over the loss of "
         "the best constant prediction (batch by batch if a recurrent gradient vanishes); how much "
         "of it the second half of these steps removed, at most; how much the gradient and the "
-        "variation of the output grew meanwhile."
+        "variation of the output grew meanwhile. When all planned steps are taken: whether the "
+        "loss is above the constant prediction's, however it moves."
     ),
     silent=(
         "Converged models, which are far below a constant prediction; losses that grow or are NaN "
@@ -46,6 +47,14 @@ _GROWN = 2.0  # a loss that doubled is not flat
             "calibrated",
             "python -m benchmarks.watching",
             "At most a thirtieth of the constant prediction's loss can have been learned.",
+        ),
+        Threshold(
+            f"{_ID}.ended_level",
+            1.0,
+            "ratio",
+            "derived",
+            "the loss of the best constant prediction",
+            "A run that ends above it, by two standard errors, has learned nothing of use.",
         ),
         Threshold(
             f"{_ID}.warning_fall",
@@ -106,9 +115,12 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     ).mean
     if len(losses) < progress.FEWEST_BINS:
         return Skipped(_ID, runs.NO_LOSSES)
+    earlier, later = np.array_split(losses, 2)
+    ended = (later.mean() - 2.0 * runs.error_of_mean(later)) / level
+    if _is_over(profile) and later[-1] > 0 and ended >= limits["ended_level"]:
+        return [_report_end(history, float(later.mean()) / level, limits["ended_level"])]
     if runs.is_rising(history.learning_rate):
         return []
-    earlier, later = np.array_split(losses, 2)
     if history.loss.mean[-1] is None or later.mean() > _GROWN * earlier.mean():
         return []
     # Noise may hide that something is learned, unless it is known why nothing is.
@@ -123,6 +135,29 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     ):
         return []
     return [_make_finding(history, reached, fall, limits)]
+
+
+def _is_over(profile: Profile) -> bool:
+    """Whether all steps that the user planned are taken; of a rehearsal's own plan it is not."""
+    history = runs.history_of(profile)
+    is_assumed = profile.rehearsal is not None and profile.rehearsal.epochs is None
+    planned = None if is_assumed else history.num_planned_steps
+    return planned is not None and history.num_steps >= planned
+
+
+def _report_end(history: History, reached: float, bound: float) -> Finding:
+    return Finding(
+        symptom=_ID,
+        severity="warning",
+        confidence="high",
+        layers=(),
+        culprits=(),
+        evidence=(Evidence("level", reached, bound, "ratio"),),
+        message=(
+            f"The training ended after {history.num_steps:,} steps no better than a constant "
+            f"prediction: its loss is {reached:.3g} times what that reaches."
+        ),
+    )
 
 
 def _make_finding(

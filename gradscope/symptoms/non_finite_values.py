@@ -204,7 +204,9 @@ def _forward_sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:
 def _find_loss(profile: Profile) -> float | None:
     """The loss of the batch that the layers were measured on; of a run, not of its last step."""
     history = profile.history
-    return history.snapshots[-1].loss if history and history.snapshots else profile.loss.value
+    if history is None or not history.snapshots or profile.non_finite is not None:
+        return profile.loss.value
+    return history.snapshots[-1].loss
 
 
 def _backward_sites(profile: Profile) -> Iterator[tuple[float, str | None, str]]:

@@ -1,0 +1,104 @@
+"""The way back to one of the last steps of a run, to look at it again with every operation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from gradscope.backend.isolation import isolated
+from gradscope.backend.train_step import optimizers
+from gradscope.monitor.train_functions import Functions
+
+EVERY = 32  # steps at most between two states
+_MAX_STATE = 2**29  # bytes: a second copy of so much leaves room for the training
+_MAX_BATCHES = 2**26
+
+
+class Rewind:
+    """A state of the training, and the batches of the steps since.
+
+    What is kept of a state costs memory once the next step has written on it, and nothing else.
+    Where batches or states are too large to be kept there is no way back.
+    """
+
+    def __init__(self, functions: Functions) -> None:
+        self._functions = functions
+        self._restore: Any = None
+        self._step = 0
+        self._batches: list[Any] = []
+        self._num_bytes = 0
+        self._num_variables = 0
+
+    def is_due(self, step: int) -> bool:
+        """Whether the state before this step is to be kept; also once optimizers are built."""
+        is_old = self._restore is None or step - self._step >= EVERY
+        return is_old or self._num_variables < self._count_variables()
+
+    def keep(self, step: int) -> None:
+        """Keep the state as it is now, before `step`, and forget what was kept."""
+        self.forget()
+        held = [*self._functions.model.variables, *self._optimizer_variables()]
+        if sum(map(_count_bytes, held)) <= _MAX_STATE:
+            self._restore, self._step = self._functions.restorer(), step
+            self._num_variables = self._count_variables()
+
+    def add(self, batch: Any, spec: Any) -> None:
+        """The batch of the step that was just taken."""
+        if self._restore is None:
+            return
+        self._num_bytes += sum(map(_count_bytes, keras.tree.flatten(batch)))
+        self._batches.append((batch, spec))
+        if self._num_bytes > _MAX_BATCHES:
+            self.forget()
+
+    def forget(self) -> None:
+        self._restore, self._batches, self._num_bytes = None, [], 0
+
+    @property
+    def first(self) -> int | None:
+        """The step whose state is kept; None where none is."""
+        return self._step if self._batches else None
+
+    @property
+    def batches(self) -> list[Any]:
+        """Of the steps since."""
+        return [batch for batch, _ in self._batches]
+
+    @contextmanager
+    def to(self, step: int) -> Iterator[Any]:
+        """Have the model as it was before a step, whose batch is given; later as it was."""
+        place = step - self._step
+        with isolated(self._functions.model):
+            back = self._functions.restorer()
+            try:
+                self._restore()
+                for batch, spec in self._batches[:place]:
+                    self._functions.run_tapped([batch], spec)
+                yield self._batches[place][0]
+            finally:
+                back()
+
+    def reaches(self, step: int) -> bool:
+        """Whether there is a way back to before this step."""
+        return self._restore is not None and 0 <= step - self._step < len(self._batches)
+
+    def _optimizer_variables(self) -> list[Any]:
+        return [v for optimizer in optimizers(self._functions.model) for v in optimizer.variables]
+
+    def _count_variables(self) -> int:
+        return len(self._optimizer_variables())
+
+
+def _count_bytes(tensor: Any) -> int:
+    if isinstance(tensor, tf.RaggedTensor):
+        return _count_bytes(tensor.flat_values)
+    if isinstance(tensor, tf.SparseTensor):
+        return _count_bytes(tensor.values) + _count_bytes(tensor.indices)
+    if not hasattr(tensor, "shape"):
+        return 0
+    return int(math.prod(tensor.shape) * tf.as_dtype(tensor.dtype).size)
