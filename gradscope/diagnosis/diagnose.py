@@ -209,7 +209,7 @@ def reconcile(
     return tuple(sort_findings(kept))
 
 
-_STANDS = (DATA, PAIRING, "disconnected-layer")
+_NEVER_HARMLESS = (DATA, PAIRING, "disconnected-layer")
 
 
 def join_rehearsal(
@@ -241,12 +241,17 @@ def join_rehearsal(
     if not is_lost:
         harmless = ("error", "warning") if has_learned else ("warning",) * is_learning
     for finding in start:
-        if finding.severity in harmless and not _stands(finding):
+        if finding.severity in harmless and not is_wrong_in_any_case(finding):
             message = f"{finding.message} In a rehearsal of {steps:,} steps it did no harm."
             finding = dataclasses.replace(
                 finding, persistence="start", severity="info", message=message
             )
-        elif is_learning and not is_lost and finding.severity == "error" and not _stands(finding):
+        elif (
+            is_learning
+            and not is_lost
+            and finding.severity == "error"
+            and not is_wrong_in_any_case(finding)
+        ):
             message = (
                 f"{finding.message} In a rehearsal of {steps:,} steps the model still learned."
             )
@@ -264,9 +269,9 @@ def join_rehearsal(
     return tuple(sort_findings(kept))
 
 
-def _stands(finding: Finding) -> bool:
+def is_wrong_in_any_case(finding: Finding) -> bool:
     """Whether it is wrong whatever a short training comes to; that a loss is slow is not."""
-    return finding.symptom in _STANDS and finding.evidence[0].statistic != SLOWNESS
+    return finding.symptom in _NEVER_HARMLESS and finding.evidence[0].statistic != SLOWNESS
 
 
 def without_second_look(checks: Sequence[Check], reason: str) -> tuple[Check, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
@@ -48,6 +48,7 @@ SECONDS = 30.0
 EPOCHS = 10  # planned, where the user does not say
 _SAMPLE_EVERY = 16
 _RATE, _ADAM = "learning-rate", "adaptive-optimizer"
+Suggested = tuple[tuple[Finding, ...], RangeTest | None]
 NO_RULES: Mapping[str, Any] = {"select": None, "ignore": None, "thresholds": None}
 
 
@@ -169,7 +170,7 @@ def _rehearse_copy(
     run = _train(model, data, plan, rules)
     if isinstance(run, Skipped):
         return _without_training(start, run.reason), None
-    return _judge(start, run, rules, partial(_try_rates, model, data, plan)), run.judge
+    return _judge(start, run, rules, partial(suggest_rates, model, data, plan)), run.judge
 
 
 def _try_rates(
@@ -381,7 +382,7 @@ def _judge(
     start: Report,
     run: Run,
     rules: Mapping[str, Any],
-    try_rates: Callable[[keras.optimizers.Optimizer | None], RangeTest | None],
+    suggest: Callable[[Sequence[Finding], ModelCard], Suggested],
 ) -> Report:
     """One report of the start and of the training.
 
@@ -415,7 +416,7 @@ def _judge(
         for id, check in sorted(ended.items())
     )
     if not has_learned(run.rehearsal):
-        findings, test = _suggest_rates(findings, start.model, try_rates)
+        findings, test = suggest(findings, start.model)
         rehearsal = dataclasses.replace(run.rehearsal, range_test=test)
         profile = dataclasses.replace(profile, rehearsal=rehearsal)
     prescriptions, declined = prescribe(profile, findings)
@@ -431,11 +432,9 @@ def _judge(
     )
 
 
-def _suggest_rates(
-    findings: tuple[Finding, ...],
-    model: ModelCard,
-    try_rates: Callable[[keras.optimizers.Optimizer | None], RangeTest | None],
-) -> tuple[tuple[Finding, ...], RangeTest | None]:
+def suggest_rates(
+    model: keras.Model, data: Split, plan: Plan, findings: Sequence[Finding], card: ModelCard
+) -> Suggested:
     """The findings with the rates that range tests suggest, for those that ask for one.
 
     Returns:
@@ -447,12 +446,12 @@ def _suggest_rates(
         (_ADAM, SUGGESTED_FOR_ADAM, keras.optimizers.Adam(name="range_test_adam")),
     ):
         asked = any(f.severity != "info" and treatment in f.treatments for f in findings)
-        is_own = optimizer is None or model.optimizer != type(optimizer).__name__
-        test = try_rates(optimizer) if asked and is_own else None
+        is_own = optimizer is None or card.optimizer != type(optimizer).__name__
+        test = _try_rates(model, data, plan, optimizer) if asked and is_own else None
         if test is not None:
             tests.append((treatment, statistic, test))
     for treatment, statistic, test in tests:
-        evidence = as_evidence(test, model.learning_rate or 0.0, statistic)
+        evidence = as_evidence(test, card.learning_rate or 0.0, statistic)
         if evidence is not None:
             findings = tuple(
                 dataclasses.replace(f, evidence=(*f.evidence, evidence))
@@ -460,4 +459,4 @@ def _suggest_rates(
                 else f
                 for f in findings
             )
-    return findings, next((test for id, _, test in tests if id == _RATE), None)
+    return tuple(findings), next((test for id, _, test in tests if id == _RATE), None)

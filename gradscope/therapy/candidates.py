@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,13 +16,13 @@ import keras
 
 from gradscope.analysis import analyze
 from gradscope.backend.seeding import seeded
-from gradscope.diagnosis.diagnose import sort_findings
+from gradscope.diagnosis.diagnose import is_wrong_in_any_case, sort_findings
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError
 from gradscope.records import Declined, Evidence, Finding, Prescription, Run
 from gradscope.rehearsal.judge import GOAL
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
-from gradscope.rehearsal.rehearse import rehearse_copy
+from gradscope.rehearsal.rehearse import rehearse_copy, suggest_rates
 from gradscope.report.report import Report
 from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
@@ -32,7 +32,7 @@ from gradscope.symptoms.underfitting import make_finding
 from gradscope.therapy.apply_prescriptions import Treated, carry_out
 from gradscope.treatments import registry
 from gradscope.trials.paired import Plan
-from gradscope.trials.splits import Examples
+from gradscope.trials.splits import Examples, Split
 
 FEW = 4
 MAX_LENGTH = 4
@@ -80,7 +80,12 @@ class Candidate:
     @property
     def burden(self) -> int:
         """How much is still found: 3 for an error, 1 for a warning."""
-        return weigh(self.report)
+        return _weigh(self.report.findings)
+
+    @property
+    def wrong(self) -> int:
+        """The part of the burden that no training disproves."""
+        return _weigh(f for f in self.report.findings if is_wrong_in_any_case(f))
 
 
 def name_treatments(prescriptions: Sequence[Prescription]) -> str:
@@ -88,9 +93,9 @@ def name_treatments(prescriptions: Sequence[Prescription]) -> str:
     return " + ".join(p.treatment for p in prescriptions)
 
 
-def weigh(report: Report) -> int:
-    """How much a report finds, in one number."""
-    return sum(_HIDING.get(f.symptom, _WEIGHTS[f.severity]) for f in report.findings)
+def _weigh(findings: Iterable[Finding]) -> int:
+    """How much is found, in one number."""
+    return sum(_HIDING.get(f.symptom, _WEIGHTS[f.severity]) for f in findings)
 
 
 def make_copy(
@@ -181,14 +186,15 @@ def rehearse_candidate(model: keras.Model, candidate: Candidate, plan: Plan) -> 
     if isinstance(done, Declined):
         return candidate.report
     short = RehearsalPlan(plan.batch_size, plan.steps, math.inf, None, 0)
-    return ask_for_more(rehearse_copy(done.model, candidate.report, data, short)[0])
+    report, _ = rehearse_copy(done.model, candidate.report, data, short)
+    return ask_for_more(report, done.model, data, short)
 
 
-def ask_for_more(report: Report) -> Report:
+def ask_for_more(report: Report, model: keras.Model, data: Split, plan: RehearsalPlan) -> Report:
     """With underfitting as a warning where the model does not do what the data allow.
 
     To somebody who watches, a model that learns slowly is worth a note; to one who wants it to be
-    treated it is a reason to.
+    treated it is a reason to, and to find out at which rate it would learn.
     """
     rehearsal = report.rehearsal
     yardstick = rehearsal.yardstick if rehearsal is not None else None
@@ -209,11 +215,14 @@ def ask_for_more(report: Report) -> Report:
         severity="warning",
         treatments=symptoms()[_SLOW].treatments,
     )
-    findings = [*(f for f in report.findings if f.symptom != _SLOW), found]
-    findings = sort_findings(findings)
+    others = [f for f in report.findings if f.symptom != _SLOW]
+    findings, test = suggest_rates(model, data, plan, sort_findings([*others, found]), report.model)
+    report = dataclasses.replace(
+        report, rehearsal=dataclasses.replace(rehearsal, range_test=rehearsal.range_test or test)
+    )
     prescriptions, declined = prescribe(report.profile(), findings)
     return dataclasses.replace(
-        report, findings=tuple(findings), prescriptions=prescriptions, declined=declined
+        report, findings=findings, prescriptions=prescriptions, declined=declined
     )
 
 

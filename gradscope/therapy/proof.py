@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gradscope.records import Run, Trial
 from gradscope.therapy.candidates import Candidate
@@ -87,6 +87,23 @@ def describe(runs: RunCache, standing: Standing) -> str:
     if runs.measure is None:
         return f"loss {-standing[0]:.3g}"
     return f"held-out {runs.measure} {standing[0]:.3g}"
+
+
+def sort_names(
+    runs: RunCache, known: Mapping[str, Candidate], standings: Mapping[str, Standing]
+) -> list[str]:
+    """The best first; of those that cannot be told apart, the one that leaves least wrong.
+
+    If they leave as much, the one with fewest treatments.
+    """
+    names = sorted(standings, key=lambda name: standings[name], reverse=True)
+    if not names:
+        return []
+    best = standings[names[0]][0]
+    margin = runs.margin(best)
+    level = [name for name in names if standings[name][0] >= best - margin]
+    level.sort(key=lambda name: (known[name].wrong, len(known[name].ids)))
+    return [*level, *(name for name in names if name not in level)]
 
 
 def _choose_looks(search: Search, candidate: Candidate) -> list[int]:

@@ -18,13 +18,21 @@ from gradscope.therapy.candidates import (
 )
 from gradscope.therapy.decisions import (
     QUARTER,
+    WHOLE,
     Accepted,
     Decision,
     Rejected,
     Search,
     SearchResult,
 )
-from gradscope.therapy.proof import ENOUGH, describe, is_wanting, make_trial, refuse
+from gradscope.therapy.proof import (
+    ENOUGH,
+    describe,
+    is_wanting,
+    make_trial,
+    refuse,
+    sort_names,
+)
 
 
 def refine(search: Search, more: Sequence[Sequence[Prescription]], result: SearchResult) -> None:
@@ -33,6 +41,7 @@ def refine(search: Search, more: Sequence[Sequence[Prescription]], result: Searc
     Args:
         more: what may be added, the likeliest first; a few are tried.
     """
+    _run_to_the_end(search, result)
     _enlarge(search, more, result)
     while search.runs.plan.goal is not None and result.winner is not None:
         before = result.winner
@@ -43,21 +52,42 @@ def refine(search: Search, more: Sequence[Sequence[Prescription]], result: Searc
     _reduce(search, result)
 
 
+def _run_to_the_end(search: Search, result: SearchResult) -> None:
+    """Give a winner that is proven early, but leaves much, the rest of its steps.
+
+    What it is compared with may take longer to show what it can do.
+    """
+    winner, steps = result.winner, search.count_steps(WHOLE)
+    if winner is None or winner.trial.steps == steps or not is_wanting(search.runs, winner.trial):
+        return
+    trial = make_trial(search, winner.candidate, steps)
+    if trial is not None and trial.verdict == "improved":
+        result.trials.remove(winner.trial)
+        result.settle(Accepted(winner.candidate, trial))
+
+
+def _is_unfinished(search: Search, winner: Accepted) -> bool:
+    """Whether more is to be asked: it does too little, or something is wrong in any case."""
+    return bool(winner.candidate.wrong) or is_wanting(search.runs, winner.trial)
+
+
 def _enlarge(search: Search, more: Sequence[Sequence[Prescription]], result: SearchResult) -> None:
     """Where the winner leaves much, try it with what else there is."""
     runs, winner = search.runs, result.winner
-    if winner is None or runs.measure is None or not is_wanting(runs, winner.trial):
+    if winner is None or runs.measure is None or not _is_unfinished(search, winner):
         return
-    larger = _join_more(search, winner.candidate, more)
+    larger = _join_more(search, winner, more)
     steps = search.count_steps(QUARTER)
     standings = runs.rank(list(larger.values()), steps, runs.seeds[:1])
-    best = next(iter(standings), "")
+    best = next(iter(sort_names(runs, larger, standings)), "")
     for name, standing in standings.items():
         if name == best:
-            decision = _challenge(search, winner, larger[name], _find_least_gain(search, winner))
+            least = _find_least_gain(search, winner, larger[name])
+            decision = _challenge(search, winner, larger[name], least)
             result.settle(decision)
             if isinstance(decision, Accepted):
-                result.settle(Rejected(winner.candidate.name, f"{name} does better"))
+                why = "leaves less wrong" if least < 0 else "does better"
+                result.settle(Rejected(winner.candidate.name, f"{name} {why}"))
         else:
             here = f"after {steps} steps {describe(runs, standing)}"
             reason = f"{here}, {best} {describe(runs, standings[best])}"
@@ -67,7 +97,7 @@ def _enlarge(search: Search, more: Sequence[Sequence[Prescription]], result: Sea
 def _ask_treated_copy(search: Search, winner: Accepted) -> list[tuple[Prescription, ...]]:
     """What the training of the treated copy asks for, where it does not do what the data allow."""
     kept = winner.candidate
-    if not is_wanting(search.runs, winner.trial) or len(kept.ids) >= MAX_LENGTH:
+    if not _is_unfinished(search, winner) or len(kept.ids) >= MAX_LENGTH:
         return []
     report = rehearse_candidate(search.model, kept, search.runs.plan)
     asked = [p for p in list_applicable(report) if p.treatment not in kept.ids]
@@ -77,29 +107,49 @@ def _ask_treated_copy(search: Search, winner: Accepted) -> list[tuple[Prescripti
 
 
 def _join_more(
-    search: Search, winner: Candidate, more: Sequence[Sequence[Prescription]]
+    search: Search, winner: Accepted, more: Sequence[Sequence[Prescription]]
 ) -> dict[str, Candidate]:
     """The winner with one more of what is offered each, by name."""
+    kept = winner.candidate
     found: dict[frozenset[str], Candidate] = {}
     for some in more:
         if len(found) == FEW:
             break
-        candidate = join(search.model, winner, some, search.data)
-        if candidate is not None and candidate.burden <= winner.burden:
+        candidate = join(search.model, kept, some, search.data)
+        if candidate is None or candidate.burden > kept.burden:
+            continue
+        if candidate.wrong < kept.wrong or is_wanting(search.runs, winner.trial):
             found.setdefault(frozenset(candidate.ids), candidate)
     return {candidate.name: candidate for candidate in found.values()}
 
 
-def _find_least_gain(search: Search, winner: Accepted) -> float:
-    """By how much more treatments have to be better: a good part of what the winner leaves."""
+def _find_least_gain(search: Search, winner: Accepted, candidate: Candidate) -> float:
+    """By how much more treatments have to be better: a good part of what the winner leaves.
+
+    They may tie where they leave less that is wrong in any case.
+    """
     score = _score(search, winner)
-    return max(search.runs.margin(score), (1 - ENOUGH) * (1 - score))
+    margin = search.runs.margin(score)
+    if candidate.wrong < winner.candidate.wrong:
+        return -margin
+    return max(margin, (1 - ENOUGH) * (1 - score))
+
+
+def _choose_steps(search: Search, winner: Accepted) -> int:
+    """After how many steps others are compared with the winner.
+
+    All of them where it leaves much, for the others may take longer to show what they can do.
+    """
+    if is_wanting(search.runs, winner.trial):
+        return search.count_steps(WHOLE)
+    return winner.trial.steps
 
 
 def _score(search: Search, winner: Accepted) -> float:
     """How well the winner does from the first seed."""
     runs, kept = search.runs, winner.candidate
-    return runs.rank([kept], winner.trial.steps, runs.seeds[:1])[kept.name][0]
+    steps = _choose_steps(search, winner)
+    return runs.rank([kept], steps, runs.seeds[:1])[kept.name][0]
 
 
 def _reduce(search: Search, result: SearchResult) -> None:
@@ -122,6 +172,8 @@ def _leave_out(search: Search, winner: Accepted, fewer: tuple[Prescription, ...]
     candidate = examine(search.model, fewer, search.data)
     if isinstance(candidate, Declined):
         return Rejected(name_treatments(fewer), candidate.reason)
+    if candidate.wrong > winner.candidate.wrong:
+        return Rejected(candidate.name, f"{winner.candidate.name} leaves less wrong")
     return _challenge(search, winner, candidate, -search.runs.margin(_score(search, winner)))
 
 
@@ -131,7 +183,7 @@ def _challenge(search: Search, winner: Accepted, candidate: Candidate, least: fl
     Args:
         least: by how much it has to be better; below zero: by how much it may be worse.
     """
-    runs, kept, steps = search.runs, winner.candidate, winner.trial.steps
+    runs, kept, steps = search.runs, winner.candidate, _choose_steps(search, winner)
     first = runs.rank([candidate, kept], steps, runs.seeds[:1])
     if candidate.name not in first:
         return refuse(runs, candidate)
@@ -141,7 +193,9 @@ def _challenge(search: Search, winner: Accepted, candidate: Candidate, least: fl
     trial = make_trial(search, candidate, steps)
     if trial is None:
         return refuse(runs, candidate)
-    if trial.verdict != "improved" or trial.difference < winner.trial.difference + least:
+    means = runs.rank([candidate, kept], steps, runs.seeds)
+    is_behind = means[candidate.name][0] < means[kept.name][0] + least
+    if trial.verdict != "improved" or is_behind:
         does = "does better" if least < 0 else "does as well"
         reason = f"{trial.verdict}: {trial.reason} {kept.name} {does}."
         return Rejected(candidate.name, reason, trial)

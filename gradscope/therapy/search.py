@@ -28,9 +28,10 @@ from gradscope.therapy.proof import (
     prove,
     refuse,
     score_patient,
+    sort_names,
 )
 from gradscope.therapy.refine import refine
-from gradscope.therapy.run_cache import RunCache, Standing
+from gradscope.therapy.run_cache import Standing
 
 WIDTH = 3  # candidates in a round of short runs
 MAX_ROUNDS = 3
@@ -131,7 +132,7 @@ def _choose_finalists(
             break
     known = {c.name: c for c in candidates}
     rejected = [refuse(runs, known[name]) for name in known.keys() & runs.refused.keys()]
-    order = _sort(runs, known, ranked)
+    order = sort_names(runs, known, ranked)
     behind = [n for n in order[1:] if runs.measure and ranked[n][0] < ranked[order[0]][0] - _BEHIND]
     for name in dict.fromkeys([*behind, *order[NUM_FINALISTS:]]):
         here = f"after {steps} steps {describe(runs, ranked[name])}"
@@ -141,19 +142,7 @@ def _choose_finalists(
     if len(last) < 2:
         return last, rejected
     longer = runs.rank(last, search.count_steps(HALF), runs.seeds[:1])
-    return [known[name] for name in _sort(runs, known, longer)], rejected
-
-
-def _sort(runs: RunCache, known: dict[str, Candidate], standings: dict[str, Standing]) -> list[str]:
-    """The best first; of those that cannot be told apart, the one with fewest treatments."""
-    names = sorted(standings, key=lambda name: standings[name], reverse=True)
-    if not names:
-        return []
-    best = standings[names[0]][0]
-    margin = runs.margin(best)
-    level = [name for name in names if standings[name][0] >= best - margin]
-    level.sort(key=lambda name: len(known[name].ids))
-    return [*level, *(name for name in names if name not in level)]
+    return [known[name] for name in sort_names(runs, known, longer)], rejected
 
 
 def _suggest(search: Search, finalists: Sequence[Candidate]) -> list[Candidate]:

@@ -253,7 +253,8 @@ def admit(
     steps = choose_steps(data, batch_size) if steps is None else steps
     plan = RehearsalPlan(batch_size, steps, math.inf, None, 0)
     report, judge = rehearse_copy(model, start, data, plan)
-    return Case(model, ask_for_more(report), data, steps, batch_size, rows, judge)
+    report = ask_for_more(report, model, data, plan)
+    return Case(model, report, data, steps, batch_size, rows, judge)
 
 
 def _ensure_held_out(data: Split) -> Split:

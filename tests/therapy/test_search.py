@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from gradscope.records import Checkpoint, Prescription, Run
+from gradscope.records import Checkpoint, Evidence, Finding, Prescription, Run
 from gradscope.therapy import candidates, proof, refine, search
 from gradscope.therapy.candidates import Candidate
 from gradscope.therapy.decisions import Search
@@ -21,7 +21,10 @@ SEEDS = (0, 1, 2)
 
 
 class Scored(RunCache):
-    """Runs whose accuracy at their end is known by name, and differs a little by seed."""
+    """Runs whose accuracy at their end is known by name, and differs a little by seed.
+
+    A score may be a function of the steps.
+    """
 
     def __init__(self, scores):
         part = Examples(np.zeros((400, 1)), np.zeros(400))
@@ -42,16 +45,21 @@ class Scored(RunCache):
         if self.scores[name] is None:
             start = Checkpoint(0, 1.0, 0.1)
             return Run(seed, 1, (None,), (start,), diverged=True, seconds=0.0)
-        end = self.scores[name] + 0.002 * seed * (1 if name else -1)
+        score = self.scores[name]
+        end = (score(steps) if callable(score) else score) + 0.002 * seed * (1 if name else -1)
         points = [Checkpoint(n, 1.0, 0.1 if n == 0 else end) for n in (0, steps // 2, steps)]
         return Run(seed, steps, (1.0,) * steps, tuple(points), diverged=False, seconds=0.0)
 
 
 def candidate(*ids):
+    """Leaves a wrong loss if it holds "blind" and not "head"."""
     some = tuple(
         Prescription(id, ("dense",), {}, "unsafe", ("dead-relu",), "why", "code") for id in ids
     )
-    return Candidate(some, SimpleNamespace(findings=(), prescriptions=()))
+    evidence = (Evidence("units", 3.0, 1.0),)
+    wrong = Finding("mismatched-loss", "warning", "high", (), (), evidence, "message")
+    left = (wrong,) if "blind" in ids and "head" not in ids else ()
+    return Candidate(some, SimpleNamespace(findings=left, prescriptions=()))
 
 
 @pytest.fixture(autouse=True)
@@ -155,6 +163,35 @@ def test_more_treatments_have_to_gain_a_third_of_what_is_left():
     result, _ = found(scores, [candidate("a")], prescribed=offered)
 
     assert result.winner.candidate.ids == ("a",)
+
+
+def test_what_is_proven_early_is_compared_at_the_end():
+    """A treatment may take longer to show what it can do."""
+    scores = {"": 0.1, "a": 0.5, "c": 0.1, "a + c": lambda steps: 0.9 if steps == STEPS else 0.5}
+    offered = [candidate("a"), candidate("c")]
+    result, _ = found(scores, [candidate("a")], prescribed=offered)
+
+    assert result.winner.candidate.ids == ("a", "c")
+    assert result.winner.trial.steps == STEPS
+
+
+@pytest.mark.parametrize("score", [0.5, 0.95])
+def test_of_what_does_as_well_that_which_leaves_less_wrong_is_kept(score):
+    scores = {"": 0.1, "blind": score, "head": 0.1, "blind + head": score}
+    offered = [candidate("blind"), candidate("head")]
+    result, _ = found(scores, [candidate("blind")], prescribed=offered)
+
+    assert result.winner.candidate.ids == ("blind", "head")
+    reasons = {d.what: d.reason for d in result.rejected.values()}
+    assert reasons["blind"] == "blind + head leaves less wrong"
+
+
+def test_what_leaves_less_wrong_and_does_worse_is_not_kept():
+    scores = {"": 0.1, "blind": 0.95, "head": 0.1, "blind + head": 0.8}
+    offered = [candidate("blind"), candidate("head")]
+    result, _ = found(scores, [candidate("blind")], prescribed=offered)
+
+    assert result.winner.candidate.ids == ("blind",)
 
 
 def test_nothing_is_added_that_is_not_allowed():

@@ -14,9 +14,10 @@ import gradscope
 from gradscope.errors import UsageError
 from gradscope.report.report import load_report
 from gradscope.therapy.apply_prescriptions import carry_out
+from gradscope.therapy.treat_model import admit
 from gradscope.trials.splits import split
 from tests.support.snapshot import Snapshot
-from tests.support.training_models import blobs, learner, samples, sick
+from tests.support.training_models import blobs, classifier, learner, samples, sick
 
 PLAN = {"steps": 120, "batch_size": 16}
 
@@ -157,6 +158,23 @@ def test_a_model_that_cannot_be_rehearsed_is_not_called_healthy():
 
     assert outcome.status == "nothing to prescribe"
     assert "the training could not be examined" in str(outcome)
+
+
+def test_of_a_slow_learner_the_rates_are_tried():
+    """A slow start is worth a note to who watches; whoever treats it needs a rate that is not."""
+    x, y = blobs().training[:2]
+    keras.utils.set_random_seed(0)
+    model = classifier(0, optimizer=keras.optimizers.Adam(1.4e-3))
+
+    report = admit(model, x, y, 60, 32, None).report
+
+    [slow] = [f for f in report.findings if f.symptom == "underfitting"]
+    assert slow.severity == "warning"
+    assert report.rehearsal.range_test.suggestion > 1e-3
+    [rate] = [p for p in report.prescriptions if p.treatment == "learning-rate"]
+    assert rate.parameters["learning_rate"] == pytest.approx(
+        report.rehearsal.range_test.suggestion, rel=0.1
+    )
 
 
 @pytest.mark.slow
