@@ -112,6 +112,24 @@ _TOLD: dict[Cause, tuple[str, str]] = {
 }
 
 
+# What takes the place of the operation; `x` is its argument.
+_CODE: dict[Cause, str] = {
+    "root-at-zero": "ops.sqrt(x + 1e-6)",
+    "root-of-negative": "ops.sqrt(ops.maximum(x, 1e-6))",
+    "log-of-zero": "ops.log(ops.maximum(x, 1e-7))",
+    "log-of-negative": "ops.log(ops.maximum(x, 1e-7))",
+    "division-by-zero": "y / ops.maximum(x, 1e-7)",
+    "power-of-zero": "ops.power(x + 1e-6, p)",
+    "power-of-negative": "ops.power(ops.maximum(x, 1e-6), p)",
+    "exp-overflow": "ops.exp(ops.clip(x, -20, 20))",
+}
+
+
+def code_for(origin: NonFiniteOrigin) -> str | None:
+    """The guarded operation in code, where its cause says what that is."""
+    return _CODE.get(origin.cause)
+
+
 def guard(origin: NonFiniteOrigin) -> str:
     """What to write in place of the operation."""
     return _TOLD[origin.cause][1]

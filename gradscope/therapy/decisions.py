@@ -24,12 +24,14 @@ class Search:
         model: the patient.
         report: on the patient.
         is_allowed: whether a prescription may be added to a candidate.
+        longest: steps of the longest runs, for what short ones cannot tell apart; None: whole ones.
     """
 
     model: keras.Model
     report: Report
     runs: RunCache
     is_allowed: Callable[[Prescription], bool]
+    longest: int | None = None
 
     @property
     def data(self) -> Examples:

@@ -42,6 +42,20 @@ def prove(search: Search, candidate: Candidate) -> Decision:
         if _is_proof(runs, trial, part):
             return Accepted(candidate, trial)
     assert trial is not None
+    return _reject(runs, candidate, trial)
+
+
+def prove_at(search: Search, candidate: Candidate, steps: int) -> Decision:
+    """Ask for runs of so many steps from every seed."""
+    trial = make_trial(search, candidate, steps)
+    if trial is None:
+        return refuse(search.runs, candidate)
+    if _is_proof(search.runs, trial, WHOLE):
+        return Accepted(candidate, trial)
+    return _reject(search.runs, candidate, trial)
+
+
+def _reject(runs: RunCache, candidate: Candidate, trial: Trial) -> Rejected:
     chance = "" if _is_above_chance(runs, trial) else " It is no better than a constant prediction."
     return Rejected(candidate.name, f"{trial.verdict}: {trial.reason}{chance}", trial)
 
@@ -66,7 +80,15 @@ def is_hopeless(search: Search, candidate: Candidate) -> bool:
 
     That is not worth the runs of a proof.
     """
-    return not any(_is_ahead(search, candidate, part) for part in (HALF, WHOLE))
+    return not any(is_ahead(search, candidate, search.count_steps(part)) for part in (HALF, WHOLE))
+
+
+def is_ahead(search: Search, candidate: Candidate, steps: int) -> bool:
+    """Whether the first seed's run is better than the patient's, or cannot be made."""
+    runs = search.runs
+    score = _score(runs, runs.run_once(candidate, steps))
+    patient = score_patient(search, steps)
+    return score is None or score > patient + runs.margin(patient)
 
 
 def is_enough(runs: RunCache, score: float, patient: float) -> bool:
@@ -124,14 +146,6 @@ def score_patient(search: Search, steps: int) -> float:
 
 def _score(runs: RunCache, made: Sequence[Run]) -> float | None:
     return verdicts.rank_runs(made, runs.measure)[0] if made else None
-
-
-def _is_ahead(search: Search, candidate: Candidate, part: int) -> bool:
-    """Whether the first seed's run is better than the patient's, or cannot be made."""
-    runs, steps = search.runs, search.count_steps(part)
-    score = _score(runs, runs.run_once(candidate, steps))
-    patient = score_patient(search, steps)
-    return score is None or score > patient + runs.margin(patient)
 
 
 def _is_proof(runs: RunCache, trial: Trial, part: int) -> bool:

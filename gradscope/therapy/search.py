@@ -23,9 +23,11 @@ from gradscope.therapy.decisions import (
 )
 from gradscope.therapy.proof import (
     describe,
+    is_ahead,
     is_enough,
     is_hopeless,
     prove,
+    prove_at,
     refuse,
     score_patient,
     sort_names,
@@ -83,6 +85,8 @@ def run_search(search: Search, batches: Iterable[Sequence[Candidate | Declined]]
         _try(search, whole, result)
         if result.winner is not None:
             refine(search, [], result)
+    if result.winner is None:
+        _try_longer(search, known, result)
     _reject_untried(search, known, result)
     return result
 
@@ -95,6 +99,23 @@ def _try(search: Search, candidate: Candidate, result: SearchResult) -> None:
         result.settle(Rejected(candidate.name, reason))
     else:
         result.settle(prove(search, candidate))
+
+
+def _try_longer(search: Search, known: Sequence[Candidate], result: SearchResult) -> None:
+    """Give longer runs to what mends something that is wrong in any case.
+
+    A model may learn nothing for a while, whatever it is, and then such a treatment decides.
+    """
+    runs, steps = search.runs, search.longest or 0
+    if steps <= runs.plan.steps or runs.measure is None:
+        return
+    wrong = Candidate((), search.report).wrong
+    better = [c for c in known if c.wrong < wrong and c.name not in runs.refused]
+    if not better:
+        return
+    candidate = min(better, key=lambda c: (c.wrong, len(c.ids)))
+    if is_ahead(search, candidate, steps):
+        result.settle(prove_at(search, candidate, steps))
 
 
 def _compare(search: Search, others: Sequence[Candidate], winner: Accepted) -> list[Rejected]:

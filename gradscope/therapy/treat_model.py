@@ -13,14 +13,14 @@ import numpy as np
 
 from gradscope.analysis import analyze
 from gradscope.backend.train_step import has_own_step
-from gradscope.diagnosis.diagnose import sort_findings
+from gradscope.diagnosis.diagnose import is_wrong_in_any_case, sort_findings
 from gradscope.errors import IncomparableError, UnreadableError, UsageError
 from gradscope.inputs.batches import is_arrays
 from gradscope.messages import as_ids
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
+from gradscope.rehearsal.rehearse import EXTENSION, rehearse_copy
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
-from gradscope.rehearsal.rehearse import rehearse_copy
 from gradscope.report.report import Report
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.rebuild import is_graph
@@ -43,6 +43,8 @@ from gradscope.trials.splits import Examples, Split
 EPOCHS = 10
 FEWEST_STEPS, MOST_STEPS = 200, 300
 _LONGER = "longer-training"
+_IN_LABELS = "in_labels"  # parameter of a prescription: code that changes the labels
+_FEW_LINES = 2  # of code fit into a line of text
 _SCALING = {"input-normalization", "target-normalization"}
 
 Status = Literal["healthy", "improved", "not improved", "nothing to prescribe"]
@@ -84,9 +86,7 @@ class Outcome:
         if self.status == "healthy":
             return "Train your model as it is."
         if self.status != "improved":
-            by_hand = [p.treatment for p in self.report.prescriptions if p.safety == "advice"]
-            asked = f"Change by hand what {by_hand[0]} says" if by_hand else "Check your data"
-            return f"{asked}; no treatment that can be carried out helped."
+            return _tell_by_hand(self.report)
         line = "Train outcome.model in place of your model"
         longer = next((p for p in self.report.prescriptions if p.treatment == _LONGER), None)
         if longer is not None and "epochs" in longer.parameters:
@@ -94,9 +94,12 @@ class Outcome:
         if self.rows is not None:
             lost = int((~self.rows).sum())
             line += f", without the {lost:,} samples that hold NaN or Inf (x[outcome.rows])"
-        return (
-            f"{line}; its data stay as they are: it scales them." if kept & _SCALING else f"{line}."
-        )
+        if kept & _SCALING:
+            line += "; its data stay as they are: it scales them"
+        for prescription in self.prescriptions:
+            for code in prescription.parameters.get(_IN_LABELS, ()):
+                line += f". Better still, train your model as it is after {code}"
+        return f"{line}."
 
     def summary(self) -> str:
         """What was done and why, as plain text."""
@@ -114,6 +117,30 @@ class Outcome:
     def _repr_html_(self) -> str | None:
         """The page of the report inside a frame of its own."""
         return self.report._repr_html_()
+
+
+def _tell_by_hand(report: Report) -> str:
+    """What is left to do where nothing that could be carried out helped, as code if it is known.
+
+    First what is wrong whatever so short runs came to, longer training last.
+    """
+    wrong = {f.symptom for f in report.findings if is_wrong_in_any_case(f)}
+    offered = sorted(
+        report.prescriptions, key=lambda p: (p.treatment == _LONGER, not wrong & {*p.resolves})
+    )
+    for prescription in offered:
+        lines = prescription.parameters.get(_IN_LABELS) or _read_code(prescription.snippet)
+        if prescription.safety != "advice" and not wrong & {*prescription.resolves}:
+            continue
+        what = f"Change by hand what {prescription.treatment} says"
+        code = f": {'; '.join(lines)}" if 0 < len(lines) <= _FEW_LINES else ""
+        return f"{what}{code}. No treatment that can be carried out was proven to help."
+    return "Check your data; no treatment that can be carried out helped."
+
+
+def _read_code(snippet: str) -> list[str]:
+    lines = (line.partition("  #")[0].rstrip() for line in snippet.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
 
 
 def treat(
@@ -181,7 +208,10 @@ def treat(
     if not any(map(is_allowed, list_applicable(case.report))):
         return _end(case, case.report, "nothing to prescribe")
     runs = RunCache(model, plan_runs(case), range(seeds), jobs, progress)
-    search = Search(model, case.report, runs, is_allowed)
+    longest = case.steps
+    if steps is None:
+        longest = min(EXTENSION * case.steps, max(case.steps, count_steps(case.data, batch_size)))
+    search = Search(model, case.report, runs, is_allowed, longest)
     try:
         return conclude(case, search, propose(model, case.report, search.data, is_allowed))
     except IncomparableError as error:
@@ -286,10 +316,14 @@ def _add_graph(case: Case) -> Case:
     return dataclasses.replace(case, report=report)
 
 
+def count_steps(data: Split, batch_size: int) -> int:
+    """The steps of ten epochs."""
+    return math.ceil(EPOCHS * data.training.num_samples / max(1, batch_size))
+
+
 def choose_steps(data: Split, batch_size: int) -> int:
     """Ten epochs, within bounds."""
-    needed = math.ceil(EPOCHS * data.training.num_samples / max(1, batch_size))
-    return min(max(needed, FEWEST_STEPS), MOST_STEPS)
+    return min(max(count_steps(data, batch_size), FEWEST_STEPS), MOST_STEPS)
 
 
 def conclude(

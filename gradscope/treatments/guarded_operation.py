@@ -18,7 +18,7 @@ from gradscope.records import (
     Profile,
 )
 from gradscope.signals.common import names
-from gradscope.signals.non_finite import guard
+from gradscope.signals.non_finite import code_for, guard
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import round_rate
 from gradscope.treatments.support.plans import make_prescription
@@ -95,6 +95,8 @@ def _guard_origin(
     row = next((row for row in profile.layers if row.path == origin.layer), None)
     place = origin.code or origin.layer or "the loss"
     parameters: dict[str, Any] = {"operation": origin.operation, "cause": origin.cause}
+    code = code_for(origin)
+    written = [code] if code else []
     can_be_reached = row is not None and not row.weights and origin.cause in _AT_FAULT
     if can_be_reached:
         least = round_rate(_AT_FAULT[origin.cause][0] * (origin.operand or 1.0))
@@ -106,7 +108,7 @@ def _guard_origin(
         safety="unsafe" if can_be_reached else "advice",
         resolves=tuple(dict.fromkeys(finding.symptom for finding in findings)),
         rationale=f"Guard the operation {origin.operation} ({place}). {guard(origin)}",
-        snippet=f"# {place}: {origin.operation}\n# {guard(origin)}",
+        snippet="\n".join([f"# {place}: {origin.operation}", f"# {guard(origin)}", *written]),
         sources=_SOURCES,
     )
 

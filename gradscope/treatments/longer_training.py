@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from gradscope.records import Declined, Finding, History, Prescription, Profile
 from gradscope.signals.curves import track
 from gradscope.signals.fitted_curves import MOST, Fit, fit_decay
+from gradscope.signals.losses import CROSSENTROPIES, REGRESSIONS
 from gradscope.treatments import treatment
 from gradscope.treatments.support.plans import make_prescription
 
@@ -33,6 +34,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         return Declined(_ID, "needs a watched run, whose loss curve shows how long training takes")
     if any(history.loss.num_non_finite):
         return Declined(_ID, "the loss is not finite at some steps, so no curve can be fitted")
+    if _is_below_its_least(profile, history):
+        return Declined(_ID, "a loss below 0 has no end: its labels do not fit it")
     fit = fit_decay(track(history.loss))
     if fit is None:
         return Declined(_ID, "the loss does not fall, or too few steps were seen to tell")
@@ -56,6 +59,13 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         ),
         sources=_SOURCES,
     )
+
+
+def _is_below_its_least(profile: Profile, history: History) -> bool:
+    """Whether losses that are never negative with labels that fit them are."""
+    terms = profile.loss.terms
+    known = bool(terms) and all(t.loss in (*CROSSENTROPIES, *REGRESSIONS) for t in terms)
+    return known and min((m for m in history.loss.mean if m is not None), default=0.0) < 0
 
 
 def _steps_per_epoch(history: History) -> float:

@@ -62,7 +62,11 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         [rows[path] for edit in edits for path in dict.fromkeys((edit["kernel"], edit["layer"]))],
         findings,
         safety="unsafe" if edits else "advice",
-        parameters={"outputs": edits, "num_outputs": len(terms)},
+        parameters={
+            "outputs": edits,
+            "num_outputs": len(terms),
+            **({"in_labels": advice} if advice else {}),
+        },
         rationale=" ".join(told),
         snippet=_snippet(edits, advice),
         sources=_SOURCES,
@@ -127,8 +131,8 @@ def _describe(term: LossTerm, head: NewHead) -> str:
         )
     if head.scale is not None:
         return text + (
-            "a sigmoid rescaled to their range learns them under squared error. Better still, "
-            "scale the labels to 0 and 1 and use binary_crossentropy."
+            "a linear unit rescaled to their mean and spread learns them under squared error. "
+            "Better still, scale the labels to 0 and 1 and use binary_crossentropy."
         )
     return text + f"give it {num(head.units, 'unit')} with {head.activation} and {head.loss}."
 

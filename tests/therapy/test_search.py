@@ -18,6 +18,9 @@ from gradscope.trials.splits import Examples, Split
 
 STEPS = 100
 SEEDS = (0, 1, 2)
+WRONG = Finding(
+    "mismatched-loss", "warning", "high", (), (), (Evidence("units", 3.0, 1.0),), "message"
+)
 
 
 class Scored(RunCache):
@@ -56,9 +59,7 @@ def candidate(*ids):
     some = tuple(
         Prescription(id, ("dense",), {}, "unsafe", ("dead-relu",), "why", "code") for id in ids
     )
-    evidence = (Evidence("units", 3.0, 1.0),)
-    wrong = Finding("mismatched-loss", "warning", "high", (), (), evidence, "message")
-    left = (wrong,) if "blind" in ids and "head" not in ids else ()
+    left = (WRONG,) if "blind" in ids and "head" not in ids else ()
     return Candidate(some, SimpleNamespace(findings=left, prescriptions=()))
 
 
@@ -72,11 +73,11 @@ def without_models(monkeypatch):
     monkeypatch.setattr(refine, "examine", examine)
 
 
-def found(scores, *batches, prescribed=(), allowed=True):
+def found(scores, *batches, prescribed=(), allowed=True, findings=(), longest=None):
     runs = Scored(scores)
     offered = tuple(p for c in prescribed for p in c.prescriptions)
-    report = SimpleNamespace(prescriptions=offered, findings=())
-    return run_search(Search(None, report, runs, lambda p: allowed), batches), runs
+    report = SimpleNamespace(prescriptions=offered, findings=findings)
+    return run_search(Search(None, report, runs, lambda p: allowed, longest), batches), runs
 
 
 def test_the_best_is_proven_and_the_rest_told_why_not():
@@ -192,6 +193,16 @@ def test_what_leaves_less_wrong_and_does_worse_is_not_kept():
     result, _ = found(scores, [candidate("blind")], prescribed=offered)
 
     assert result.winner.candidate.ids == ("blind",)
+
+
+def test_what_mends_the_loss_is_given_longer_runs_where_short_ones_tell_nothing():
+    scores = {"": 0.1, "head": lambda steps: 0.9 if steps > STEPS else 0.1}
+    result, _ = found(scores, [candidate("head")], findings=(WRONG,), longest=3 * STEPS)
+    other, _ = found(scores, [candidate("head")], longest=3 * STEPS)
+
+    assert result.winner.candidate.ids == ("head",)
+    assert result.winner.trial.steps == 3 * STEPS
+    assert other.winner is None
 
 
 def test_nothing_is_added_that_is_not_allowed():

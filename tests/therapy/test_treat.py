@@ -14,8 +14,10 @@ import gradscope
 from gradscope.errors import UsageError
 from gradscope.report.report import load_report
 from gradscope.therapy.apply_prescriptions import carry_out
-from gradscope.therapy.treat_model import admit
+from gradscope.therapy.treat_model import Outcome, admit
 from gradscope.trials.splits import split
+from tests.support.by_hand import normal
+from tests.support.healthy import sequential
 from tests.support.snapshot import Snapshot
 from tests.support.training_models import blobs, classifier, learner, samples, sick
 
@@ -160,6 +162,16 @@ def test_a_model_that_cannot_be_rehearsed_is_not_called_healthy():
     assert "the training could not be examined" in str(outcome)
 
 
+def test_what_only_the_labels_can_mend_is_told_as_code():
+    x, y = normal(64, 16), 1000.0 * (np.arange(64) % 3) + 7
+    model = sequential(layers.Dense(1, "sigmoid"), loss="binary_crossentropy", shape=(16,))
+    report = gradscope.analyze(model, x, y)
+
+    for status in ("not improved", "nothing to prescribe"):
+        told = Outcome(model, report, None, (), status).next_steps
+        assert "y = np.unique(y, return_inverse=True)[1].reshape(y.shape)" in told
+
+
 def test_of_a_slow_learner_the_rates_are_tried():
     """A slow start is worth a note to who watches; whoever treats it needs a rate that is not."""
     x, y = blobs().training[:2]
@@ -259,8 +271,6 @@ def test_an_interrupt_leaves_the_patient_as_it_was(at):
 
 @pytest.mark.slow
 def test_default_steps_are_ten_epochs_within_bounds():
-    from gradscope.therapy.treat_model import admit
-
     model = sick()
     few = admit(model, *samples(100), None, 32, None)
     some = admit(model, *samples(1000), None, 32, None)

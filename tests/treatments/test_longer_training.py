@@ -11,6 +11,7 @@ from gradscope.records import Declined
 from gradscope.signals.curves import Track, track
 from gradscope.signals.example_runs import example_run
 from gradscope.signals.fitted_curves import fit_decay
+from gradscope.symptoms import registry as symptoms
 from gradscope.treatments import registry
 from tests.support.treated import asking
 
@@ -22,8 +23,9 @@ def noise(scale=0.01, seed=0):
     return scale * np.random.default_rng(seed).standard_normal(len(STEPS))
 
 
-def planned(losses, epoch=20):
+def planned(losses, epoch=20, terms=()):
     profile = example_run([float(v) for v in losses], planned=len(losses))
+    profile = dataclasses.replace(profile, loss=dataclasses.replace(profile.loss, terms=terms))
     ends = tuple(range(epoch, len(losses) + 1, epoch)) if epoch else ()
     history = dataclasses.replace(profile.history, epoch_ends=ends)
     profile = dataclasses.replace(profile, history=history)
@@ -42,6 +44,16 @@ def test_epochs_are_those_of_the_curve(tau):
     assert told["high"] >= wanted * 0.95
     assert 0.6 * wanted <= told["epochs"] <= 1.7 * wanted
     compile(prescription.snippet, "snippet", "exec")
+
+
+def test_a_loss_below_what_labels_allow_has_no_end():
+    falling = np.exp(-STEPS / 400.0) - 0.5
+
+    terms = symptoms()["mismatched-loss"].sick().loss.terms
+
+    assert "its labels" in planned(falling, terms=terms).reason
+    assert planned(falling + 0.5, terms=terms).parameters
+    assert planned(falling).parameters  # a loss of one's own may have any least value
 
 
 @pytest.mark.slow

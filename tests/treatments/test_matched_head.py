@@ -116,7 +116,7 @@ def test_the_copy_learns_the_classes(name):
 
 
 @pytest.mark.slow
-def test_masks_of_0_and_255_are_met_by_a_stretched_probability():
+def test_masks_of_0_and_255_are_met_by_a_stretched_unit():
     patient = model(1, "sigmoid", "binary_crossentropy")
     patient.optimizer.learning_rate = 0.02
     y = 255.0 * FLAGS
@@ -124,8 +124,23 @@ def test_masks_of_0_and_255_are_met_by_a_stretched_probability():
     copy = treated(ID, patient, X, y, symptom=SYMPTOM).model
     copy.fit(X, y, epochs=20, verbose=0)
 
-    assert "y = (y - 0) / 255" in prescription.snippet
+    assert "y = y / 255" in prescription.snippet
+    assert prescription.parameters["in_labels"] == ["y = y / 255"]
     assert np.mean((copy.predict(X, verbose=0) > 127.5) == (y > 127.5)) > 0.9
+
+
+@pytest.mark.slow
+def test_rare_marks_of_255_are_not_lost_to_the_common_0():
+    """Too long a step leaves a sigmoid at 0 for good, where it has no slope."""
+    patient = model(1, "sigmoid", "binary_crossentropy")
+    patient.optimizer.learning_rate = 1.0
+    y = 255.0 * (X[:, :1] > np.quantile(X[:, 0], 0.92)).astype("float32")
+    copy = treated(ID, patient, X, y, symptom=SYMPTOM).model
+    copy.fit(X, y, epochs=60, verbose=0)
+    found = copy.predict(X, verbose=0) > 127.5
+
+    assert found[y > 0].mean() > 0.5
+    assert found[y == 0].mean() < 0.05
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ class NewHead:
     """Attributes:
     units: how many the output should have.
     activation, loss, labels: as in `Match`.
-    scale, offset: what a Rescaling behind the activation makes of 1 and of 0; None for no such.
+    scale, offset: of a Rescaling behind the activation; None for no such.
     advice: what only the labels can mend, in code; None where nothing is left.
     """
 
@@ -115,7 +115,7 @@ def _for_one_label(term: LossTerm, labels: DataTensor, low: float, high: float) 
         return NewHead(1, "linear", str(loss), f"one value from {low:.3g} to {high:.3g}")
     if labels.num_distinct == 2 and high - low > 1 + SLACK:
         if units == 1:
-            return _two_levels(low, high)
+            return _two_levels(labels, low, high)
         return NewHead(0, "softmax", SPARSE[0], f"{low:g} and {high:g}", advice=AS_INDICES)
     if not labels.is_whole or low < 0:
         few = labels.num_distinct < MANY and (term.loss in SPARSE or units == 1)
@@ -135,16 +135,21 @@ def _for_one_label(term: LossTerm, labels: DataTensor, low: float, high: float) 
     return NewHead(classes, "softmax", SPARSE[0], f"class indices up to {high:g}")
 
 
-def _two_levels(low: float, high: float) -> NewHead:
-    """Two labels far apart: a probability, stretched to them, under squared error."""
+def _two_levels(labels: DataTensor, low: float, high: float) -> NewHead:
+    """Two labels far apart: a number, stretched to their mean and spread, under squared error.
+
+    A sigmoid in its place gets stuck at the commoner of the two, where it has no slope.
+    """
+    one = len(labels.means) == 1 and labels.stds[0] > 0
+    scale, offset = (high - low) / 2, (high + low) / 2
     return NewHead(
         units=1,
-        activation="sigmoid",
+        activation="linear",
         loss="mean_squared_error",
         labels=f"{low:g} and {high:g}",
-        scale=high - low,
-        offset=low,
-        advice=f"y = (y - {low:g}) / {high - low:g}",
+        scale=float(f"{labels.stds[0]:.3g}") if one else scale,
+        offset=float(f"{labels.means[0]:.3g}") if one else offset,
+        advice=f"y = {f'(y - {low:g})' if low else 'y'} / {high - low:g}",
     )
 
 
