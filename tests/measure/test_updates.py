@@ -26,6 +26,16 @@ def schedule():
     return optimizers.schedules.ExponentialDecay(0.1, decay_steps=2, decay_rate=0.5)
 
 
+def muon():
+    """Keras 3.12 has one that fails at its first step with TensorFlow."""
+    variable = keras.Variable(np.ones((2, 2), "float32"))
+    try:
+        optimizers.Muon().apply_gradients([(tf.ones((2, 2)), variable)])
+    except AttributeError:
+        pytest.skip("Keras's own Muon takes no step")
+    return optimizers.Muon(0.01, exclude_layers=["out"])
+
+
 OPTIMIZERS = {
     "sgd": lambda: optimizers.SGD(0.1),
     "momentum": lambda: optimizers.SGD(0.1, momentum=0.9, nesterov=True),
@@ -42,7 +52,7 @@ OPTIMIZERS = {
     "ftrl": lambda: optimizers.Ftrl(0.01),
     "lion": lambda: optimizers.Lion(0.01, weight_decay=0.1),
     "lamb": lambda: optimizers.Lamb(0.01),
-    "muon": lambda: optimizers.Muon(0.01, exclude_layers=["out"]),
+    "muon": muon,
     "clipnorm": lambda: optimizers.SGD(0.1, clipnorm=0.01),
     "global_clipnorm": lambda: optimizers.Adam(0.01, global_clipnorm=0.01),
     "clipvalue": lambda: optimizers.SGD(0.1, clipvalue=0.003),
