@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gradscope.monitor.callback import Monitor as Monitor
     from gradscope.rehearsal.rehearse import rehearse as rehearse
     from gradscope.report.comparison import compare as compare
+    from gradscope.report.load import load_report as load_report
     from gradscope.report.report import Report as Report
-    from gradscope.report.report import load_report as load_report
     from gradscope.therapy.apply_prescriptions import apply as apply
     from gradscope.therapy.treat_model import treat as treat
     from gradscope.trials.trial import trial as trial
@@ -39,7 +39,7 @@ _HOME = {
     "apply": "therapy.apply_prescriptions",
     "assert_healthy": "assertions",
     "Report": "report.report",
-    "load_report": "report.report",
+    "load_report": "report.load",
     "rehearse": "rehearsal.rehearse",
     "treat": "therapy.treat_model",
     "compare": "report.comparison",

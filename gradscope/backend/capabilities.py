@@ -33,7 +33,8 @@ class Capability:
             instances, which only `probe` can tell.
         since: the oldest versions it was seen to work with.
         without: what is off, or what it costs, where a name is missing.
-        probe: uses the names as gradscope does; raises where they do not work.
+        probe: uses the names as gradscope does; raises where they do not work. Where it needs what
+            is built on the names, it is given later, by the decorator `probe`.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Capability:
         probe: Callable[[], object] = lambda: None,
     ) -> None:
         self.id, self.feature, self.needs = id, feature, needs
-        self.without, self.since, self._probe = without, since, probe
+        self.without, self.since, self._use = without, since, probe
         self.missing: str | None = None
         self._found = {name: self._find(name) for name in needs if name.startswith(_MODULES)}
         CAPABILITIES[id] = self
@@ -65,10 +66,15 @@ class Capability:
         """Why the capability is off, found by using it; None where it works."""
         if self.missing is None:
             try:
-                self._probe()
+                self._use()
             except Exception as error:
                 return f"{type(error).__name__}: {error}"
         return self.missing
+
+    def probe(self, use: Callable[[], object]) -> Callable[[], object]:
+        """Have `check` call the decorated function."""
+        self._use = use
+        return use
 
     def _find(self, name: str) -> Any:
         try:
@@ -122,10 +128,3 @@ def resolve(name: str) -> Any:
             continue
         return functools.reduce(getattr, parts[number:], found)
     raise ImportError(name)
-
-
-def capabilities() -> dict[str, Capability]:
-    """Every capability by its id; loads Keras and TensorFlow."""
-    from gradscope.backend import keras_private, tensorflow_private  # noqa: F401
-
-    return dict(sorted(CAPABILITIES.items()))

@@ -13,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from gradscope._version import __version__
+from gradscope.backend.capabilities import CAPABILITIES, Capability
 from gradscope.messages import one_line
 
 _PACKAGES = ("keras", "tensorflow", "numpy")
@@ -98,11 +99,17 @@ def _devices() -> list[dict[str, str]]:
     ]
 
 
-def _capabilities() -> list[dict[str, Any]]:
-    from gradscope.backend.capabilities import capabilities
+def load_capabilities() -> dict[str, Capability]:
+    """Every capability by its id; loads Keras and TensorFlow."""
+    # Each of these makes capabilities, or says how one is tried.
+    from gradscope.backend import keras_private, patches, tensorflow_private  # noqa: F401
 
+    return dict(sorted(CAPABILITIES.items()))
+
+
+def _capabilities() -> list[dict[str, Any]]:
     told = []
-    for capability in capabilities().values():
+    for capability in load_capabilities().values():
         reason = capability.check()
         told.append(
             {

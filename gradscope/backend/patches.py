@@ -297,3 +297,29 @@ def _as_list(part: Any) -> list[Any]:
     if isinstance(part, (list, tuple)):
         return list(part)
     return [] if part is None else [part]
+
+
+@private.RECOMPUTATION.probe
+def _probe_recomputation() -> None:
+    runs: list[Any] = []
+    x = tf.constant(2.0)
+
+    def square(z: Any) -> Any:
+        runs.append(z)
+        return z * z
+
+    with without_recomputation(), tf.GradientTape() as tape:
+        tape.watch(x)
+        y = tf.recompute_grad(square)(x)
+    if float(tape.gradient(y, x)) != 4.0 or len(runs) != 1:
+        raise RuntimeError("a function is run again")
+
+
+@private.EAGER_FUNCTIONS.probe
+def _probe_eager() -> None:
+    ask = tf.function(tf.executing_eagerly)
+    before = tf.config.functions_run_eagerly()
+    with functions_eager(True):
+        inside = ask() is True and tf.config.functions_run_eagerly() is True
+    if not inside or tf.config.functions_run_eagerly() is not before:
+        raise RuntimeError("compiled functions are not run eagerly, or stay so")

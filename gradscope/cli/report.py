@@ -28,7 +28,7 @@ def report_command(run: str, output: str | None, form: str | None) -> None:
 
     Without options it is printed as text.
     """
-    from gradscope.report.report import load_report
+    from gradscope.report.load import load_report
 
     report = load_report(run)
     if output is not None:
@@ -56,7 +56,7 @@ def compare_command(
     """
     from gradscope.render.comparison import print_comparison, render_comparison
     from gradscope.report.comparison import compare
-    from gradscope.report.report import load_report
+    from gradscope.report.load import load_report
 
     comparison = compare(load_report(before), load_report(after))
     if json is not None:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from gradscope.backend.keras_private import raw
+from gradscope.backend.sites import Site
 from gradscope.measure import profiling, tensor_stats
 from gradscope.measure.passes import Captured
 from gradscope.measure.weights import undo_scale, weight_profile
 from gradscope.monitor.filling import fill_rows
 from gradscope.monitor.graph_recorder import Plan
 from gradscope.records import LayerProfile
-
-if TYPE_CHECKING:
-    from gradscope.monitor.train_functions import Functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +40,20 @@ def numbers_in(row: np.ndarray) -> Numbers:
     return Numbers(loss / scale, float(np.sqrt(squares)) / scale, scale, rate, luck)
 
 
+class Source(Protocol):
+    """What a snapshot asks of the `Functions` that made it. Plans: (number, plan, which weights
+    have a gradient) of each trace."""
+
+    sites: tuple[Site, ...]
+    weights: list[Any]
+    trainable: set[int]
+    plans: dict[Any, tuple[int, Plan, list[bool]]]
+
+
 class Snap:
     """What a tapped step handed out; made into records when they are asked for."""
 
-    def __init__(self, functions: Functions, watched: dict[str, Any], captured: Captured | None):
+    def __init__(self, functions: Source, watched: dict[str, Any], captured: Captured | None):
         self._functions = functions
         self._captured = captured
         self._found = {name: tensor.numpy() for name, tensor in watched.items()}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from gradscope.errors import UnreadableError, UsageError
+from gradscope.errors import UsageError
 from gradscope.messages import show
 from gradscope.records import (
     SCHEMA,
@@ -28,15 +28,11 @@ from gradscope.records import (
     Rehearsal,
     Trial,
 )
-from gradscope.records.codec import from_plain, loads, to_plain
+from gradscope.records.codec import to_plain
 from gradscope.report.context import context
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-RUN_SCHEMA = "gradscope.run/1"
-RUN_START = f'{{"schema":"{RUN_SCHEMA}"'  # of the file of a run that was watched
-
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -207,39 +203,6 @@ def outcome_text(report: Report) -> str:
     from gradscope.render.outcome import render_outcome
 
     return render_outcome(report.to_plain())
-
-
-def load_report(path: str | os.PathLike[str]) -> Report:
-    """Read a report that `Report.to_json` or `--json` wrote, or a run that `Monitor` wrote.
-
-    Raises:
-        UnreadableError: the file is missing, not JSON, or not a report of this schema.
-    """
-    name = os.fspath(path)
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        if text.startswith(RUN_START):
-            from gradscope.report.run_file import read_run
-
-            return read_run(path)
-        data = loads(text)
-    except OSError as error:
-        raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise UnreadableError(
-            f"{name!r} is not JSON. Expected a report written by --json or Report.to_json()."
-        ) from error
-    schema = data.get("schema") if isinstance(data, dict) else None
-    if schema != SCHEMA:
-        raise UnreadableError(
-            f"{name!r} has schema {show(schema)}. Expected {SCHEMA!r}. Write it again with --json."
-        )
-    try:
-        report = from_plain(Report, data)
-        report.profile()  # refuses equal layers
-        return report
-    except ValueError as error:
-        raise UnreadableError(f"{name!r} is a damaged report. {error}") from error
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:

@@ -33,10 +33,12 @@ from gradscope.records import (
 )
 from gradscope.records.codec import from_plain, loads, to_plain
 from gradscope.records.ranges import Count
-from gradscope.report.report import RUN_SCHEMA, RUN_START, Report
+from gradscope.report.report import Report
 from gradscope.report.timeline import Announced, CloserLook, Lost, Sampled, Timeline
 from gradscope.symptoms import Symptom
 
+_SCHEMA = "gradscope.run/1"
+START = f'{{"schema":"{_SCHEMA}"'  # of every file of a run
 CURVES = ("loss", "gradient_norm", "learning_rate", "batch_constant")
 _DIGITS = 7  # float32 has no more
 
@@ -155,7 +157,7 @@ class RunFile:
 
     def __init__(self, path: str | os.PathLike[str], subject: Subject) -> None:
         self._file: TextIO = open(path, "w", encoding="utf-8")  # noqa: SIM115 - held while training
-        self._line({"schema": RUN_SCHEMA, **to_plain(subject)})
+        self._line({"schema": _SCHEMA, **to_plain(subject)})
         self._next_snapshot = 0
 
     def steps(self, last: int, values: list[tuple[float | None, ...]], planned: int | None) -> None:
@@ -250,7 +252,7 @@ def read_run(path: str | os.PathLike[str]) -> Report:
         lines = Path(path).read_text(encoding="utf-8").split("\n")
     except OSError as error:
         raise UnreadableError(f"Cannot read {name!r}: {error.strerror}.") from error
-    if not lines[0].startswith(RUN_START):
+    if not lines[0].startswith(START):
         raise UnreadableError(
             f"{name!r} is not a run file. Expected one that Monitor(path=...) wrote."
         )

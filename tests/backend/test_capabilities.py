@@ -14,13 +14,14 @@ import tensorflow as tf
 from keras import layers
 
 import gradscope
-from gradscope.backend.capabilities import CAPABILITIES, Capability, Unavailable, capabilities
+from gradscope.backend.capabilities import CAPABILITIES, Capability, Unavailable
+from gradscope.backend.environment import load_capabilities
 from gradscope.errors import GradscopeError
 from gradscope.records import Declined
 from gradscope.surgery.graph import copy_model, rebuild
 
 ROOT = Path(gradscope.__file__).parent
-every = pytest.mark.parametrize("id", sorted(capabilities()))
+every = pytest.mark.parametrize("id", sorted(load_capabilities()))
 
 # What is declined without each; all else works, some of it slower.
 DECLINED = {
@@ -37,7 +38,7 @@ DECLINED = {
 @pytest.fixture
 def without(monkeypatch):
     """Take a capability away."""
-    return lambda id: monkeypatch.setattr(capabilities()[id], "missing", "taken away")
+    return lambda id: monkeypatch.setattr(load_capabilities()[id], "missing", "taken away")
 
 
 def data():
@@ -81,7 +82,7 @@ def is_declined(feature):
 
 @every
 def test_every_capability_works_here(id):
-    assert capabilities()[id].check() is None
+    assert load_capabilities()[id].check() is None
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from gradscope.backend import environment
-from gradscope.backend.capabilities import capabilities
+from gradscope.backend.environment import load_capabilities
 
 
 def test_it_shows_versions_devices_and_capabilities(gradscope):
@@ -14,11 +14,11 @@ def test_it_shows_versions_devices_and_capabilities(gradscope):
     assert done.code == 0
     assert "Backend:  tensorflow" in done.stdout
     assert "CPU:0" in done.stdout
-    assert all(f"  ok   {id}: " in done.stdout for id in capabilities())
+    assert all(f"  ok   {id}: " in done.stdout for id in load_capabilities())
 
 
 def test_what_is_off_is_shown_with_what_it_costs(gradscope, monkeypatch):
-    lacking = capabilities()["gradient-taps"]
+    lacking = load_capabilities()["gradient-taps"]
     monkeypatch.setattr(lacking, "missing", "no such name")
     done = gradscope("doctor")
 
@@ -35,7 +35,7 @@ def test_json(gradscope, monkeypatch):
     assert done.code == 0
     assert set(found["versions"]) == {"python", "gradscope", "keras", "tensorflow", "numpy"}
     assert found["problem"] is None
-    assert {entry["id"] for entry in found["capabilities"]} == set(capabilities())
+    assert {entry["id"] for entry in found["capabilities"]} == set(load_capabilities())
     assert found["extras"][0]["missing"] == ["no_such_package"]
 
 

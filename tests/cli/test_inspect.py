@@ -9,7 +9,7 @@ import keras
 import pytest
 import tensorflow as tf
 
-from gradscope.report.report import load_report
+from gradscope.report.load import load_report
 
 FACTORY = """
 import keras, numpy as np

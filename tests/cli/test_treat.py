@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from gradscope.report.report import load_report
+from gradscope.report.load import load_report
 from tests.support.training_models import samples, sick
 
 QUICK = ("--steps", "120", "--batch-size", "16", "--only", "swap-activation")

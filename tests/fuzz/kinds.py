@@ -211,7 +211,7 @@ def _reports() -> Sequence[Any]:
 
 
 def _watched() -> Any:
-    from gradscope.report.report import load_report
+    from gradscope.report.load import load_report
 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "run.jsonl")
@@ -227,7 +227,7 @@ def _spoilt_report(rng: random.Random) -> bytes:
 
 
 def _read_report(path: Path) -> Any:
-    from gradscope.report.report import load_report
+    from gradscope.report.load import load_report
 
     report = load_report(path)
     report.summary()

@@ -16,7 +16,8 @@ from gradscope.records import SCHEMA, Check, DataCard, LossCard, ModelCard
 from gradscope.records.codec import from_plain
 from gradscope.render.html import render_ever_shorter
 from gradscope.render.notebook import MOST_BYTES
-from gradscope.report.report import Report, load_report, write_atomically
+from gradscope.report.load import load_report
+from gradscope.report.report import Report, write_atomically
 from tests.support.factories import (
     deep_report,
     hostile_names_report,

@@ -12,7 +12,7 @@ from keras import layers
 
 import gradscope
 from gradscope.errors import UsageError
-from gradscope.report.report import load_report
+from gradscope.report.load import load_report
 from gradscope.therapy.apply_prescriptions import carry_out
 from gradscope.therapy.treat_model import Outcome, admit
 from gradscope.trials.splits import split
