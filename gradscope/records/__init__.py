@@ -2,7 +2,7 @@
 
     Profile (what was measured) -> Finding / Skipped (what it means) -> Report (all of it)
 
-Every record is immutable and compares by value; `plain.py` turns it into JSON data and back.
+Every record is immutable and compares by value; `codec.py` turns it into JSON data and back.
 """
 
 from __future__ import annotations

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal
 
 from gradscope.messages import show
 from gradscope.records.brief import brief
 from gradscope.records.findings import Finding
+from gradscope.records.pages import draw_page
 
 Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
 
@@ -99,9 +99,7 @@ class Trial:
 
     def _repr_html_(self) -> str | None:
         """The page inside a frame of its own, so that its style stays out of the notebook."""
-        # Looked up by name: records stand below the report and import nothing from it.
-        page: str | None = import_module("gradscope.report.notebook").show_trial(self)
-        return page
+        return draw_page(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a notebook shows of a report, a comparison or a trial, and pages in a browser."""
+"""What a notebook shows of a report or a comparison, and pages in a browser."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from gradscope.records import Trial
-from gradscope.records.codec import to_plain
 from gradscope.render.comparison import render_comparison_html
 from gradscope.render.html import render_ever_shorter
 from gradscope.render.notebook import frame
@@ -22,11 +20,6 @@ def show_report(plain: dict[str, Any]) -> str | None:
 def show_comparison(plain: dict[str, Any]) -> str | None:
     """The page of a comparison."""
     return frame([render_comparison_html(plain)], "gradscope comparison")
-
-
-def show_trial(trial: Trial) -> str | None:
-    """The page of a report that holds nothing but the trial."""
-    return show_report({"trials": [to_plain(trial)]})
 
 
 def open_page(page: str) -> Path:

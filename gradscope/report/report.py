@@ -29,10 +29,12 @@ from gradscope.records import (
     Trial,
 )
 from gradscope.records.codec import to_plain
+from gradscope.records.pages import draws
 from gradscope.report.context import context
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -196,6 +198,14 @@ class Report:
         from gradscope.report.notebook import show_report
 
         return show_report(self.to_plain())
+
+
+@draws(Trial)
+def show_trial(trial: Trial) -> str | None:
+    """The page of a report that holds nothing but the trial."""
+    from gradscope.report.notebook import show_report
+
+    return show_report({"trials": [to_plain(trial)]})
 
 
 def outcome_text(report: Report) -> str:
