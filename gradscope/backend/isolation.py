@@ -140,13 +140,13 @@ def _restore_variables(saved: list[tuple[Any, tf.Tensor]]) -> None:
             (inner if isinstance(inner, tf.Variable) else variable).assign(value)
 
 
-def _lists(layer: Any) -> dict[str, Any]:
+def _copy_lists(layer: Any) -> dict[str, Any]:
     return {k: type(vars(layer)[k])(vars(layer)[k]) for k in _MUTATED_IN_PLACE if k in vars(layer)}
 
 
 def attribute_restorers(layers: Iterable[Any]) -> list[Callable[[], None]]:
     """What puts the attributes of each layer back to what they are now."""
-    return [partial(_restore_attributes, v, dict(vars(v)), _lists(v)) for v in layers]
+    return [partial(_restore_attributes, v, dict(vars(v)), _copy_lists(v)) for v in layers]
 
 
 def _restore_attributes(layer: Any, saved: dict[str, Any], lists: dict[str, Any]) -> None:

@@ -106,7 +106,7 @@ def capture(
         while True:
             rows = make_rows(shares)
             with patched(_taps(sites, rows)):
-                captured = _passes(model, batches, objective, rows, scale)
+                captured = _run_passes(model, batches, objective, rows, scale)
             if rows.diverged:
                 shares = False
             elif scale <= lowest or _weights_are_finite(captured):
@@ -211,7 +211,7 @@ def gradients(model: keras.Model, batch: Batch, objective: Objective) -> Step:
         return _backward(model, batch, objective, 1.0)
 
 
-def _passes(
+def _run_passes(
     model: keras.Model,
     batches: Sequence[Batch],
     objective: Objective,

@@ -61,7 +61,7 @@ def _kernels(profile: Profile) -> Iterator[tuple[LayerProfile, float, Place]]:
         kernel = _kernel(layer)
         if kernel is None or layer.call or not takers[layer.id]:
             continue
-        activation, place = _follows(layer, takers)
+        activation, place = _find_activation(layer, takers)
         spread = kernel.value.rms
         if spread > 0 and kernel.value.finite_fraction == 1.0:
             yield layer, spread / _standard_start(kernel, activation), place
@@ -79,7 +79,7 @@ def _kernel(layer: LayerProfile) -> WeightProfile | None:
     return next((w for w in layer.weights if w.fan_in is not None), None)
 
 
-def _follows(
+def _find_activation(
     layer: LayerProfile, takers: dict[str, list[LayerProfile]]
 ) -> tuple[str | None, Place]:
     """The activation behind a kernel, and what becomes of the kernel's scale.

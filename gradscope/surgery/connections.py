@@ -60,17 +60,17 @@ def output_paths(model: keras.Model) -> tuple[str, ...]:
     """The paths of the layers that compute the model's outputs, inside nested models, too."""
     paths = _paths(model)
 
-    def ends(graph: Any) -> Iterator[str]:
+    def find_ends(graph: Any) -> Iterator[str]:
         for tensor in graph.outputs:
             operation = private.maker(tensor)
             inner = _graph(operation)
             if inner is not None:
-                yield from ends(inner)
+                yield from find_ends(inner)
             elif id(operation) in paths:
                 yield paths[id(operation)]
 
     graph = _graph(model)
-    return () if graph is None else tuple(dict.fromkeys(ends(graph)))
+    return () if graph is None else tuple(dict.fromkeys(find_ends(graph)))
 
 
 def input_consumers(model: keras.Model) -> dict[str, tuple[str, ...]]:

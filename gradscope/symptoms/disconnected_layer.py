@@ -87,7 +87,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     fed = {name for layer in used for name in layer.inputs}
     culprits = [layer.id for layer in used if layer.id not in fed] or list(cut)
     total = sum(_num_cut(layer) for layer in cut.values())
-    stops = list(dict.fromkeys(stop for id in culprits for stop in _stops(id, takers)))
+    stops = list(dict.fromkeys(stop for id in culprits for stop in _find_stops(id, takers)))
     everything = all(not _num_reached(layer) for layer in profile.layers)
     found.append(
         Finding(
@@ -166,7 +166,7 @@ def _without_gradient(profile: Profile, takers: dict[str, list[LayerProfile]]) -
     )
 
 
-def _stops(id: str, takers: dict[str, list[LayerProfile]]) -> Iterator[str]:
+def _find_stops(id: str, takers: dict[str, list[LayerProfile]]) -> Iterator[str]:
     """The operations behind a layer that hand no gradient on, as "round in quantize"."""
     waiting, seen = list(takers[id]), set()
     while waiting:
