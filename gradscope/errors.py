@@ -27,6 +27,12 @@ class CannotExamineError(GradscopeError):
     exit_code = 4
 
 
+class SickTrainingError(GradscopeError):
+    """A training that `Monitor(on_finding="raise")` ended because of what it found."""
+
+    exit_code = 1
+
+
 class TrialError(GradscopeError):
     """A training trial that cannot be run: the model cannot be trained, or a worker died."""
 

@@ -15,11 +15,12 @@ import keras
 
 from gradscope.backend.keras_private import calling_list
 from gradscope.diagnosis import diagnose
-from gradscope.errors import UsageError
+from gradscope.errors import SickTrainingError, UsageError
 from gradscope.messages import one_line, show
 from gradscope.monitor.announcements import Watch
 from gradscope.monitor.run import Follower
 from gradscope.monitor.schedule import schedule
+from gradscope.monitor.sinks import LogTo, Sink, make_sink
 from gradscope.records import Event, Finding
 from gradscope.report.report import Report, write_atomically
 
@@ -53,8 +54,12 @@ class Monitor(keras.callbacks.Callback):
             it, also after the process was killed.
         html: a page to write anew after every epoch.
         tensorboard: a log directory for TensorBoard; needs the package `tensorboard`.
-        on_finding: "warn" (a Python warning), "stop" (also ends the training), or a function that
-            is called with the `Event`; what that function raises ends the training.
+        log_to: a function that is called with the numbers of every sampled step, a dict of floats
+            by "<quantity>/<layer or weight>", and with the step: `lambda values, step: ...`.
+        on_finding: "warn" (a Python warning), "stop" (also ends the training), "raise" (ends it by
+            a `SickTrainingError`, so that `BackupAndRestore` keeps its backup and a tuner sees a
+            failure), or a function that is called with the `Event`; what that function raises ends
+            the training.
         select: as for `analyze`.
         ignore: as for `analyze`.
         thresholds: as for `analyze`.
@@ -73,20 +78,24 @@ class Monitor(keras.callbacks.Callback):
         path: str | os.PathLike[str] | None = None,
         html: str | os.PathLike[str] | None = None,
         tensorboard: str | os.PathLike[str] | None = None,
+        log_to: LogTo | None = None,
         on_finding: OnFinding = "warn",
         select: Collection[str] | None = None,
         ignore: Collection[str] | None = None,
         thresholds: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
-        if on_finding not in ("warn", "stop") and not callable(on_finding):
+        if on_finding not in ("warn", "stop", "raise") and not callable(on_finding):
             raise UsageError(
-                f"on_finding must be 'warn', 'stop' or a function. Received: {on_finding!r}."
+                "on_finding must be 'warn', 'stop', 'raise' or a function. "
+                f"Received: {on_finding!r}."
             )
+        if log_to is not None and not callable(log_to):
+            raise UsageError(f"log_to must be a function. Received: {show(log_to)}.")
         for name, place in (("path", path), ("html", html)):
             _check_place(name, place)
         self._log_freq, self._path, self._tensorboard = log_freq, path, tensorboard
-        self._on_finding = on_finding
+        self._on_finding, self._log_to = on_finding, log_to
         self._html = html
         self._rules = (select, ignore, diagnose.overrides(thresholds))
         self._begin_anew()
@@ -98,10 +107,15 @@ class Monitor(keras.callbacks.Callback):
             Watch(select=select, ignore=ignore, thresholds=thresholds),
             self._guarded,
             path=self._path,
-            board=_board(self._tensorboard),
+            sinks=self._make_sinks(),
         )
         self._faults: set[str] = set()
         self._last: _Last | None = None
+
+    def _make_sinks(self) -> dict[str, Sink]:
+        board = _board(self._tensorboard)
+        sinks: dict[str, Sink] = {} if board is None else {"TensorBoard": board}
+        return sinks if self._log_to is None else sinks | {"log_to": make_sink(self._log_to)}
 
     def __repr__(self) -> str:
         steps, found = self._follower.timeline.num_steps, len(self.findings)
@@ -253,6 +267,8 @@ class Monitor(keras.callbacks.Callback):
                 self._on_finding(event)
             elif event.kind == "found":
                 message = f"gradscope, step {event.step}: {event.symptom}: {event.message}"
+                if self._on_finding == "raise":
+                    raise SickTrainingError(message)
                 _warn(message)
                 if self._on_finding == "stop":
                     self.model.stop_training = True

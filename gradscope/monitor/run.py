@@ -22,6 +22,7 @@ from gradscope.monitor.baselines import constant_loss
 from gradscope.monitor.rewind import Rewind
 from gradscope.monitor.run_cards import full_loss_name, subject_of, will_update
 from gradscope.monitor.schedule import Schedule
+from gradscope.monitor.sinks import Sink
 from gradscope.monitor.snapshot import Numbers, Snap, numbers_in
 from gradscope.monitor.train_functions import Functions
 from gradscope.records import Event
@@ -43,7 +44,13 @@ class Follower:
     """The part of a Monitor that knows one run; reports of it stay after the run."""
 
     def __init__(
-        self, is_due: Schedule, watch: Watch, guarded: Guard, *, path: Any, board: Any
+        self,
+        is_due: Schedule,
+        watch: Watch,
+        guarded: Guard,
+        *,
+        path: Any,
+        sinks: Mapping[str, Sink],
     ) -> None:
         self.watch = watch
         self.timeline = Timeline()
@@ -53,7 +60,7 @@ class Follower:
         self._is_due = is_due
         self._guarded = guarded
         self._path: str | os.PathLike[str] | None = path
-        self._board = board
+        self._sinks = sinks
         self._file: RunFile | None = None
         self._model: Any = None
         self._functions: Functions | None = None
@@ -321,9 +328,9 @@ class Follower:
         sampled = Sampled(timeline.num_steps, timeline.epoch, loss, norm, snap.layers)
         timeline.add_snapshot(sampled)
         self._append(lambda file: file.snapshot(sampled, timeline.deaths.find_deaths()))
-        if self._board is not None:
-            with self._guarded("writing for TensorBoard"):
-                self._board.write(sampled.snapshot())
+        for name, sink in self._sinks.items():
+            with self._guarded(f"writing for {name}"):
+                sink(sampled.snapshot())
 
     def _note_labels(self, labels: np.ndarray | None) -> None:
         """What a constant prediction would reach, from the labels seen so far."""

@@ -10,7 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.errors import UsageError
-from gradscope.records import Histogram, Snapshot, TensorStats
+from gradscope.monitor.sinks import list_scalars, list_tensors
+from gradscope.records import Histogram, Snapshot
 
 _NUM_BARS = 30  # what TensorBoard draws
 
@@ -30,36 +31,20 @@ class Board:
             )
         self._writer = tf.summary.create_file_writer(os.fspath(directory))
 
-    def write(self, snapshot: Snapshot) -> None:
-        """Write all of a snapshot at its step, and hand it to the system."""
+    def __call__(self, snapshot: Snapshot) -> None:
+        """Write all of a snapshot at its step, and hand it to the system.
+
+        Histograms are of log10 of the magnitudes.
+        """
         with self._writer.as_default(step=snapshot.step):
-            for name in ("loss", "gradient_norm"):
-                _scalar(f"run/{name}", getattr(snapshot, name))
+            for name, value in list_scalars(snapshot).items():
+                tf.summary.scalar(name, value)
             for layer in snapshot.layers:
-                where = layer.path if layer.call == 0 else layer.id
-                _scalar(f"dead_fraction/{where}", layer.dead_fraction)
-                _scalar(f"saturated_fraction/{where}", layer.saturated_fraction)
-                _tensor("activation", where, layer.output)
-                _tensor("activation_gradient", where, layer.activation_gradient)
-                for weight in layer.weights if layer.call == 0 else ():
-                    _scalar(f"update_ratio/{weight.path}", weight.update_ratio)
-                    _tensor("gradient", weight.path, weight.gradient)
-                    _tensor("weight", weight.path, weight.value)
+                for name, path, stats in list_tensors(layer):
+                    if stats.histogram.counts:
+                        bars = _spread(stats.histogram)
+                        tf.summary.histogram(f"{name}/{path}", bars, buckets=_NUM_BARS)
         self._writer.flush()
-
-
-def _scalar(tag: str, value: float | None) -> None:
-    if value is not None:
-        tf.summary.scalar(tag, value)
-
-
-def _tensor(quantity: str, path: str, stats: TensorStats | None) -> None:
-    """The norm as a scalar, and log10 of the magnitudes as a histogram."""
-    if stats is None:
-        return
-    _scalar(f"{quantity}_norm/{path}", stats.l2_norm)
-    if stats.histogram.counts:
-        tf.summary.histogram(f"{quantity}/{path}", _spread(stats.histogram), buckets=_NUM_BARS)
 
 
 def _spread(histogram: Histogram) -> Any:

@@ -19,7 +19,7 @@ from keras import layers
 from tensorflow.python.framework.config import disable_op_determinism
 
 import gradscope
-from gradscope.errors import UsageError
+from gradscope.errors import SickTrainingError, UsageError
 from gradscope.monitor import run
 from gradscope.monitor.graph_stats import reduce
 from gradscope.records import Curve
@@ -531,6 +531,17 @@ def test_a_finding_stops_the_training():
 
 
 @pytest.mark.slow
+def test_a_finding_is_raised_and_leaves_the_model_its_own_train_function():
+    monitor = gradscope.Monitor(4, on_finding="raise")
+    model = mlp(optimizer=SGD(1e12))
+    with pytest.raises(SickTrainingError, match="gradscope, step"):
+        model.fit(X, Y, epochs=40, batch_size=32, verbose=0, callbacks=[monitor])
+
+    assert monitor.report().history.num_steps < 80
+    model.fit(X, Y, verbose=0)
+
+
+@pytest.mark.slow
 def test_what_is_found_in_layers_is_confirmed_on_one_more_batch():
     model = mlp(optimizer=SGD(0.0))
     bias = model.get_layer("one").bias
@@ -655,6 +666,35 @@ def test_the_page_is_written_at_every_epoch(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_tracker_gets_the_numbers_of_every_sampled_step():
+    seen = {}
+    monitor = gradscope.Monitor(4, log_to=lambda values, step: seen.update({step: values}))
+    fitted(MODELS["mlp"], monitor)
+
+    snapshots = monitor.report().history.snapshots
+    assert list(seen) == [snapshot.step for snapshot in snapshots]
+    for snapshot in snapshots:
+        layer = snapshot.layers[0]
+        values = seen[snapshot.step]
+        assert values["run/loss"] == snapshot.loss
+        assert values[f"activation_gradient_norm/{layer.path}"] == layer.activation_gradient.l2_norm
+        kernel = layer.weights[0]
+        assert values[f"gradient_norm/{kernel.path}"] == kernel.gradient.l2_norm
+
+
+@pytest.mark.slow
+def test_a_tracker_that_fails_does_not_end_the_training():
+    def fail(values, step):
+        raise OSError("no network")
+
+    monitor = gradscope.Monitor(4, log_to=fail)
+    with pytest.warns(UserWarning, match="failed at writing for log_to"):
+        fitted(MODELS["mlp"], monitor)
+
+    assert len(monitor.report().history.snapshots) > 1
+
+
+@pytest.mark.slow
 def test_tensorboard_gets_tags_by_quantity_and_weight(tmp_path):
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -673,6 +713,11 @@ def test_without_tensorboard_the_argument_says_so(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="needs the package tensorboard"):
         gradscope.Monitor(tensorboard="logs")
+
+
+def test_a_tracker_must_be_a_function():
+    with pytest.raises(UsageError, match="log_to must be a function"):
+        gradscope.Monitor(log_to="wandb")
 
 
 def test_a_report_before_anything_was_watched():
