@@ -237,7 +237,7 @@ def _check_labels(name: str, array: np.ndarray, spec: Any, loss: Any) -> None:
         _check_classes(name, array, shape[-1], getattr(loss, "ignore_class", None))
         return
     of_keras = isinstance(loss, str) or type(loss).__module__.startswith("keras.")
-    if of_keras:
+    if of_keras and (kind.startswith("categorical") or array.ndim < len(shape)):
         _check_values(name, array, shape, kind.replace("_", " ").replace("crossent", "cross-ent"))
     pairs = zip(array.shape[1:], shape[1:], strict=False)
     conflict = any(None is not e != r and 1 not in (e, r) for r, e in pairs)

@@ -135,9 +135,9 @@ def _culprits(dead: list[LayerProfile]) -> tuple[str, ...]:
 
 def _message(worst: LayerProfile, dead: list[LayerProfile], profile: Profile) -> str:
     count = profile.data.num_samples  # of a training run it is not known
-    seen = num(count, "sample") if count else "samples"
+    seen = "the one sample" if count == 1 else f"all {num(count, 'sample') if count else 'samples'}"
     text = (
-        f"{worst.num_dead} of {worst.num_units} units of {names([worst.id])} are off for all "
+        f"{worst.num_dead} of {worst.num_units} units of {names([worst.id])} are off for "
         f"{seen} seen: they get no gradient"
     )
     if len(dead) > 1:

@@ -134,6 +134,8 @@ def _make_finding(term: LossTerm, verdict: Verdict, profile: Profile) -> Finding
     # A layer that is called several times makes the output in its last call.
     ids = [layer.id for layer in profile.layers if layer.path == term.layer][-1:]
     where = f"Output {term.output}: " if len(profile.loss.terms) > 1 else ""
+    if text.startswith(f"{term.loss} "):  # a name keeps its small letters
+        text = f"the loss {text}"
     return Finding(
         symptom=_ID,
         severity=severity,
