@@ -6,6 +6,7 @@ derivative of a derivative. Through ReLU and its kin that is 0 everywhere, so th
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,15 @@ from gradscope.records import FlatCurvature
 
 # The piecewise linear operations, as TensorFlow and as Keras names them.
 _ACTIVATIONS = {"Relu": "relu", "Relu6": "relu6", "LeakyRelu": "leaky_relu"}
+# Those that leave nothing in the slope to go back through.
+_PIECEWISE = {
+    "Maximum": "maximum",
+    "Minimum": "minimum",
+    "SelectV2": "where",
+    "Abs": "abs",
+    "ClipByValue": "clip",
+}
+_KINKS = "gradscope_kinks"  # what a tensor was made with
 
 
 class Watch:
@@ -36,6 +46,7 @@ class Watch:
         self._passed: list[tuple[str, str | None]] = []  # in the gradient that is being taken
         self._flat: list[tuple[str, str | None]] = []
         self._in_loss: list[tuple[str, str | None]] = []
+        self._has_slope = False  # a gradient by something else than weights was taken
 
     @contextmanager
     def on(self) -> Iterator[None]:
@@ -50,9 +61,14 @@ class Watch:
         return FlatCurvature(self._in_loss[0][0], tuple(ordered))
 
     def _operation(self, name: str, inputs: tuple[Any, ...], outputs: tuple[Any, ...]) -> None:
+        row = self._rows.active[-1].id if self._rows.active else None
         if name in _ACTIVATIONS:
-            row = self._rows.active[-1].id if self._rows.active else None
             self._rows_of |= {id(tensor): (tensor, row) for tensor in (*inputs, *outputs)}
+        kinks = dict.fromkeys(kink for t in inputs for kink in getattr(t, _KINKS, ()))
+        if name in _PIECEWISE and not _is_backward():
+            kinks[_PIECEWISE[name], row] = None
+        for tensor in outputs if kinks else ():
+            setattr(tensor, _KINKS, tuple(kinks))
 
     def _gradient(self, name: str, inputs: list[Any], *_: Any) -> None:
         activation = _ACTIVATIONS.get(name.removesuffix("Grad"))
@@ -65,8 +81,23 @@ class Watch:
         self._in_loss += self._flat
         passed, self._passed, self._flat = self._passed, [], []
         by_weights = any(map(_is_variable, keras.tree.flatten(sources)))
-        if not by_weights and not any(map(_is_something, keras.tree.flatten(gradients))):
-            self._flat = passed
+        if by_weights:
+            return
+        if any(map(_is_something, keras.tree.flatten(gradients))):
+            self._has_slope = True
+        elif self._has_slope:
+            ends = (getattr(t, _KINKS, ()) for t in keras.tree.flatten(target))
+            self._flat = passed or [kink for kinks in ends for kink in kinks]
+
+
+def _is_backward() -> bool:
+    """Whether the operation that is told of belongs to the gradient of another."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        if frame.f_code.co_name == "imperative_grad":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _is_variable(source: Any) -> bool:

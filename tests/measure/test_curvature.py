@@ -103,6 +103,41 @@ def test_an_activation_in_code_has_no_layer():
     assert flat == FlatCurvature("relu", ())
 
 
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        ("maximum", lambda z: tf.maximum(z, 0.1 * z)),
+        ("where", lambda z: tf.where(z > 0.0, z, 0.1 * z)),
+        ("abs", tf.abs),
+    ],
+)
+def test_lines_that_are_put_together_in_code(name, function):
+    """What they leave in the slope has no gradient at all, which a step takes as 0."""
+
+    def bend_or_zero(net, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            first = slope(lambda x: net.layers[-1](function(net.layers[0](x))), x)
+        second = tape.gradient(first, x, unconnected_gradients="zero")
+        return squared(second + net(x))
+
+    flat = found_in(network(layers.Dense(16, name="h1")), bend_or_zero)
+    assert flat == FlatCurvature(name, ())
+
+
+def test_a_jacobian_can_be_examined():
+    """TensorFlow traces it, so taps see tensors without entries."""
+
+    def by_jacobian(net, x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            value = net(x)
+        return squared(tape.batch_jacobian(value, x)[:, :, 0] + value)
+
+    report = report_of(Own(dense("tanh"), by_jacobian))
+    assert report.loss.value is not None
+
+
 class Residual(keras.Model):
     """Its call gives the residual itself, so that any loss will do."""
 
