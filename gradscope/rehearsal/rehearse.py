@@ -47,6 +47,7 @@ STEPS, EXTENSION = 200, 4  # of a rehearsal; how many times as many where the mo
 SECONDS = 30.0
 EPOCHS = 10  # planned, where the user does not say
 _SAMPLE_EVERY = 16
+_COMPILING = 2  # steps: the first one is sampled, and the second is the first that is not
 _RATE, _ADAM = "learning-rate", "adaptive-optimizer"
 Suggested = tuple[tuple[Finding, ...], RangeTest | None]
 NO_RULES: Mapping[str, Any] = {"select": None, "ignore": None, "thresholds": None}
@@ -92,7 +93,8 @@ def rehearse(
         y: labels to `x`; not for data sets and generators.
         steps: optimizer steps to take; by default 200, and up to four times as many where the
             model stays behind the yardstick and its plan has more.
-        seconds: of training after which no further step is begun.
+        seconds: of training after which no further step is begun, counted from the first two
+            steps on, in which TensorFlow compiles.
         epochs: the number that you plan to train for; by default ten. What needs the end of the
             plan to be judged is judged by it.
         batch_size: samples a step, for arrays; data sets keep their own.
@@ -315,6 +317,8 @@ class _Stopper(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.num_steps += 1
+        if self.num_steps <= _COMPILING:
+            self._began = time.perf_counter()
         self.seconds = time.perf_counter() - self._began
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(float(loss)):
