@@ -236,6 +236,8 @@ def _check_labels(name: str, array: np.ndarray, spec: Any, loss: Any) -> None:
         _check_indices(name, array, shape)
         _check_classes(name, array, shape[-1], getattr(loss, "ignore_class", None))
         return
+    if kind == "ctc":  # labels are sequences of another length
+        return
     of_keras = isinstance(loss, str) or type(loss).__module__.startswith("keras.")
     if of_keras and (kind.startswith("categorical") or array.ndim < len(shape)):
         _check_values(name, array, shape, kind.replace("_", " ").replace("crossent", "cross-ent"))

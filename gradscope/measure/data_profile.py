@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -48,7 +49,15 @@ def batch_tensors(batches: Sequence[Batch]) -> tuple[DataTensor, ...]:
                 array = _as_array(leaf)
                 if array.ndim:
                     parts.setdefault((role, name), []).append(array)
-    return tuple(_tensor(role, name, arrays) for (role, name), arrays in parts.items())
+    return tuple(
+        dataclasses.replace(_tensor(role, name, arrays), is_repeated=_are_equal(arrays))
+        for (role, name), arrays in parts.items()
+    )
+
+
+def _are_equal(arrays: Sequence[np.ndarray]) -> bool:
+    first, *others = arrays
+    return bool(others) and all(np.array_equal(first, other) for other in others)
 
 
 def name_leaves(role: str, value: Any) -> Iterator[tuple[str, Any]]:

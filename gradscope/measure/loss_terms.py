@@ -22,6 +22,7 @@ from gradscope.measure.outputs import TOLERANCE, Output
 from gradscope.measure.passes import Objective
 from gradscope.measure.reach import Range, reach
 from gradscope.records import DataTensor, LossTerm
+from gradscope.signals.losses import CTC
 
 # Layers and operations that are an activation without parameters.
 _PLAIN = {
@@ -75,6 +76,9 @@ def loss_terms(
                 labels=known[place],
                 outside_fraction=_outside_fraction(term, values),
                 is_distance=_is_distance(losses.get(name), term, first),
+                unalignable_fraction=_measure_unalignable(
+                    term, [part[name][1] for part in labels if name in part]
+                ),
             )
         terms.append(term)
     return tuple(terms)
@@ -215,6 +219,20 @@ def _outside_fraction(term: LossTerm, labels: np.ndarray) -> float | None:
     high = math.inf if term.highest is None else term.highest
     slack = TOLERANCE * max(1.0, float(np.ptp(labels)))
     return float(((labels < low - slack) | (labels > high + slack)).mean())
+
+
+def _measure_unalignable(term: LossTerm, labels: Sequence[Any]) -> float | None:
+    """The share of samples with more letters than frames; two alike in a row need one between.
+
+    Keras takes 0 for the padding of labels (Graves et al. 2006, section 3.1).
+    """
+    if term.loss != CTC or len(term.shape) != 2 or not all(np.ndim(part) == 2 for part in labels):
+        return None
+    needed = []
+    for part in map(np.asarray, labels):
+        repeats = (part[:, 1:] == part[:, :-1]) & (part[:, 1:] != 0)
+        needed.append((part != 0).sum(axis=1) + repeats.sum(axis=1))
+    return float((np.concatenate(needed) > term.shape[0]).mean())
 
 
 def _is_distance(loss: Any, term: LossTerm, labels: Any) -> bool | None:

@@ -28,6 +28,7 @@ class DataTensor:
         spacing: how far neighbouring values lie apart, where there are 2 to 31 different ones and
             all neighbours are equally far (classes 1.0, masks of 0 and 255 255.0); None elsewhere.
         is_one_row: whether all those rows hold the same, where there is such an axis.
+        is_repeated: whether the batches that were read, two at least, hold the same throughout.
         is_sorted: whether the samples come in the order of their classes: 2 to 31 whole numbers,
             one a sample, or one-hot rows.
         one_hot_fraction: share of rows (along the last axis, of at least two entries) with a single
@@ -54,6 +55,7 @@ class DataTensor:
     spacing: float | None = None
     is_one_row: bool | None = None
     is_sorted: bool = False
+    is_repeated: bool = False
     one_hot_fraction: Fraction | None = None
     sums_to_one_fraction: Fraction | None = None
     means: tuple[float, ...] = ()
@@ -115,6 +117,8 @@ class LossTerm:
         value: mean of this loss over the batches, without its weight; only of several outputs.
         is_distance: whether a loss that is not Keras's is lowest where the output is the label,
             as a squared error of one's own; None where that was not tried.
+        unalignable_fraction: under CTC, the share of samples whose labels are longer than the
+            output has frames; None under other losses.
     """
 
     output: str
@@ -136,5 +140,6 @@ class LossTerm:
     in_code: bool = False
     value: float | None = None
     is_distance: bool | None = None
+    unalignable_fraction: Fraction | None = None
 
     __repr__ = brief

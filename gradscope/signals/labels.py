@@ -44,8 +44,23 @@ def on_labels(
         _judge_numbered_classes(term, labels),
         _absolute_error(term, labels),
         _slow(term, labels, profile),
+        _judge_frames(term, limits),
     )
     yield from (verdict for verdict in found if verdict)
+
+
+def _judge_frames(term: LossTerm, limits: dict[str, float]) -> Verdict | None:
+    share = term.unalignable_fraction or 0.0
+    if share < limits["warning_outside_fraction"]:
+        return None
+    severity: Severity = "error" if share >= limits["error_outside_fraction"] else "warning"
+    text = (
+        f"the labels of {share:.0%} of the samples need more than the {term.shape[0]} frames of "
+        "the output, so that no alignment exists and CTC is infinite or meaningless; keep more "
+        "frames (less pooling or stride), or leave these samples out"
+    )
+    bound = limits[f"{severity}_outside_fraction"]
+    return severity, Evidence("unalignable_fraction", share, bound, "fraction"), text
 
 
 def _label_range(term: LossTerm, labels: DataTensor) -> Verdict | None:

@@ -24,7 +24,8 @@ REGRESSIONS = (
 ABSOLUTE_ERROR = "mean_absolute_error"
 HINGES = ("hinge", "squared_hinge")
 BROADCASTING = (*REGRESSIONS, *HINGES, "poisson", "cosine_similarity")
-JUDGED = (*CROSSENTROPIES, *BROADCASTING, DIVERGENCE)
+CTC = "ctc"
+JUDGED = (*CROSSENTROPIES, *BROADCASTING, DIVERGENCE, CTC)
 SLACK = 0.01  # what rounding and resampling may add to labels and outputs
 SLOWNESS = "one_hot_fraction"  # evidence that a loss learns slowly, which a training may disprove
 

@@ -32,8 +32,8 @@ def _example(largest: float) -> Profile:
         "class."
     ),
     measured=(
-        "Smallest and largest value of every tensor of x and y, whether all rows are equal, and "
-        "whether labels are sorted by class."
+        "Smallest and largest value of every tensor of x and y, whether all rows, or all batches, "
+        "are equal, and whether labels are sorted by class."
     ),
     silent=(
         "Labels under a custom loss, which may not use them; constant inputs and targets next to "
@@ -54,6 +54,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
         return Skipped(_ID, "no numbers of the data were read", lacks_data=True)
     return [
         *_inputs([t for t in tensors if t.role == "x"]),
+        *_repeats(profile, tensors),
         *(found for term in profile.loss.terms for found in _labels(term, profile)),
     ]
 
@@ -67,6 +68,21 @@ def _inputs(tensors: list[DataTensor]) -> Iterator[Finding]:
     effect = "the samples cannot be told apart" if is_all else "nothing can be learned from it"
     yield _make_finding(
         "error" if is_all else "info", f"{names} is the same for every sample: {effect}."
+    )
+
+
+def _repeats(profile: Profile, tensors: list[DataTensor]) -> Iterator[Finding]:
+    """A generator may have drawn once for all; a whole data set in each batch is no fault."""
+    seen = [t for t in tensors if t.role != "sample_weight" and not _is_constant(t)]
+    if not seen or not all(t.is_repeated for t in seen):
+        return
+    num_batches = profile.data.num_batches if profile.history is None else 0
+    often = f"The {num_batches} batches" if num_batches else "The batches"
+    is_drawn = profile.data.kind in ("generator", "PyDataset")
+    yield _make_finding(
+        "warning" if is_drawn else "info",
+        f"{often} that were read hold the same samples: unless these are all that there are, "
+        "have each batch drawn anew.",
     )
 
 

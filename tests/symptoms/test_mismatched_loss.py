@@ -540,3 +540,18 @@ def test_divergence_is_lower_at_all_ones_than_at_the_labels():
     ones = np.ones((1, 3), "float32")
 
     assert losses.kl_divergence(y, ones)[0] < losses.kl_divergence(y, y)[0]
+
+
+@pytest.mark.parametrize(
+    ("letters", "severity"),
+    [
+        ([1, 2, 3, 1, 2, 3, 1, 2, 3], "error"),
+        ([1, 1, 1, 1, 1, 0, 0, 0, 0], "error"),  # a blank is due between two that are alike
+        ([1, 2, 1, 2, 1, 2, 0, 0, 0], None),
+    ],
+)
+def test_ctc_needs_a_frame_for_each_letter(letters, severity, seeded):
+    y = np.tile(letters, (64, 1))
+    x = normal(64, 8, 4)
+    found = told([layers.Dense(5)], y, losses.CTC(), x=x, shape=(8, 4))
+    assert (found and found[0]) == severity

@@ -58,3 +58,18 @@ def test_one_class_in_what_was_read_of_a_data_set(units, expected, seeded):
 )
 def test_silent(x, y, loss, units, seeded):
     assert severities(x, y, loss, units) == []
+
+
+def repeat_one_batch():
+    while True:
+        yield X[:32], Y[:32]
+
+
+def draw_batches():
+    for start in range(0, 640, 32):
+        yield X[start : start + 32], Y[start : start + 32]
+
+
+@pytest.mark.parametrize(("draw", "found"), [(repeat_one_batch, ["warning"]), (draw_batches, [])])
+def test_a_generator_that_yields_one_batch_for_ever(draw, found, seeded):
+    assert severities(draw(), None, SPARSE) == found
