@@ -26,6 +26,7 @@ from gradscope.measure.objective import labels, objective
 from gradscope.measure.passes import Objective, gradients
 from gradscope.measure.updates import train
 from gradscope.messages import one_line
+from gradscope.progress import Verbose, show_progress
 from gradscope.records import DataTensor, Finding, Profile
 from gradscope.report.report import Report
 from gradscope.signals import flow
@@ -48,6 +49,7 @@ def analyze(
     seed: int = 0,
     source: str | None = None,
     command: str | None = None,
+    verbose: Verbose = "auto",
 ) -> Report:
     """Examine a Keras model: how gradients and activations flow, what is wrong, and where.
 
@@ -77,6 +79,8 @@ def analyze(
         seed: of the sampling and of made-up inputs and labels.
         source: where the model came from, for the report.
         command: the command to reproduce the report, for the report.
+        verbose: "auto", 0, 1 or 2, as in Keras: nothing, a progress bar, or a line for each part of
+            the work. "auto" is a bar on a terminal and in a notebook, and nothing elsewhere.
 
     Returns:
         A `Report`.
@@ -90,39 +94,41 @@ def analyze(
     _check_counts(batch_size, num_batches)
     diagnose.choose_symptoms(select, ignore)
     limits = diagnose.overrides(thresholds)
-    batches, data = probe.batches(
-        model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
-    )
-    build(model, batches[0], has_own_step(model) and model.compiled and loss is None)
-    target = objective(model, loss, batches[0])
-    data = dataclasses.replace(data, tensors=_tensors(model, x, y, batches, data.kind, target))
-    if target.loss is not None and any(b.y is None for b in batches):
-        batches = label_batches(model, batches, target, seed)
-        if x is not None:
-            data = dataclasses.replace(data, note="no labels were given; they are made up")
-    start = profiling.profile(model, batches, data, target, seed=seed, source=source)
-    findings, checks = diagnose.diagnose(start, select, ignore, limits)
-    look = _second_look(model, batches, target, start, findings, select, ignore, limits)
-    if isinstance(look, str):
-        steps, checks = 0, diagnose.without_second_look(checks, look)
-    else:
-        findings, steps = look
-    found = {f.symptom for f in findings}
-    checks = tuple(
-        dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
-        for c in checks
-    )
-    prescriptions, declined = prescribe(start, findings)
-    return Report.of(
-        start,
-        checks=checks,
-        findings=findings,
-        prescriptions=prescriptions,
-        declined=declined,
-        steps=steps,
-        thresholds=limits or None,
-        command=command,
-    )
+    with show_progress(verbose) as tell:
+        tell("examining the model")
+        batches, data = probe.batches(
+            model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
+        )
+        build(model, batches[0], has_own_step(model) and model.compiled and loss is None)
+        target = objective(model, loss, batches[0])
+        data = dataclasses.replace(data, tensors=_tensors(model, x, y, batches, data.kind, target))
+        if target.loss is not None and any(b.y is None for b in batches):
+            batches = label_batches(model, batches, target, seed)
+            if x is not None:
+                data = dataclasses.replace(data, note="no labels were given; they are made up")
+        start = profiling.profile(model, batches, data, target, seed=seed, source=source)
+        findings, checks = diagnose.diagnose(start, select, ignore, limits)
+        look = _second_look(model, batches, target, start, findings, select, ignore, limits)
+        if isinstance(look, str):
+            steps, checks = 0, diagnose.without_second_look(checks, look)
+        else:
+            findings, steps = look
+        found = {f.symptom for f in findings}
+        checks = tuple(
+            dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
+            for c in checks
+        )
+        prescriptions, declined = prescribe(start, findings)
+        return Report.of(
+            start,
+            checks=checks,
+            findings=findings,
+            prescriptions=prescriptions,
+            declined=declined,
+            steps=steps,
+            thresholds=limits or None,
+            command=command,
+        )
 
 
 def check_model(model: Any) -> None:

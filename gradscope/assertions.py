@@ -45,7 +45,7 @@ def assert_healthy(
     """
     __tracebackhide__ = True  # pytest then shows the line of the test
     examine = rehearsal.rehearse if rehearse else analyze
-    report = examine(model, x, y, ignore=ignore, seed=seed)
+    report = examine(model, x, y, ignore=ignore, seed=seed, verbose=0)
     sick = [
         f"{f.severity} {f.symptom}: {f.message}" for f in report.findings if f.severity in _SICK
     ]

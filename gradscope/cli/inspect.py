@@ -200,13 +200,9 @@ def _analyze(
             check_data(model, found, loss=loss)
     options |= {"batch_size": batch_size, "num_batches": batches, "seed": seed, "source": source}
     if loss is None and not no_rehearse and is_trainable(model, found.x, found.y):
-        with status("Rehearsing the training"):
-            report = rehearse(
-                model, found.x, found.y, steps=rehearse_steps, epochs=epochs, **options
-            )
+        report = rehearse(model, found.x, found.y, steps=rehearse_steps, epochs=epochs, **options)
     else:
-        with status("Examining"):
-            report = analyze(model, found.x, found.y, loss=loss, **options)
+        report = analyze(model, found.x, found.y, loss=loss, **options)
     return report if data is None else with_origin(report, found)
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import os
 import shlex
-import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,10 +191,7 @@ def _treat(
     with status("Reading the data"):
         found = load_data(data, model, target=target, batch_size=batch_size)
         check_data(model, found)
-    with _told() as progress:
-        outcome = treat_model(
-            model, found.x, found.y, batch_size=batch_size, progress=progress, **options
-        )
+    outcome = treat_model(model, found.x, found.y, batch_size=batch_size, **options)
     return outcome, found
 
 
@@ -208,25 +203,6 @@ def show_outcome(report: Report, form: str) -> None:
         print_text(report.to_json())
     else:
         show(report.to_plain(), print_outcome, render_outcome)
-
-
-@contextlib.contextmanager
-def _told() -> Iterator[Callable[..., None]]:
-    """A progress bar on stderr, and only where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda *args: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("starting", total=None)
-
-        def told(line: str, done: int | None = None, total: int | None = None) -> None:
-            bar.update(task, description=line, completed=done or 0, total=total)
-
-        yield told
 
 
 def save_atomically(model: keras.Model, path: str) -> None:

@@ -22,7 +22,6 @@ from gradscope.measure.outputs import TOLERANCE, Output
 from gradscope.measure.passes import Objective
 from gradscope.measure.reach import Range, reach
 from gradscope.records import DataTensor, LossTerm
-from gradscope.signals.losses import CTC
 
 # Layers and operations that are an activation without parameters.
 _PLAIN = {
@@ -226,7 +225,7 @@ def _measure_unalignable(term: LossTerm, labels: Sequence[Any]) -> float | None:
 
     Keras takes 0 for the padding of labels (Graves et al. 2006, section 3.1).
     """
-    if term.loss != CTC or len(term.shape) != 2 or not all(np.ndim(part) == 2 for part in labels):
+    if term.loss != "ctc" or len(term.shape) != 2 or not all(np.ndim(part) == 2 for part in labels):
         return None
     needed = []
     for part in map(np.asarray, labels):

@@ -25,6 +25,7 @@ from gradscope.errors import GradscopeError, UsageError
 from gradscope.inputs.batches import is_arrays
 from gradscope.messages import one_line
 from gradscope.monitor.callback import Monitor
+from gradscope.progress import Tell, Verbose, show_progress
 from gradscope.records import (
     Declined,
     Finding,
@@ -73,6 +74,7 @@ def rehearse(
     source: str | None = None,
     command: str | None = None,
     progress: Callable[[str], None] | None = None,
+    verbose: Verbose = "auto",
 ) -> Report:
     """Train a copy of the model for a short while as you would, and say how that went.
 
@@ -108,7 +110,9 @@ def rehearse(
         num_batches: as for `analyze`.
         source: as for `analyze`.
         command: as for `analyze`.
-        progress: called with one line on what is done next.
+        progress: called with one line on what is done next, in place of a bar.
+        verbose: "auto", 0, 1 or 2, as in Keras: nothing, a progress bar, or a line for each part of
+            the work. "auto" is a bar on a terminal and in a notebook, and nothing elsewhere.
 
     Returns:
         A `Report` with `rehearsal` and `history`.
@@ -119,28 +123,28 @@ def rehearse(
         CannotExamineError: as for `analyze`.
     """
     _check(steps, seconds, epochs)
-    tell = progress or (lambda line: None)
-    given = splits.split(x, y, sample_weight, validation_data=validation_data)
-    data, _ = splits.leave_out_non_finite(given)
-    size = find_batch_size(model) or given.batch_size or batch_size
-    # What can be read once only has been read.
-    is_spent = isinstance(x, Iterator)
-    pair = tuple(splits.join(given.training, given.held_out)[:2]) if is_spent else (x, y)
-    rules: dict[str, Any] = {"select": select, "ignore": ignore, "thresholds": thresholds}
-    tell("examining the model")
-    start = analyze(
-        model,
-        *pair,
-        batch_size=size,
-        num_batches=num_batches,
-        seed=seed,
-        source=source,
-        command=command,
-        **rules,
-    )
-    plan = Plan(size, steps, seconds, epochs, seed, class_weight)
-    tell("rehearsing the training")
-    return rehearse_copy(model, start, data, plan, rules)[0]
+    with show_progress(verbose, progress) as tell:
+        given = splits.split(x, y, sample_weight, validation_data=validation_data)
+        data, _ = splits.leave_out_non_finite(given)
+        size = find_batch_size(model) or given.batch_size or batch_size
+        # What can be read once only has been read.
+        is_spent = isinstance(x, Iterator)
+        pair = tuple(splits.join(given.training, given.held_out)[:2]) if is_spent else (x, y)
+        rules: dict[str, Any] = {"select": select, "ignore": ignore, "thresholds": thresholds}
+        tell("examining the model")
+        start = analyze(
+            model,
+            *pair,
+            batch_size=size,
+            num_batches=num_batches,
+            seed=seed,
+            source=source,
+            command=command,
+            verbose=0,
+            **rules,
+        )
+        plan = Plan(size, steps, seconds, epochs, seed, class_weight)
+        return rehearse_copy(model, start, data, plan, rules, tell)[0]
 
 
 def rehearse_copy(
@@ -149,6 +153,7 @@ def rehearse_copy(
     data: Split,
     plan: Plan,
     rules: Mapping[str, Any] = NO_RULES,
+    tell: Tell = lambda *_: None,
 ) -> tuple[Report, Judge | None]:
     """The report of the start with what a rehearsal adds, and what the copy was judged by.
 
@@ -156,6 +161,7 @@ def rehearse_copy(
         start: what `analyze` says of the model.
         data: without samples that hold NaN or Inf.
         rules: `select`, `ignore` and `thresholds` of `rehearse`.
+        tell: called with what is done, the steps done and those planned.
 
     Returns:
         The report, and None beside it where no training could be examined; the report says why.
@@ -163,13 +169,18 @@ def rehearse_copy(
     with ExitStack() as stack:
         for restore in restorers():  # names, seeds: what this makes is no business of the user's
             stack.callback(restore)
-        return _rehearse_copy(model, start, data, plan, rules)
+        return _rehearse_copy(model, start, data, plan, rules, tell)
 
 
 def _rehearse_copy(
-    model: keras.Model, start: Report, data: Split, plan: Plan, rules: Mapping[str, Any]
+    model: keras.Model,
+    start: Report,
+    data: Split,
+    plan: Plan,
+    rules: Mapping[str, Any],
+    tell: Tell,
 ) -> tuple[Report, Judge | None]:
-    run = _train(model, data, plan, rules)
+    run = _train(model, data, plan, rules, tell)
     if isinstance(run, Skipped):
         return _without_training(start, run.reason), None
     return _judge(start, run, rules, partial(suggest_rates, model, data, plan)), run.judge
@@ -227,7 +238,9 @@ def _check(steps: Any, seconds: Any, epochs: Any) -> None:
         raise UsageError(f"seconds must be a number above 0. Received: {seconds!r}.")
 
 
-def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]) -> Run | Skipped:
+def _train(
+    model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any], tell: Tell
+) -> Run | Skipped:
     """Train a copy under a Monitor; Skipped where it cannot be copied or trained."""
     if not model.compiled:
         return Skipped("rehearsal", "the model is not compiled")
@@ -249,7 +262,7 @@ def _train(model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any]
     first = min(first, planned)
     most = first if plan.steps else min(EXTENSION * first, planned)
     judge = Judge(model, data, first, plan.batch_size, plan.seed)
-    stopper = _Stopper(first, most, plan.seconds, judge)
+    stopper = _Stopper(first, most, plan.seconds, judge, tell)
     copy.steps_per_execution = 1
     copy.jit_compile = False  # so few steps never make up for what XLA's compiler takes
     drop_metrics(copy)  # nothing looks at them
@@ -303,23 +316,25 @@ class _Stopper(keras.callbacks.Callback):
     Where the copy is behind the yardstick, it gets more of its plan, up to `most` steps.
     """
 
-    def __init__(self, steps: int, most: int, seconds: float, judge: Judge) -> None:
+    def __init__(self, steps: int, most: int, seconds: float, judge: Judge, tell: Tell) -> None:
         super().__init__()
         self.num_steps = 0
         self.seconds = 0.0
         self.stopped: Any = "plan"
         self.beside: Beside | None = None
         self._next, self._most, self._limit = steps, most, seconds
-        self._judge = judge
+        self._judge, self._tell = judge, tell
 
     def on_train_begin(self, logs: Any = None) -> None:
         self._began = time.perf_counter()
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.num_steps += 1
+        self._tell("rehearsing the training", self.num_steps, self._next)
+        now = time.perf_counter()
         if self.num_steps <= _COMPILING:
-            self._began = time.perf_counter()
-        self.seconds = time.perf_counter() - self._began
+            self._began = now
+        self.seconds = now - self._began
         loss = (logs or {}).get("loss")
         if loss is not None and not math.isfinite(float(loss)):
             self._stop("not finite")
@@ -330,6 +345,7 @@ class _Stopper(keras.callbacks.Callback):
 
     def _look(self) -> None:
         """Go on only where that may change the verdict."""
+        self._tell("comparing with a plain network")
         self.beside = self._judge.judge(self.model)
         self._began += time.perf_counter() - self._began - self.seconds  # judging is not training
         if self.num_steps >= self._most or not self.beside.is_behind:

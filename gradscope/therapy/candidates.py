@@ -123,7 +123,7 @@ def examine(
     if isinstance(done, Declined):
         return Declined(name_treatments(prescriptions), done.reason)
     try:
-        report = analyze(done.model, data.x, data.y, num_batches=_NUM_BATCHES)
+        report = analyze(done.model, data.x, data.y, num_batches=_NUM_BATCHES, verbose=0)
     except GradscopeError as error:
         return Declined(name_treatments(prescriptions), str(error))
     return Candidate(tuple(prescriptions), report)

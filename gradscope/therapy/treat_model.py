@@ -17,6 +17,7 @@ from gradscope.diagnosis.diagnose import is_wrong_in_any_case, sort_findings
 from gradscope.errors import IncomparableError, UnreadableError, UsageError
 from gradscope.inputs.batches import is_arrays
 from gradscope.messages import as_ids
+from gradscope.progress import Verbose, show_progress
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
 from gradscope.rehearsal.rehearse import EXTENSION, rehearse_copy
@@ -156,6 +157,7 @@ def treat(
     validation_data: Any = None,
     report: Report | None = None,
     progress: Callable[[str], None] | None = None,
+    verbose: Verbose = "auto",
 ) -> Outcome:
     """Find a small set of treatments that makes the model learn, and prove it.
 
@@ -182,7 +184,9 @@ def treat(
         validation_data: (x, y) to judge by; by default a fifth of the samples is held out, and
             none where that would be fewer than 30: then all are judged by that are trained on.
         report: of a run that `Monitor` watched; what it prescribes is tried as well.
-        progress: called with one line on what is done next.
+        progress: called with one line on what is done next, in place of a bar.
+        verbose: "auto", 0, 1 or 2, as in Keras: nothing, a progress bar, or a line for each part of
+            the work. "auto" is a bar on a terminal and in a notebook, and nothing elsewhere.
 
     Raises:
         UsageError: not a compiled model, a count that cannot be, or an unknown treatment.
@@ -192,34 +196,36 @@ def treat(
     """
     only = as_ids(only)
     _check(model, only, seeds)
-    progress = progress or (lambda line: None)
-    progress("rehearsing the training")
-    case = admit(model, x, y, steps, batch_size, validation_data)
-    check(case.steps, range(seeds), batch_size, jobs)
-    case = dataclasses.replace(case, report=_join(case.report, report))
-    if not any(f.severity != "info" for f in case.report.findings):
-        has_trained = _has_trained(case.report)
-        return _end(case, case.report, "healthy" if has_trained else "nothing to prescribe")
-    case = _add_graph(case)
+    with show_progress(verbose, progress) as tell:
+        tell("rehearsing the training")
+        case = admit(model, x, y, steps, batch_size, validation_data)
+        check(case.steps, range(seeds), batch_size, jobs)
+        case = dataclasses.replace(case, report=_join(case.report, report))
+        if not any(f.severity != "info" for f in case.report.findings):
+            has_trained = _has_trained(case.report)
+            return _end(case, case.report, "healthy" if has_trained else "nothing to prescribe")
+        case = _add_graph(case)
 
-    def is_allowed(prescription: Prescription) -> bool:
-        return not only or prescription.treatment in only
+        def is_allowed(prescription: Prescription) -> bool:
+            return not only or prescription.treatment in only
 
-    if not any(map(is_allowed, list_applicable(case.report))):
-        return _end(case, case.report, "nothing to prescribe")
-    runs = RunCache(model, plan_runs(case), range(seeds), jobs, progress)
-    longest = case.steps
-    if steps is None:
-        longest = min(EXTENSION * case.steps, max(case.steps, count_steps(case.data, batch_size)))
-    search = Search(model, case.report, runs, is_allowed, longest)
-    try:
-        return conclude(case, search, propose(model, case.report, search.data, is_allowed))
-    except IncomparableError as error:
-        untried = [
-            Declined(p.treatment, f"not tried: {error}") for p in list_applicable(case.report)
-        ]
-        report = dataclasses.replace(case.report, rejected=(*untried, *case.report.declined))
-        return _end(case, report, "nothing to prescribe")
+        if not any(map(is_allowed, list_applicable(case.report))):
+            return _end(case, case.report, "nothing to prescribe")
+        runs = RunCache(model, plan_runs(case), range(seeds), jobs, tell)
+        longest = case.steps
+        if steps is None:
+            longest = min(
+                EXTENSION * case.steps, max(case.steps, count_steps(case.data, batch_size))
+            )
+        search = Search(model, case.report, runs, is_allowed, longest)
+        try:
+            return conclude(case, search, propose(model, case.report, search.data, is_allowed))
+        except IncomparableError as error:
+            untried = [
+                Declined(p.treatment, f"not tried: {error}") for p in list_applicable(case.report)
+            ]
+            report = dataclasses.replace(case.report, rejected=(*untried, *case.report.declined))
+            return _end(case, report, "nothing to prescribe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,7 +285,7 @@ def admit(
     if validation_data is None:
         data = _ensure_held_out(data)
     pair = (x, y) if is_arrays(x) else given.training[:2]
-    start = analyze(model, *pair, batch_size=batch_size)
+    start = analyze(model, *pair, batch_size=batch_size, verbose=0)
     steps = choose_steps(data, batch_size) if steps is None else steps
     plan = RehearsalPlan(batch_size, steps, math.inf, None, 0)
     report, judge = rehearse_copy(model, start, data, plan)
@@ -303,7 +309,9 @@ def _add_graph(case: Case) -> Case:
     graph = graph_of(case.model, case.data.training.x)
     if isinstance(graph, Declined):
         return case
-    more = analyze(graph, *case.data.training[:2], batch_size=case.batch_size).prescriptions
+    more = analyze(
+        graph, *case.data.training[:2], batch_size=case.batch_size, verbose=0
+    ).prescriptions
     known = {p.treatment for p in list_applicable(case.report)}
     added = [p for p in more if p.treatment not in known and p.safety != "advice"]
     # What was mere advice on the code can be carried out on its graph.

@@ -144,7 +144,7 @@ def test_steps_seconds_and_plan_end_a_rehearsal(seeded):
         )
     ]
 
-    assert [(r.stopped, r.steps) for r in ended] == [("steps", 12), ("seconds", 1), ("steps", 8)]
+    assert [(r.stopped, r.steps) for r in ended] == [("steps", 12), ("seconds", 3), ("steps", 8)]
 
 
 @pytest.mark.slow
@@ -152,8 +152,8 @@ def test_a_yardstick_gets_no_more_steps_than_a_copy_whose_time_was_up(seeded):
     report = gradscope.rehearse(classifier(), X, CLASSES, seconds=1e-6)
     [reason] = [c.reason for c in report.checks if c.symptom == "underfitting"]
 
-    assert report.rehearsal.yardstick.steps == report.rehearsal.steps == 1
-    assert reason == "its time was up after 1 step"
+    assert report.rehearsal.yardstick.steps == report.rehearsal.steps == 3
+    assert reason == "its time was up after 3 steps"
 
 
 @pytest.mark.slow
