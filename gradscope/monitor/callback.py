@@ -6,6 +6,7 @@ import functools
 import os
 import sys
 import warnings
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -144,11 +145,13 @@ class Monitor(keras.callbacks.Callback):
             self._last = _Last(self)
             callbacks.callbacks[:] = [c for c in callbacks.callbacks if not _is_last(c, self)]
             callbacks.callbacks.append(self._last)
+            # Ctrl-C may come behind the last callback, before the step; none is told then.
+            end = weakref.finalize(callbacks, _give_back, weakref.ref(self.model))
+            end.atexit = False
 
     def _begin(self, planned: int | None) -> None:
         model = self.model
-        if _watcher(model.train_function) is not None:  # left by a step that was interrupted
-            _set_train_function(model, model.train_function.args[0])
+        _give_back(lambda: model)
         if self._follower.model not in (None, model):
             _warn("gradscope.Monitor now watches another model and discards the previous run.")
             self._begin_anew()
@@ -292,6 +295,13 @@ class Monitor(keras.callbacks.Callback):
 def _set_train_function(model: keras.Model, function: Any) -> None:
     # Not by setattr: Keras asks of every value whether it is to be tracked, twice a step.
     vars(model)["train_function"] = function
+
+
+def _give_back(find: Callable[[], keras.Model | None]) -> None:
+    """Give the model its own train function back where an interrupted step has left a Monitor's."""
+    model = find()
+    if model is not None and _watcher(model.train_function) is not None:
+        _set_train_function(model, model.train_function.args[0])
 
 
 _OF_A_RUN = ("_follower", "_faults", "_last", "_model", "params")

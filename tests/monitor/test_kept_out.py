@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import warnings
+from contextlib import suppress
 
 import keras
 import numpy as np
@@ -323,6 +324,23 @@ def test_a_later_callback_that_raises_leaves_the_model_its_own_function(error):
 
     assert model.train_function.__module__.startswith("keras")
     fitted(gradscope.Monitor(1), model=model)
+
+
+@pytest.mark.slow
+def test_an_interrupt_behind_the_last_callback_leaves_the_model_its_own_function(monkeypatch):
+    switch = gradscope.Monitor._switch
+
+    def switch_and_raise(monitor):
+        switch(monitor)
+        assert not monitor.model.train_function.__module__.startswith("keras")
+        raise KeyboardInterrupt
+
+    model = mlp()
+    monkeypatch.setattr(gradscope.Monitor, "_switch", switch_and_raise)
+    with suppress(KeyboardInterrupt):  # which keeps no traceback, and so no frame of fit
+        fitted(gradscope.Monitor(1), model=model)
+
+    assert model.train_function.__module__.startswith("keras")
 
 
 @pytest.mark.slow
