@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import keras
@@ -13,7 +14,8 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated
-from gradscope.errors import CannotExamineError, UnreadableError
+from gradscope.errors import CannotExamineError, GradscopeError, UnreadableError, UsageError
+from gradscope.messages import one_line
 from gradscope.records import DataCard
 
 # Stand-ins for dimensions the model leaves open: long enough to see depth in time and space.
@@ -23,6 +25,10 @@ _MOST_VALUES = 1 << 22  # of one sample of an input
 _FEW = 2  # samples a batch at least
 _MAX_SKIPPED = 4  # rows are looked at for every one that is wanted
 _WORDS = ("the", "gradient", "flows", "back", "through", "every", "layer")
+
+
+# The dimensions of one sample; of several inputs by name.
+InputShape = Sequence[int] | Mapping[str, Sequence[int]]
 
 
 class Batch(NamedTuple):
@@ -41,14 +47,25 @@ class Batch(NamedTuple):
 
 
 def batches(
-    model: keras.Model, x: Any, y: Any, *, batch_size: int, num_batches: int, seed: int
+    model: keras.Model,
+    x: Any,
+    y: Any,
+    *,
+    batch_size: int,
+    num_batches: int,
+    seed: int,
+    input_shape: InputShape | None = None,
 ) -> tuple[list[Batch], DataCard]:
     """The batches the model is examined on, and what they are.
 
     Arrays are sampled without replacement with `seed`, as `fit` shuffles; data sets and generators
     are read in their own order and batch size.
 
+    Args:
+        input_shape: of one sample, to make up; for several inputs by name.
+
     Raises:
+        UsageError: an `input_shape` that does not fit the model, or beside data.
         UnreadableError: there is no data in `x`, its type is none that `fit` takes, or `y` is of
             another length.
         CannotExamineError: without data, where the model does not say what it takes.
@@ -56,8 +73,10 @@ def batches(
     rng = np.random.default_rng(seed)
     if x is None and y is not None:
         raise UnreadableError("Received y without x. Expected both, or neither.")
+    if x is not None and input_shape is not None:
+        raise UsageError("input_shape is for made-up inputs. Pass data or input_shape, not both.")
     if x is None:
-        found = list(_synthetic(model, batch_size, num_batches, rng))
+        found = list(_synthetic(model, input_shape, batch_size, num_batches, rng))
         kind, note = "synthetic", "made up from the input specs; no data was given"
     elif is_arrays(x):
         found = list(_sample(x, y, batch_size, num_batches, rng))
@@ -168,12 +187,21 @@ def as_arrays(value: Any) -> Any:
             raise UnreadableError(
                 "x and y must be arrays. Received a list whose parts differ in length."
             ) from None
-    return keras.tree.map_structure(lambda a: a if a is None else _as_array(a), value)
+    return keras.tree.map_structure(lambda a: a if a is None else as_array(a), value)
 
 
-def _as_array(value: Any) -> np.ndarray:
+def as_array(value: Any) -> np.ndarray:
+    """One array, list, frame or tensor as a NumPy array.
+
+    Raises:
+        UnreadableError: TensorFlow cannot hold it.
+    """
     if hasattr(value, "columns"):
         _check_columns(value)
+    if isinstance(value, tf.RaggedTensor):
+        value = value.to_tensor()
+    elif isinstance(value, tf.SparseTensor):
+        value = tf.sparse.to_dense(value)
     for convert in ("to_numpy", "toarray"):  # of pandas, and of SciPy's sparse matrices
         if hasattr(value, convert):
             value = getattr(value, convert)()
@@ -190,6 +218,11 @@ def _as_array(value: Any) -> np.ndarray:
         kinds = {type(v).__name__ for v in array.flat} - {"int", "float", "bool"}
         raise UnreadableError(
             f"The data is an array of objects ({', '.join(sorted(kinds))}). Expected numbers."
+        )
+    if array.dtype.kind in "MmV":
+        raise UnreadableError(
+            f"The data has dtype {array.dtype}. Expected numbers: convert it, as with "
+            "numpy.asarray(values, dtype='float32')."
         )
     return array
 
@@ -224,6 +257,19 @@ def _holds_numbers(column: Any, dtype: Any) -> bool:
     return all(isinstance(value, (int, float, np.number)) for value in column)
 
 
+@contextmanager
+def reading() -> Iterator[None]:
+    """Tell of an error in the user's own data set or generator in one line."""
+    try:
+        yield
+    except (GradscopeError, MemoryError):
+        raise
+    except Exception as error:
+        raise UnreadableError(
+            f"The data raised an error while being read: {one_line(error)}"
+        ) from error
+
+
 def _is_plain_list(value: Any) -> bool:
     """Whether `value` is numbers in lists, as opposed to a list of arrays, one an input."""
     while isinstance(value, (list, tuple)) and value:
@@ -238,14 +284,17 @@ def _narrow(array: np.ndarray) -> np.ndarray:
 
 def _read(x: Any, y: Any, num_batches: int) -> list[Batch]:
     if isinstance(x, keras.utils.PyDataset):
-        items: Iterable[Any] = (x[i] for i in range(min(num_batches, x.num_batches or num_batches)))
+        known = x.num_batches
+        count = num_batches if known is None else min(num_batches, known)
+        items: Iterable[Any] = (x[i] for i in range(count))
     elif isinstance(x, tf.data.Dataset):
         items = x.take(num_batches)
     elif isinstance(x, Iterable) and not isinstance(x, (str, bytes)):
         items = itertools.islice(x, num_batches)
     else:
         raise _unreadable(x)
-    return [as_batch(item, y) for item in items]
+    with reading():
+        return [as_batch(item, y) for item in items]
 
 
 def _unreadable(x: Any) -> UnreadableError:
@@ -270,11 +319,15 @@ def as_batch(item: Any, y: Any = None) -> Batch:
 def _tensor(value: Any) -> Any:
     if isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.Tensor)):
         return value
-    return tf.convert_to_tensor(_narrow(np.asarray(value)))
+    return tf.convert_to_tensor(_narrow(as_array(value)))
 
 
 def _synthetic(
-    model: keras.Model, batch_size: int, num_batches: int, rng: np.random.Generator
+    model: keras.Model,
+    input_shape: InputShape | None,
+    batch_size: int,
+    num_batches: int,
+    rng: np.random.Generator,
 ) -> Iterator[Batch]:
     try:
         specs = private.inputs_structure(model) if private.is_graph_class(model) else model.inputs
@@ -282,19 +335,50 @@ def _synthetic(
         specs = None
     if isinstance(model, keras.Sequential) and model.built:
         specs = model.inputs[0]
+    if (specs is None or not keras.tree.flatten(specs)) and isinstance(input_shape, Sequence):
+        specs = keras.KerasTensor((None, *[None] * len(input_shape)), name="input")
     if specs is None or not keras.tree.flatten(specs):
         raise CannotExamineError(
             f"{type(model).__name__} {model.name!r} does not say what it takes, so no input can be "
-            "made up. Pass data (x and y, or --data)."
+            "made up. Pass data (x and y, or --data), or the shape of a sample (input_shape, or "
+            "--input-shape)."
         )
     if isinstance(specs, (list, tuple)) and len(specs) == 1:
         specs = specs[0]
+    if input_shape is not None:
+        specs = _fill_in(specs, input_shape)
     vocabularies = _vocabularies(model)
     times = _times_that_fit(model, specs)
     count = batch_size if times == 1 else max(_FEW, batch_size // times)
     for _ in range(num_batches):
         make = lambda spec: _make_up(spec, count, times, vocabularies, rng)  # noqa: E731
         yield Batch(keras.tree.map_structure(make, specs))
+
+
+def _fill_in(specs: Any, input_shape: InputShape) -> Any:
+    """The input specs with the dimensions that were asked for."""
+    flat = keras.tree.flatten(specs)
+    names = ", ".join(repr(spec.name) for spec in flat)
+    if not isinstance(input_shape, Mapping):
+        if len(flat) > 1:
+            raise UsageError(f"The model has several inputs: name each shape. Expected {names}.")
+        input_shape = {flat[0].name: input_shape}
+    by_name = {spec.name: spec for spec in flat}
+    for name, shape in input_shape.items():
+        if name not in by_name:
+            raise UsageError(f"The model has no input {name!r}. Expected one of: {names}.")
+        open_shape = tuple(by_name[name].shape[1:])
+        pairs = list(itertools.zip_longest(shape, open_shape, fillvalue=0))
+        if not all(isinstance(d, int) and d > 0 and known in (None, d) for d, known in pairs):
+            raise UsageError(
+                f"Input {name!r} takes samples of shape {open_shape}. Received: {tuple(shape)}."
+            )
+
+    def fill(spec: Any) -> Any:
+        shape = input_shape.get(spec.name, spec.shape[1:])
+        return keras.KerasTensor((spec.shape[0], *shape), dtype=spec.dtype, name=spec.name)
+
+    return keras.tree.map_structure(fill, specs)
 
 
 def _times_that_fit(model: keras.Model, specs: Any) -> int:
@@ -335,7 +419,7 @@ def _shape(spec: Any, batch_size: int, times: int) -> list[int]:
 
 
 def _make_up(
-    spec: Any, batch_size: int, times: int, vocabularies: dict[int, int], rng: np.random.Generator
+    spec: Any, batch_size: int, times: int, vocabularies: dict[str, int], rng: np.random.Generator
 ) -> tf.Tensor:
     shape = _shape(spec, batch_size, times)
     dtype = keras.backend.standardize_dtype(spec.dtype)
@@ -343,19 +427,19 @@ def _make_up(
         return tf.constant(rng.choice(_WORDS, shape).tolist())
     if dtype == "bool":
         return tf.constant(rng.random(shape) < 0.5)
-    limit = vocabularies.get(id(spec))
+    limit = vocabularies.get(spec.name)
     if limit is not None or "int" in dtype:
         return tf.constant(rng.integers(0, limit or 2, shape), dtype)
     return tf.constant(rng.standard_normal(shape), dtype)
 
 
-def _vocabularies(model: keras.Model) -> dict[int, int]:
+def _vocabularies(model: keras.Model) -> dict[str, int]:
     """For each model input that feeds an Embedding: how many rows that has."""
-    limits: dict[int, int] = {}
+    limits: dict[str, int] = {}
     for layer in private.flat_layers(model):
         if not isinstance(layer, keras.layers.Embedding):
             continue
         for node in private.calls_of(layer):
             for tensor in node.input_tensors:
-                limits[id(tensor)] = min(layer.input_dim, limits.get(id(tensor), layer.input_dim))
+                limits[tensor.name] = min(layer.input_dim, limits.get(tensor.name, layer.input_dim))
     return limits

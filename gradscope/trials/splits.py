@@ -11,7 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.errors import UnreadableError
-from gradscope.inputs.batches import as_arrays, check_is_batched, is_arrays
+from gradscope.inputs.batches import (
+    as_array,
+    as_arrays,
+    check_is_batched,
+    count_samples,
+    is_arrays,
+    reading,
+)
+from gradscope.messages import shown
 
 HELD_OUT_FRACTION = 0.2
 MAX_HELD_OUT = 2_000
@@ -28,7 +36,7 @@ class Examples(NamedTuple):
 
     @property
     def num_samples(self) -> int:
-        return len(next(leaf for leaf in keras.tree.flatten(self.x) if leaf is not None))
+        return count_samples(self.x)
 
     def take(self, rows: Any) -> Examples:
         """The samples at `rows`."""
@@ -165,7 +173,8 @@ def _load(
                 f"Cannot read samples from {type(x).__name__}. Expected arrays, a list or dict of "
                 "them, a tf.data.Dataset, a keras.utils.PyDataset or a generator of (x, y)."
             )
-        return _read(x)
+        with reading():
+            return _read(x)
     examples = Examples(as_arrays(x), as_arrays(y), as_arrays(sample_weight))
     _check_lengths(examples)
     size, total = examples.num_bytes(), examples.num_samples
@@ -187,6 +196,7 @@ def _read(batches: Iterable[Any]) -> tuple[Examples, list[str], int]:
         parts = keras.utils.unpack_x_y_sample_weight(item)
         found.append(Examples(*(keras.tree.map_structure(_to_array, part) for part in parts)))
         check_is_batched(found[-1].y)
+        _check_rows(found[-1].x)
         samples += found[-1].num_samples
         size += found[-1].num_bytes()
     if not found:
@@ -210,11 +220,15 @@ def _iterate(dataset: keras.utils.PyDataset) -> Iterator[Any]:
 
 
 def _to_array(value: Any) -> Any:
-    if isinstance(value, tf.RaggedTensor):
-        value = value.to_tensor()
-    if isinstance(value, tf.SparseTensor):
-        value = tf.sparse.to_dense(value)
-    return None if value is None else np.asarray(value)
+    return None if value is None else as_array(value)
+
+
+def _check_rows(x: Any) -> None:
+    for leaf in keras.tree.flatten(x):
+        if leaf is not None and not leaf.ndim:
+            raise UnreadableError(
+                f"A batch holds {shown(leaf.item())}. Expected arrays with samples on axis 0."
+            )
 
 
 def _concatenate(*arrays: Any) -> Any:
@@ -229,5 +243,5 @@ def _check_lengths(examples: Examples) -> None:
         raise UnreadableError(
             f"x, y and sample_weight must hold the same number of samples. Received: {found}."
         )
-    if lengths <= {0}:
+    if not examples.num_samples:
         raise UnreadableError("The data is empty. Expected at least one sample.")

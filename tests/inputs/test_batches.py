@@ -8,14 +8,22 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-from gradscope.errors import CannotExamineError, UnreadableError
+from gradscope.errors import CannotExamineError, UnreadableError, UsageError
 from gradscope.inputs import batches as probe
 from tests.support.by_hand import normal
 from tests.support.snapshot import Snapshot
 
 
-def batches(x=None, y=None, model=None, batch_size=4, num_batches=3, seed=0):
-    return probe.batches(model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed)
+def batches(x=None, y=None, model=None, batch_size=4, num_batches=3, seed=0, input_shape=None):
+    return probe.batches(
+        model,
+        x,
+        y,
+        batch_size=batch_size,
+        num_batches=num_batches,
+        seed=seed,
+        input_shape=input_shape,
+    )
 
 
 def numbered(count: int) -> tuple[np.ndarray, np.ndarray]:
@@ -342,3 +350,58 @@ def test_made_up_inputs_are_as_large_as_the_model_asks(model, shape):
     found, _ = batches(model=model, batch_size=32, num_batches=1)
     assert found[0].x.shape == shape
     assert before.differences(Snapshot(model)) == []
+
+
+# ---- made up in a shape that was asked for
+
+
+def two_inputs() -> keras.Model:
+    steps, rest = keras.Input((None, 4), name="steps"), keras.Input((3,), name="rest")
+    return keras.Model([steps, rest], layers.Dense(1)(layers.Concatenate()([steps[:, 0], rest])))
+
+
+def one_input() -> keras.Model:
+    return keras.Sequential([keras.Input((None, 4)), layers.GRU(2)])
+
+
+class OwnCode(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.out = layers.Dense(1)
+
+    def call(self, x):
+        return self.out(x)
+
+
+@pytest.mark.parametrize(
+    ("model", "input_shape", "expected"),
+    [
+        (one_input, (100, 4), [(4, 100, 4)]),
+        (two_inputs, {"steps": (100, 4)}, [(4, 100, 4), (4, 3)]),
+        (OwnCode, (7, 2), [(4, 7, 2)]),
+    ],
+)
+def test_an_input_has_the_shape_that_was_asked_for(model, input_shape, expected):
+    found, _ = batches(model=model(), input_shape=input_shape)
+
+    assert [tuple(part.shape) for part in keras.tree.flatten(found[0].x)] == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "input_shape", "message"),
+    [
+        (one_input, (100, 5), r"takes samples of shape \(None, 4\). Received: \(100, 5\)"),
+        (one_input, (4,), r"Received: \(4,\)"),
+        (one_input, (0, 4), r"Received: \(0, 4\)"),
+        (two_inputs, (100, 4), "several inputs: name each shape. Expected 'steps', 'rest'"),
+        (two_inputs, {"step": (100, 4)}, "no input 'step'. Expected one of: 'steps', 'rest'"),
+    ],
+)
+def test_a_shape_that_cannot_be_is_refused(model, input_shape, message):
+    with pytest.raises(UsageError, match=message):
+        batches(model=model(), input_shape=input_shape)
+
+
+def test_a_shape_beside_data_is_refused():
+    with pytest.raises(UsageError, match="not both"):
+        batches(*numbered(8), input_shape=(1,))
