@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any
@@ -12,8 +11,14 @@ import keras
 import numpy as np
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.isolation import isolated, restorers
-from gradscope.backend.train_step import Updater, build_by_step, has_own_call, has_own_step
+from gradscope.backend.isolation import isolated, patched
+from gradscope.backend.train_step import (
+    Updater,
+    build_by_call,
+    build_by_step,
+    has_own_call,
+    has_own_step,
+)
 from gradscope.diagnosis import diagnose
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import CannotExamineError, UsageError
@@ -50,6 +55,7 @@ def analyze(
     source: str | None = None,
     command: str | None = None,
     verbose: Verbose = "auto",
+    input_shape: probe.InputShape | None = None,
 ) -> Report:
     """Examine a Keras model: how gradients and activations flow, what is wrong, and where.
 
@@ -81,6 +87,8 @@ def analyze(
         command: the command to reproduce the report, for the report.
         verbose: "auto", 0, 1 or 2, as in Keras: nothing, a progress bar, or a line for each part of
             the work. "auto" is a bar on a terminal and in a notebook, and nothing elsewhere.
+        input_shape: the shape of one made-up sample, as `(1000, 4)`, where the model leaves it
+            open; for a model with several inputs a mapping from their names.
 
     Returns:
         A `Report`.
@@ -96,39 +104,49 @@ def analyze(
     limits = diagnose.overrides(thresholds)
     with show_progress(verbose) as tell:
         tell("examining the model")
-        batches, data = probe.batches(
-            model, x, y, batch_size=batch_size, num_batches=num_batches, seed=seed
-        )
+        with isolated(model):  # reading the data may draw from generators that the process shares
+            batches, data = probe.batches(
+                model,
+                x,
+                y,
+                batch_size=batch_size,
+                num_batches=num_batches,
+                seed=seed,
+                input_shape=input_shape,
+            )
         build(model, batches[0], has_own_step(model) and model.compiled and loss is None)
-        target = objective(model, loss, batches[0])
-        data = dataclasses.replace(data, tensors=_tensors(model, x, y, batches, data.kind, target))
-        if target.loss is not None and any(b.y is None for b in batches):
-            batches = label_batches(model, batches, target, seed)
-            if x is not None:
-                data = dataclasses.replace(data, note="no labels were given; they are made up")
-        start = profiling.profile(model, batches, data, target, seed=seed, source=source)
-        findings, checks = diagnose.diagnose(start, select, ignore, limits)
-        look = _second_look(model, batches, target, start, findings, select, ignore, limits)
-        if isinstance(look, str):
-            steps, checks = 0, diagnose.without_second_look(checks, look)
-        else:
-            findings, steps = look
-        found = {f.symptom for f in findings}
-        checks = tuple(
-            dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
-            for c in checks
-        )
-        prescriptions, declined = prescribe(start, findings)
-        return Report.of(
-            start,
-            checks=checks,
-            findings=findings,
-            prescriptions=prescriptions,
-            declined=declined,
-            steps=steps,
-            thresholds=limits or None,
-            command=command,
-        )
+        with isolated(model):
+            target = objective(model, loss, batches[0])
+            data = dataclasses.replace(
+                data, tensors=_tensors(model, x, y, batches, data.kind, target)
+            )
+            if target.loss is not None and any(b.y is None for b in batches):
+                batches = label_batches(model, batches, target, seed)
+                if x is not None:
+                    data = dataclasses.replace(data, note="no labels were given; they are made up")
+            start = profiling.profile(model, batches, data, target, seed=seed, source=source)
+            findings, checks = diagnose.diagnose(start, select, ignore, limits)
+            look = _second_look(model, batches, target, start, findings, select, ignore, limits)
+            if isinstance(look, str):
+                steps, checks = 0, diagnose.without_second_look(checks, look)
+            else:
+                findings, steps = look
+            found = {f.symptom for f in findings}
+            checks = tuple(
+                dataclasses.replace(c, status="found", reason=None) if c.symptom in found else c
+                for c in checks
+            )
+            prescriptions, declined = prescribe(start, findings)
+            return Report.of(
+                start,
+                checks=checks,
+                findings=findings,
+                prescriptions=prescriptions,
+                declined=declined,
+                steps=steps,
+                thresholds=limits or None,
+                command=command,
+            )
 
 
 def check_model(model: Any) -> None:
@@ -145,7 +163,7 @@ def _check_counts(batch_size: int, num_batches: int) -> None:
 
 
 def build(model: keras.Model, batch: Batch, own_step: bool) -> None:
-    """Give a model its weights by calling it once; the call leaves no other trace.
+    """Give a model its weights by calling it; the call leaves no other trace.
 
     Args:
         own_step: the model is trained by its own train_step, which builds what it alone calls.
@@ -153,13 +171,9 @@ def build(model: keras.Model, batch: Batch, own_step: bool) -> None:
     can_call = has_own_call(model)
     if _is_built(model) and (model.built or not can_call):
         return
-    before, restore = len(model.variables), restorers()
     try:
-        if can_call or not own_step:
-            model(batch.x)
-        if len(model.variables) == before:  # a part that never counts as built
-            for put_back in restore:
-                put_back()
+        if (can_call or not own_step) and _builds(model, batch):
+            build_by_call(model, batch.x)
     except Exception as error:
         raise CannotExamineError(
             f"The model is not built and could not be built from the data: {one_line(error)}"
@@ -168,6 +182,14 @@ def build(model: keras.Model, batch: Batch, own_step: bool) -> None:
         # A step that cannot be traced may still run, and a layer that is not built may be unused.
         with suppress(Exception):
             build_by_step(model, batch.as_fitted())
+
+
+def _builds(model: keras.Model, batch: Batch) -> bool:
+    """Whether a call makes weights; a part that is never called never counts as built."""
+    with isolated(model):
+        before = len(model.variables)
+        model(batch.x)
+        return len(model.variables) > before
 
 
 def _is_built(model: keras.Model) -> bool:
@@ -197,15 +219,30 @@ def label_batches(
             return [b._replace(y=labels(model, model(b.x), target, rng)) for b in batches]
         except Exception as error:
             raise CannotExamineError(
-                f"The model cannot be run on these inputs{_layer_in(error)}: {one_line(error)} "
-                "Pass data that it takes (x and y, or --data)."
+                f"The model cannot be run on these inputs{_failing_layer(model, batches[0].x)}: "
+                f"{one_line(error)} Pass data that it takes (x and y, or --data), or the shape of "
+                "a sample (input_shape, or --input-shape)."
             ) from error
 
 
-def _layer_in(error: Exception) -> str:
-    """The kind of layer that Keras says the error is from, in words."""
-    found = re.search(r"when calling (\w+)\.call\(\)", str(error))
-    return f", by its {found[1]}" if found else ""
+def _failing_layer(model: keras.Model, x: Any) -> str:
+    """The innermost layer that a call of the model ends in, in words; call inside `isolated`."""
+    entered: list[Any] = []
+
+    def note(layer: Any) -> Any:
+        own = layer.call
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            entered.append(layer)
+            outputs = own(*args, **kwargs)
+            entered.pop()
+            return outputs
+
+        return layer, "call", call
+
+    with patched([note(layer) for layer in private.flat_layers(model)[1:]]), suppress(Exception):
+        model(x)
+    return f", by its {type(entered[-1]).__name__} {entered[-1].name!r}" if entered else ""
 
 
 def _second_look(

@@ -138,3 +138,18 @@ def test_lists_of_numbers_are_arrays():
     report = gradscope.analyze(model, x.tolist(), y.tolist())
 
     assert report.layers == gradscope.analyze(model, x, y).layers
+
+
+def test_a_layer_that_refuses_made_up_inputs_is_named():
+    class Picky(layers.Layer):
+        def call(self, x):
+            if x.shape[1] is not None and x.shape[1] < 10**9:
+                raise ValueError("too short")
+            return x
+
+    inputs = keras.Input((None, 4))
+    x = layers.GlobalAveragePooling1D()(Picky(name="fussy")(inputs))
+    model = keras.Model(inputs, layers.Dense(1)(x))
+    model.compile("sgd", "mse")
+    with pytest.raises(CannotExamineError, match=r"by its Picky 'fussy': .*--input-shape"):
+        gradscope.analyze(model)

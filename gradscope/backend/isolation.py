@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -14,7 +14,9 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend import keras_private, tensorflow_private
+from gradscope.backend.cleanup import undone
 from gradscope.backend.keras_private import raw, set_global_attribute
+from gradscope.backend.reachable import collect, restore_attributes
 
 _ABSENT = object()
 _ALONE = threading.RLock()
@@ -24,47 +26,55 @@ _MUTATED_IN_PLACE = ("_losses", "_loss_ids")
 
 @contextmanager
 def isolated(model: keras.Model) -> Iterator[Callable[[], None]]:
-    """Restore weights, states, attributes and random generators, also after an exception.
+    """Leave the model `unchanged`, and keep other threads out.
 
-    Covers all variables of the model (BatchNormalization statistics, seed and RNN states, metrics),
-    `tf.Variable`s held by its layers, each layer's `__dict__`, Keras's call context and global
-    seed generator, and the generators of `random`, NumPy and TensorFlow. Unchanged weights are
-    recognised by their buffer and not written, so a model that was only run costs no copy.
-
-    As that includes what the whole process shares, one thread is inside at a time; others wait.
-    Not covered: TensorFlow's old stateful operations (`tf.random.normal`), whose generators live in
-    cached kernels that can neither be read nor set.
+    What is restored includes what the whole process shares, so one thread is inside at a time;
+    others wait.
 
     Yields:
         What restores all of it at once, to run the model again from the same state.
     """
+    with _ALONE, unchanged(model) as restart:
+        yield restart
+
+
+@contextmanager
+def unchanged(model: keras.Model) -> Iterator[Callable[[], None]]:
+    """Restore weights, states, attributes and random generators, also after an exception.
+
+    Covers all variables of the model (BatchNormalization statistics, seed and RNN states, metrics,
+    the optimizer's), what else its parts lead to (`reachable.collect`), Keras's call context and
+    global seed generator, and the generators of `random`, NumPy and TensorFlow. Unchanged weights
+    are recognised by their buffer and not written, so a model that was only run costs no copy.
+
+    Not covered: TensorFlow's old stateful operations (`tf.random.normal`), whose generators live in
+    cached kernels that can neither be read nor set.
+
+    Yields:
+        As `isolated`.
+    """
     layers = keras_private.flat_layers(model)
-    with ExitStack() as stack:
-        stack.enter_context(_ALONE)
-        saved = [(v, value_of(v)) for v in _variables(model, layers)]
-        restores: list[Callable[[], None]] = [
-            partial(_restore_variables, saved),
-            *attribute_restorers(layers),
-            *restorers(),
-        ]
-        for restore in restores:
-            stack.callback(restore)
+    held, restores = collect([model, *layers])
+    variables = variable_restorer([*_variables(model, layers), *held])
+    restores = [variables, *restores, *restorers()]
 
-        def restart() -> None:
-            for restore in reversed(restores):
-                restore()
+    def restart() -> None:
+        for restore in reversed(restores):
+            restore()
 
+    with undone(restores):
         yield restart
 
 
 @contextmanager
 def patched(changes: list[tuple[Any, str, Any]]) -> Iterator[None]:
     """Set (object, name, value) in the objects' own `__dict__`s, past any `__setattr__`."""
-    with ExitStack() as stack:
+    before: dict[tuple[int, str], Any] = {}
+    for target, name, _ in changes:  # what is set twice is what it was before the first time
+        before.setdefault((id(target), name), (vars(target), name, vars(target).get(name, _ABSENT)))
+    with undone([partial(_put_back, *put) for put in before.values()]):
         for target, name, value in changes:
-            attributes = vars(target)
-            stack.callback(_put_back, attributes, name, attributes.get(name, _ABSENT))
-            attributes[name] = value
+            vars(target)[name] = value
         yield
 
 
@@ -80,8 +90,8 @@ def variable_restorer(variables: Iterable[Any]) -> Callable[[], None]:
 
     The values are no copies: they cost memory only from when their variables are written on.
     """
-    inner = (raw(variable) for variable in variables)
-    parts = [part for v in inner for part in getattr(v, "values", None) or (v,)]
+    inner = {id(held): held for variable in variables if (held := raw(variable)) is not None}
+    parts = [part for v in inner.values() for part in getattr(v, "values", None) or (v,)]
     return partial(_restore_variables, [(part, value_of(part)) for part in parts])
 
 
@@ -94,10 +104,6 @@ def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
     for layer in layers:
         found |= {id(v): v for value in vars(layer).values() for v in _find_variables(value)}
-    for variable in list(found.values()):
-        # Keras's variable wraps one of TensorFlow's; the wrapped one is enough.
-        if raw(variable) is not variable:
-            found.pop(id(raw(variable)), None)
     return list(found.values())
 
 
@@ -146,18 +152,13 @@ def _copy_lists(layer: Any) -> dict[str, Any]:
 
 def attribute_restorers(layers: Iterable[Any]) -> list[Callable[[], None]]:
     """What puts the attributes of each layer back to what they are now."""
-    return [partial(_restore_attributes, v, dict(vars(v)), _copy_lists(v)) for v in layers]
+    return [partial(_restore, v, dict(vars(v)), _copy_lists(v)) for v in layers]
 
 
-def _restore_attributes(layer: Any, saved: dict[str, Any], lists: dict[str, Any]) -> None:
-    attributes = vars(layer)
-    for name in [name for name in attributes if name not in saved]:
-        del attributes[name]
-    for name, value in saved.items():
-        if attributes.get(name, _ABSENT) is not value:
-            attributes[name] = value
+def _restore(layer: Any, saved: dict[str, Any], lists: dict[str, Any]) -> None:
+    restore_attributes(layer, saved)
     for name, content in lists.items():
-        held = attributes[name]
+        held = vars(layer)[name]
         held.clear()
         (held.update if isinstance(held, set) else held.extend)(content)
 
@@ -183,7 +184,8 @@ def restorers() -> list[Callable[[], None]]:
             restore.append(lambda value=value, seed=seed: value.state.assign(seed))  # type: ignore[misc]
     eagerly = tf.config.functions_run_eagerly()
     restore.append(lambda: tf.config.run_functions_eagerly(eagerly))
-    operation_seeds = tensorflow_private.operation_seed_restorer()
-    if operation_seeds is not None:
-        restore.append(operation_seeds)
-    return restore
+    others = (
+        tensorflow_private.operation_seed_restorer(),
+        tensorflow_private.global_generator_restorer(),
+    )
+    return [*restore, *filter(None, others)]

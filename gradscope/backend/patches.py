@@ -18,6 +18,7 @@ from typing import Any
 import tensorflow as tf
 
 from gradscope.backend import tensorflow_private as private
+from gradscope.backend.cleanup import undone
 
 _lock = threading.RLock()
 _ABSENT = object()
@@ -79,22 +80,25 @@ def replaced(kind: type, name: str, replacement: Callable[..., Any]) -> Iterator
         replacement: called with the method that it stands for, then with the method's arguments.
     """
     block = object()
-    method: _Method | None = None
-    try:
+
+    def undo() -> None:
+        method = _methods.get((kind, name))
+        if method is None:
+            return
+        method.replacements = [pair for pair in method.replacements if pair[0] is not block]
+        with _lock:
+            method.holders.discard(block)
+            if not method.holders:
+                method.take_back()
+                _methods.pop((kind, name), None)
+
+    with undone([undo]):
         with _lock:
             method = _methods.setdefault((kind, name), _Method(kind, name))
             method.holders.add(block)
             method.install()
         method.replacements = [*method.replacements, (block, replacement)]
         yield
-    finally:
-        if method is not None:
-            method.replacements = [pair for pair in method.replacements if pair[0] is not block]
-            with _lock:
-                method.holders.discard(block)
-                if not method.holders:
-                    method.take_back()
-                    _methods.pop((kind, name), None)
 
 
 @contextmanager
@@ -172,30 +176,32 @@ def functions_eager(value: bool) -> Iterator[None]:
     """
     if private.EAGER_FUNCTIONS.missing:
         before = tf.config.functions_run_eagerly()
-        try:
+        with undone([lambda: tf.config.run_functions_eagerly(before)]):
             tf.config.run_functions_eagerly(value)
             yield
-        finally:
-            tf.config.run_functions_eagerly(before)
         return
     global _eagerly
     block = object()
-    held: _Eagerly | None = None
-    try:
+
+    def undo() -> None:
+        global _eagerly
+        held = _eagerly
+        if held is None:
+            return
+        held.here = [pair for pair in held.here if pair[0] is not block]
+        with _lock:
+            held.holders.discard(block)
+            if not held.holders:
+                held.take_back()
+                _eagerly = None
+
+    with undone([undo]):
         with _lock:
             held = _eagerly = _eagerly or _Eagerly(private.eager_setting())
             held.holders.add(block)
             held.install()
         held.here = [*held.here, (block, value)]
         yield
-    finally:
-        if held is not None:
-            held.here = [pair for pair in held.here if pair[0] is not block]
-            with _lock:
-                held.holders.discard(block)
-                if not held.holders:
-                    held.take_back()
-                    _eagerly = None
 
 
 # Threads that follow their operations; TensorFlow tells a thread of its own only, but leads all
@@ -220,7 +226,7 @@ def unfollow_operations(callback: Callable[..., None]) -> None:
     """The end of `follow_operations`."""
     if private.OPERATION_TRAIL.missing:
         return
-    with _lock:
+    with _lock, suppress(KeyError):  # interrupted before it was added, or after it was taken away
         _following.discard(threading.get_ident())
         private.remove_operation_callback(callback, others=bool(_following))
 
@@ -256,16 +262,17 @@ def operations_watched(on_operation: OnOperation, on_gradient: OnGradient) -> It
         return found
 
     knows_gradients = not private.OPERATION_GRADIENTS.missing
-    try:
+
+    def undo() -> None:
+        if knows_gradients:
+            private.register_operation_gradient(private.operation_gradient)
+        unfollow_operations(operation)
+
+    with undone([undo]):
         follow_operations(operation)
         if knows_gradients:
             private.register_operation_gradient(gradient)
         yield
-    finally:
-        if knows_gradients:
-            private.register_operation_gradient(private.operation_gradient)
-        with suppress(KeyError):  # interrupted before it was added
-            unfollow_operations(operation)
 
 
 @contextmanager
@@ -286,11 +293,9 @@ def without_recomputation() -> Iterator[None]:
         wrapped = private.unwrap_recomputed(function) if threading.get_ident() == here else None
         return wrapped(*args, **kwargs) if wrapped else original(function, args, kwargs)
 
-    try:
+    with undone([lambda: module.update({private.DECORATOR: original})]):
         module[private.DECORATOR] = run
         yield
-    finally:
-        module[private.DECORATOR] = original
 
 
 def _as_list(part: Any) -> list[Any]:

@@ -227,6 +227,44 @@ def operation_seed_restorer() -> Callable[[], None] | None:
     return lambda: generator.setstate(state)
 
 
+def _probe_generator() -> None:
+    before = vars(_generators)[_GLOBAL]
+    restore = global_generator_restorer()
+    tf.random.set_global_generator(tf.random.Generator.from_seed(1))
+    assert restore is not None
+    restore()
+    if vars(_generators)[_GLOBAL] is not before:
+        raise RuntimeError("the global generator is kept elsewhere")
+
+
+_GENERATORS = "tensorflow.python.ops.stateful_random_ops"
+_GLOBAL = "global_generator"
+GLOBAL_GENERATOR = Capability(
+    "global-generator",
+    feature="Putting the generator of tf.random.get_global_generator back",
+    needs=(_GENERATORS, f"{_GENERATORS}.{_GLOBAL}"),
+    since=_SINCE,
+    without="after an analysis it goes on with other numbers than before where the model uses it",
+    probe=_probe_generator,
+)
+_generators = GLOBAL_GENERATOR[_GENERATORS]
+
+
+def global_generator_restorer() -> Callable[[], None] | None:
+    """What puts TensorFlow's global generator back; None where it is not known."""
+    if GLOBAL_GENERATOR.missing:
+        return None
+    generator = vars(_generators)[_GLOBAL]
+    state = None if generator is None else generator.state.read_value()
+
+    def restore() -> None:
+        if generator is not None:
+            generator.state.assign(state)
+        tf.random.set_global_generator(generator)
+
+    return restore
+
+
 def forget_streams() -> None:
     """Let operations that remember how often they drew begin anew, as `tf.random.set_seed` does."""
     if OPERATION_SEEDS.missing:

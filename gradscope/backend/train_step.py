@@ -11,8 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.isolation import attribute_restorers, patched
+from gradscope.backend.cleanup import undone
+from gradscope.backend.isolation import (
+    attribute_restorers,
+    patched,
+    variable_restorer,
+    variables_of,
+)
 from gradscope.backend.patches import functions_eager, replaced
+from gradscope.backend.reachable import collect
 from gradscope.errors import CannotExamineError
 
 
@@ -103,6 +110,19 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
     )
 
 
+def build_by_call(model: keras.Model, x: Any) -> None:
+    """Build the layers that a call builds; what it assigns to variables is left out.
+
+    Layers that were built before are left as they were; those that are built now keep whatever
+    attributes their call sets.
+    """
+    built = [part for part in private.flat_layers(model) if part is not model and part.built]
+    held, restores = collect(built)
+    variables = variable_restorer([*variables_of(model), *held])
+    with undone([variables, *restores]), keras.StatelessScope():
+        model(x)
+
+
 def build_by_step(model: keras.Model, item: Any) -> None:
     """Build the layers that only `train_step` calls: it is traced as by `fit`, and never run.
 
@@ -117,13 +137,12 @@ def build_by_step(model: keras.Model, item: Any) -> None:
         return None
 
     built = [part for part in private.flat_layers(model) if part is model or part.built]
-    restore = attribute_restorers(built)
-    try:
-        with patched(_stand_in_parts(model)), _catching(discard, 1.0):
-            tf.function(model.train_step).get_concrete_function(item)
-    finally:
-        for put_back in restore:
-            put_back()
+    with (
+        undone(attribute_restorers(built)),
+        patched(_stand_in_parts(model)),
+        _catching(discard, 1.0),
+    ):
+        tf.function(model.train_step).get_concrete_function(item)
 
 
 def _find_optimizers(value: Any) -> Iterator[Any]:

@@ -47,18 +47,6 @@ def deep_recursion(limit: int = 100_000) -> Iterator[None]:
         sys.setrecursionlimit(before)
 
 
-def require_model(model: Any) -> None:
-    """Check that what was passed is a model.
-
-    Raises:
-        UsageError: it is none.
-    """
-    import keras
-
-    if not isinstance(model, keras.Model):
-        raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
-
-
 def require_tensorflow_backend() -> None:
     """Check that Keras runs, or would run once imported, on TensorFlow.
 

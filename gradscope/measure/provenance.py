@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from gradscope.backend import patches
+from gradscope.backend.cleanup import undone
 from gradscope.measure.layer_call import Origin, Row
 
 _OUTPUT_OF = "_gradscope_origin"
@@ -58,12 +59,13 @@ class Trail:
             yield
             return
         self._inputs = list(inputs)
-        patches.follow_operations(self._follow)
-        try:
+        with undone([self._stop]):
+            patches.follow_operations(self._follow)
             yield
-        finally:
-            self._is_on, self._inputs = False, []
-            patches.unfollow_operations(self._follow)
+
+    def _stop(self) -> None:
+        self._is_on, self._inputs = False, []
+        patches.unfollow_operations(self._follow)
 
     @contextmanager
     def resting(self) -> Iterator[None]:

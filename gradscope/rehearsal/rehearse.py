@@ -6,7 +6,6 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -14,8 +13,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope.analysis import analyze
-from gradscope.backend.isolation import restorers
+from gradscope.analysis import analyze, check_model
+from gradscope.backend.isolation import unchanged
 from gradscope.backend.keras_private import drop_metrics
 from gradscope.backend.seeding import seeded
 from gradscope.backend.train_step import has_own_step
@@ -122,9 +121,11 @@ def rehearse(
         UnreadableError: no data, or data that do not fit the model.
         CannotExamineError: as for `analyze`.
     """
+    check_model(model)
     _check(steps, seconds, epochs)
     with show_progress(verbose, progress) as tell:
-        given = splits.split(x, y, sample_weight, validation_data=validation_data)
+        with unchanged(model):  # reading the data may draw from generators that the process shares
+            given = splits.split(x, y, sample_weight, validation_data=validation_data)
         data, _ = splits.leave_out_non_finite(given)
         size = find_batch_size(model) or given.batch_size or batch_size
         # What can be read once only has been read.
@@ -166,9 +167,7 @@ def rehearse_copy(
     Returns:
         The report, and None beside it where no training could be examined; the report says why.
     """
-    with ExitStack() as stack:
-        for restore in restorers():  # names, seeds: what this makes is no business of the user's
-            stack.callback(restore)
+    with unchanged(model):  # what the user wrote may be shared by the copy
         return _rehearse_copy(model, start, data, plan, rules, tell)
 
 

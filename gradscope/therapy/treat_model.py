@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 from gradscope.analysis import analyze
+from gradscope.backend.isolation import unchanged
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import is_wrong_in_any_case, sort_findings
 from gradscope.errors import IncomparableError, UnreadableError, UsageError
@@ -201,31 +202,42 @@ def treat(
         case = admit(model, x, y, steps, batch_size, validation_data)
         check(case.steps, range(seeds), batch_size, jobs)
         case = dataclasses.replace(case, report=_join(case.report, report))
-        if not any(f.severity != "info" for f in case.report.findings):
-            has_trained = _has_trained(case.report)
-            return _end(case, case.report, "healthy" if has_trained else "nothing to prescribe")
-        case = _add_graph(case)
-
-        def is_allowed(prescription: Prescription) -> bool:
-            return not only or prescription.treatment in only
-
-        if not any(map(is_allowed, list_applicable(case.report))):
-            return _end(case, case.report, "nothing to prescribe")
-        runs = RunCache(model, plan_runs(case), range(seeds), jobs, tell)
         longest = case.steps
         if steps is None:
-            longest = min(
-                EXTENSION * case.steps, max(case.steps, count_steps(case.data, batch_size))
-            )
-        search = Search(model, case.report, runs, is_allowed, longest)
-        try:
-            return conclude(case, search, propose(model, case.report, search.data, is_allowed))
-        except IncomparableError as error:
-            untried = [
-                Declined(p.treatment, f"not tried: {error}") for p in list_applicable(case.report)
-            ]
-            report = dataclasses.replace(case.report, rejected=(*untried, *case.report.declined))
-            return _end(case, report, "nothing to prescribe")
+            needed = count_steps(case.data, batch_size)
+            longest = min(EXTENSION * case.steps, max(case.steps, needed))
+        with unchanged(model):  # what the user wrote may be shared by the copies
+            return _treat(case, longest, only, seeds, jobs, tell)
+
+
+def _treat(
+    case: Case,
+    longest: int,
+    only: Collection[str] | None,
+    seeds: int,
+    jobs: int,
+    tell: Callable[[str], None],
+) -> Outcome:
+    if not any(f.severity != "info" for f in case.report.findings):
+        has_trained = _has_trained(case.report)
+        return _end(case, case.report, "healthy" if has_trained else "nothing to prescribe")
+    case = _add_graph(case)
+
+    def is_allowed(prescription: Prescription) -> bool:
+        return not only or prescription.treatment in only
+
+    if not any(map(is_allowed, list_applicable(case.report))):
+        return _end(case, case.report, "nothing to prescribe")
+    runs = RunCache(case.model, plan_runs(case), range(seeds), jobs, tell)
+    search = Search(case.model, case.report, runs, is_allowed, longest)
+    try:
+        return conclude(case, search, propose(case.model, case.report, search.data, is_allowed))
+    except IncomparableError as error:
+        untried = [
+            Declined(p.treatment, f"not tried: {error}") for p in list_applicable(case.report)
+        ]
+        report = dataclasses.replace(case.report, rejected=(*untried, *case.report.declined))
+        return _end(case, report, "nothing to prescribe")
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +282,8 @@ def admit(
     model: keras.Model, x: Any, y: Any, steps: int | None, batch_size: int, validation_data: Any
 ) -> Case:
     """Examine the patient, and split the data that its copies are trained on."""
-    given = splits.split(x, y, validation_data=validation_data)
+    with unchanged(model):  # reading the data may draw from generators that the process shares
+        given = splits.split(x, y, validation_data=validation_data)
     if given.training.y is None and not has_own_step(model) and model.loss is not None:
         raise UnreadableError(
             "The data hold no labels, and the loss needs them. Pass y, or a file that holds "

@@ -8,7 +8,8 @@ from typing import Any
 
 import keras
 
-from gradscope.analysis import analyze
+from gradscope.analysis import analyze, check_model
+from gradscope.backend.isolation import unchanged
 from gradscope.errors import GradscopeError, TrialError, UsageError
 from gradscope.records import Declined, Trial
 from gradscope.report.report import Report
@@ -56,17 +57,18 @@ def trial(
     """
     if not isinstance(seeds, int) or seeds < 1:
         raise UsageError(f"seeds must be a whole number of at least 1. Received: {seeds!r}.")
-    data = split(x, y, validation_data=validation_data)
-    found = compare(
-        _make_copier(model),
-        _make_copier(treated),
-        data,
-        steps=steps,
-        seeds=range(seeds),
-        batch_size=batch_size,
-        jobs=jobs,
-        progress=progress,
-    )
+    makers = _make_copier(model), _make_copier(treated)
+    with unchanged(model), unchanged(treated):  # copies may share what the user wrote
+        data = split(x, y, validation_data=validation_data)
+        found = compare(
+            *makers,
+            data,
+            steps=steps,
+            seeds=range(seeds),
+            batch_size=batch_size,
+            jobs=jobs,
+            progress=progress,
+        )
     return add_examinations(found, *(_examine(m, data) for m in (model, treated)))
 
 
@@ -89,8 +91,7 @@ def _examine(model: keras.Model, data: Split) -> Report | None:
 
 
 def _make_copier(model: Any) -> Make:
-    if not isinstance(model, keras.Model):
-        raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
+    check_model(model)
 
     def make(seed: int) -> keras.Model:
         copy = copy_model(model)
