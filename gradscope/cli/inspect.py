@@ -15,6 +15,7 @@ from gradscope.cli.config import FAIL_ON, Config, find_config
 from gradscope.cli.options import (
     allow_option,
     batch_size_option,
+    input_shape,
     max_memory_option,
     require_distinct,
     symptom_ids,
@@ -35,6 +36,13 @@ if TYPE_CHECKING:
 @click.argument("model")
 @click.option("--data", metavar="D", help="Data: .npz, .npy, .csv, a folder, or module:factory.")
 @target_option
+@click.option(
+    "--input-shape",
+    metavar="SHAPE",
+    multiple=True,
+    callback=input_shape,
+    help="Shape of a made-up sample: 1000,4, or NAME=1000,4 for each of several inputs.",
+)
 @click.option(
     "--batches",
     type=click.IntRange(min=1),
@@ -112,6 +120,8 @@ def inspect(**options: Any) -> int:
         raise click.UsageError("--rehearse trains on labelled data. Pass --data.")
     if options["target"] and options["data"] is None:
         raise click.UsageError("--target names a column of --data. Pass both.")
+    if options["input_shape"] and options["data"]:
+        raise click.UsageError("--input-shape is for made-up inputs. Pass it or --data, not both.")
     options = settle_options(options, find_config(Path.cwd()))
     report = examine_in_sandbox(options)
     show_report(report, options["form"], options["fail_on"])
@@ -145,7 +155,7 @@ def examine_in_sandbox(options: dict[str, Any]) -> Report:
     names = (
         *("model", "data", "target", "batches", "batch_size", "loss", "seed", "select", "ignore"),
         *("rehearse_steps", "no_rehearse", "epochs", "thresholds", "custom_objects", "allow"),
-        "unsafe",
+        *("unsafe", "input_shape"),
     )
     arguments = {name: options[name] for name in names}
     arguments["command"] = shlex.join(["gradscope", *click.get_current_context().find_root().obj])
@@ -185,6 +195,7 @@ def _analyze(
     rehearse_steps: int | None,
     no_rehearse: bool,
     epochs: int | None,
+    input_shape: Any,
     **options: Any,
 ) -> Report:
     from gradscope.analysis import analyze
@@ -202,7 +213,7 @@ def _analyze(
     if loss is None and not no_rehearse and is_trainable(model, found.x, found.y):
         report = rehearse(model, found.x, found.y, steps=rehearse_steps, epochs=epochs, **options)
     else:
-        report = analyze(model, found.x, found.y, loss=loss, **options)
+        report = analyze(model, found.x, found.y, loss=loss, input_shape=input_shape, **options)
     return report if data is None else with_origin(report, found)
 
 

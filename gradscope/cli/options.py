@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -92,3 +93,18 @@ def symptom_ids(
             message = unknown("symptom", id, registry(), "See 'gradscope symptoms'.")
             raise click.BadParameter(message)
     return ids
+
+
+def input_shape(
+    context: click.Context, parameter: click.Parameter, values: tuple[str, ...]
+) -> list[int] | dict[str, list[int]] | None:
+    """A shape, or shapes by the names of inputs; None where the option is not given."""
+    shapes = {}
+    for value in values:
+        name, _, sizes = value.rpartition("=")
+        if not re.fullmatch(r"[1-9]\d*(,[1-9]\d*)*", sizes, re.ASCII):
+            raise click.BadParameter(f"{value!r} is no shape. Expected 1000,4 or NAME=1000,4.")
+        if name in shapes or (name == "" and len(values) > 1):
+            raise click.BadParameter("name each shape where there are several: NAME=1000,4.")
+        shapes[name] = [int(size) for size in sizes.split(",")]
+    return shapes.get("", shapes or None)

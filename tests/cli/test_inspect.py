@@ -198,3 +198,42 @@ def test_the_same_seed_gives_the_same_report(gradscope, files):
     for report in reports:  # how long it took is no part of what was found
         report["rehearsal"]["seconds"] = report["rehearsal"]["yardstick"]["seconds"] = 0.0
     assert reports[0] == reports[1]
+
+
+OPEN = """
+import keras
+
+def build():
+    model = keras.Sequential([keras.Input((None, 2)), keras.layers.GRU(3), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+"""
+
+
+@pytest.fixture
+def open_model(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    (tmp_path / "openly.py").write_text(OPEN)
+    yield "openly:build"
+    sys.modules.pop("openly", None)
+
+
+def test_a_shape_of_made_up_inputs_can_be_asked_for(gradscope, open_model, tmp_path):
+    gradscope("inspect", open_model, "--input-shape", "5,2", "--json", tmp_path / "r.json")
+    assert len(load_report(tmp_path / "r.json").layers[0].timesteps.gradient_rms) == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--input-shape", "5,x"], "'5,x' is no shape. Expected 1000,4 or NAME=1000,4."),
+        (["--input-shape", "5,-2"], "'5,-2' is no shape."),
+        (["--input-shape", "5,2", "--input-shape", "6,2"], "name each shape"),
+        (["--input-shape", "5,2", "--data", "d.npz"], "Pass it or --data, not both."),
+    ],
+)
+def test_a_shape_that_is_none_is_refused(gradscope, open_model, arguments, message):
+    outcome = gradscope("inspect", open_model, *arguments)
+    assert outcome.code == 2
+    assert message in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
