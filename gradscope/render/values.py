@@ -240,7 +240,7 @@ def flow_trend(signal: Sequence[float | None]) -> str:
     measured = [v for v in signal if v]
     if len(measured) < 2:
         return "was measured at fewer than two layers"
-    lost = math.log10(measured[-1] / measured[0])
+    lost = math.log10(measured[-1]) - math.log10(measured[0])
     if abs(lost) < 0.1:
         return "stays level"
     verb = "shrinks" if lost > 0 else "grows"

@@ -221,7 +221,7 @@ def _sum_losses(report: Report) -> float | None:
 
 def _speeds(report: Report) -> float | None:
     ratios = [r for layer in report.layers if (r := layer.update_ratio)]
-    return math.log10(max(ratios) / min(ratios)) if ratios else None
+    return math.log10(max(ratios)) - math.log10(min(ratios)) if ratios else None
 
 
 def _mean(attribute: str) -> Any:
@@ -242,4 +242,6 @@ def _off(layer: LayerProfile, top: float | None) -> float | None:
     value = flow.signal(layer)
     if value is None or not top:
         return None
-    return min(abs(math.log10(value / top)), flow.FLOOR_DECADES) if value else flow.FLOOR_DECADES
+    if not value:
+        return flow.FLOOR_DECADES
+    return min(abs(math.log10(value) - math.log10(top)), flow.FLOOR_DECADES)

@@ -17,6 +17,7 @@ from gradscope.render.pictures.histograms import Row, heat_chart
 from gradscope.render.pictures.lines import Band, bar_chart, line_chart
 from gradscope.render.pictures.maps import layer_map, log_shading
 from gradscope.render.pictures.rows import rows_of
+from gradscope.render.pictures.scales import log_scale
 from gradscope.render.pictures.timelines import timelines
 from gradscope.render.pictures.trials import trial_pictures
 from gradscope.render.pictures.waterfall import waterfall
@@ -34,6 +35,14 @@ def _points(svg: str, css: str = "l s0") -> list[tuple[float, float]]:
     """Points of the last path of this class: the legend's key is drawn after, on line 14."""
     data = [d for d in re.findall(rf'<path class="{css}" d="([^"]*)"', svg) if " 14h" not in d]
     return [(float(x), float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", data[0])]
+
+
+@pytest.mark.parametrize("values", [[5e-324], [1.7e308], [5e-324, 1.7e308]], ids=str)
+def test_a_scale_reaches_the_ends_of_what_a_float_holds(values):
+    scale = log_scale(values)
+
+    assert scale.ticks
+    assert all(math.isfinite(scale.place(tick)) for tick, _ in scale.ticks)
 
 
 def test_equal_factors_are_equal_steps():

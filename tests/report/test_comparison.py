@@ -96,6 +96,18 @@ def test_losses_of_different_kinds_are_not_compared():
     assert compare(old, new).changes == ()
 
 
+def test_numbers_at_both_ends_of_the_range_are_compared():
+    """Their ratio is no number that JSON can hold."""
+    report = sick_sigmoid_report()
+    ends = [
+        dataclasses.replace(layer, update_ratio=1e308 if n % 2 else 1e-308)
+        for n, layer in enumerate(report.layers)
+    ]
+    changes = compare(report, dataclasses.replace(report, layers=tuple(ends)))
+
+    assert changes.to_json()
+
+
 def test_differences_that_do_not_matter_are_left_out():
     old = healthy_report()
     new = dataclasses.replace(old, loss=LossCard(old.loss.name, old.loss.value * 1.005))

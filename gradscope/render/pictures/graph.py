@@ -98,7 +98,7 @@ def _state(row: Row, reference: float | None, limits: tuple[float, ...]) -> tupl
         return "zero", note
     if not reference:
         return "ok0", note
-    decades = math.log10(value / reference)
+    decades = math.log10(value) - math.log10(reference)
     level = 3 + sum(decades > bound for bound in limits) - sum(decades < -b for b in limits)
     return _LEVELS[level], f"{note}\n{decades:+.1f} decades relative to the loss"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -79,10 +80,14 @@ def grid(scale: Scale, label: str) -> Markup:
 
 
 def _log_ticks(low: float, high: float) -> tuple[tuple[float, str], ...]:
-    decades = range(math.ceil(low), math.floor(high) + 1)
+    decades = _decades(math.ceil(low), math.floor(high))
     if high - low > 2:
         step = max(1, math.ceil(len(decades) / 8))
         return tuple((10.0**k, power_of_ten(k)) for k in decades if k % step == 0)
-    around = range(math.floor(low), math.ceil(high))
-    ladder = [m * 10.0**k for k in around for m in (1, 2, 5)] + [10.0 ** math.ceil(high)]
+    ladder = [m * 10.0**k for k in _decades(math.floor(low), math.ceil(high)) for m in (1, 2, 5)]
     return tuple((v, number(v)) for v in ladder if low <= math.log10(v) <= high)
+
+
+def _decades(first: int, last: int) -> range:
+    """Those of the range whose power of ten a float holds."""
+    return range(max(-323, first), min(sys.float_info.max_10_exp, last) + 1)
