@@ -19,7 +19,7 @@ from gradscope.inputs.batches import (
     is_arrays,
     reading,
 )
-from gradscope.messages import shown
+from gradscope.messages import show
 
 HELD_OUT_FRACTION = 0.2
 MAX_HELD_OUT = 2_000
@@ -227,7 +227,7 @@ def _check_rows(x: Any) -> None:
     for leaf in keras.tree.flatten(x):
         if leaf is not None and not leaf.ndim:
             raise UnreadableError(
-                f"A batch holds {shown(leaf.item())}. Expected arrays with samples on axis 0."
+                f"A batch holds {show(leaf.item())}. Expected arrays with samples on axis 0."
             )
 
 
