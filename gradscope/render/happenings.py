@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import dig, items, number, plural
+from gradscope.render.values import dig, in_words, items, number, plural
 
 _MAX_EVENTS = 12
 
@@ -12,6 +12,41 @@ _MAX_EVENTS = 12
 def trial_title(trial: dict[str, Any]) -> str:
     """The treatments that were tried together."""
     return " + ".join(items(trial, "treatments")) or "before against after"
+
+
+def list_results(trial: dict[str, Any], side: str) -> list[tuple[int, float | None]]:
+    """(seed, last held-out result in the trial's measure) of every run of one side."""
+    key = "loss" if trial.get("measure") in (None, "loss") else "metric"
+    return [
+        (run.get("seed") or 0, dig((items(run, "checkpoints") or [{}])[-1], key))
+        for run in items(trial, side, "runs")
+    ]
+
+
+def find_proof(report: dict[str, Any], treatments: list[str]) -> dict[str, Any] | None:
+    """The trial of just these treatments, or else of these and others."""
+    about = [t for t in items(report, "trials") if set(treatments) <= set(items(t, "treatments"))]
+    return min(about, key=lambda t: len(items(t, "treatments")), default=None)
+
+
+def describe_gain(report: dict[str, Any]) -> str | None:
+    """What treating the model achieved, with the number; None where it did not improve it."""
+    kept = [p.get("treatment") or "" for p in items(report, "kept")]
+    trial = find_proof(report, kept)
+    if report.get("outcome") != "improved" or not kept or trial is None:
+        return None
+    what = " + ".join(map(in_words, kept))
+    measure = {"explained": "explained variance"}.get(trial.get("measure") or "", "accuracy")
+    if trial.get("measure") == "loss":
+        measure = "held-out loss"
+    before, after = (_mean([v for _, v in list_results(trial, s)]) for s in ("before", "after"))
+    seeds = plural(len(items(trial, "seeds")), "seed")
+    return f"{what[:1].upper()}{what[1:]}: {measure} {before} → {after}, proven over {seeds}"
+
+
+def _mean(results: list[float | None]) -> str:
+    known = [value for value in results if value is not None]
+    return number(sum(known) / len(known)) if len(known) == len(results) and known else "NaN"
 
 
 def trial_outcome(trial: dict[str, Any]) -> str:

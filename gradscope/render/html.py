@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from gradscope.render.happenings import find_proof
 from gradscope.render.page import page
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.factors import factors
@@ -15,9 +16,10 @@ from gradscope.render.pictures.histograms import histograms
 from gradscope.render.pictures.lag import lag
 from gradscope.render.pictures.shares import shares
 from gradscope.render.pictures.speed import speed
+from gradscope.render.pictures.trials import trial_pictures
 from gradscope.render.pictures.waterfall import waterfall
 from gradscope.render.values import clean, findings_by_severity, items, join_names
-from gradscope.render.verdict import verdict
+from gradscope.render.verdict import Verdict, verdict
 from gradscope.render.views.checks import checks, list_declined, recipe
 from gradscope.render.views.findings import findings
 from gradscope.render.views.history import history
@@ -55,7 +57,7 @@ def render_ever_shorter(report: dict[str, Any]) -> Iterator[str]:
 def _parts(report: dict[str, Any]) -> dict[str, Any]:
     report = clean(report)
     opinion = verdict(report)
-    hero = _hero(report)
+    hero = _hero(report, opinion)
     measured = [picture for kind in _MEASURED for picture in kind(report)]
     return {
         "title": opinion.sentence,
@@ -79,8 +81,12 @@ def _parts(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _hero(report: dict[str, Any]) -> list[Picture]:
+def _hero(report: dict[str, Any], opinion: Verdict) -> list[Picture]:
     """The picture that shows what the verdict says, or else one that there are numbers for."""
+    if opinion.level == "improved":
+        proof = find_proof(report, [p.get("treatment") or "" for p in items(report, "kept")])
+        if drawn := proof and trial_pictures(proof):
+            return drawn[:2][-1:]
     worst = next(iter(findings_by_severity(report)), {})
     through_time = (worst.get("symptom") or "").endswith("through-time")
     return (lag(report)[:1] if through_time else []) or flow(report) or graph(report)

@@ -11,6 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gradscope.render.happenings import describe_gain, find_proof
 from gradscope.render.values import clean, items, join_names, number, plural
 
 _WORDS = {
@@ -47,7 +48,7 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
             Text(f"{title} on {join_names(layers, rows)}" if layers else title), (1, 0, 0, 0)
         )
         yield Padding(Text(prescription.get("rationale") or ""), (0, 0, 0, 3))
-    trial = next((t for t in items(report, "trials") if _is_proof(t, kept)), None)
+    trial = find_proof(report, [p.get("treatment") or "" for p in kept]) if kept else None
     if trial is not None:
         yield from _section("Evidence", _evidence(report, trial))
     by_hand = [p for p in items(report, "prescriptions") if p.get("safety") == "advice"]
@@ -70,7 +71,7 @@ def _sentence(report: dict[str, Any]) -> str:
     if outcome == "healthy":
         return "No finding is a warning or an error, so nothing is prescribed."
     if outcome == "improved":
-        return f"{kept} against {symptoms}: proven in {_num_trials(report)}."
+        return f"{describe_gain(report) or kept}. Against: {symptoms}."
     if outcome == "not improved":
         return f"No treatment helped against {symptoms}, in {_num_trials(report)}."
     if symptoms:
@@ -87,10 +88,6 @@ def _num_trials(report: dict[str, Any]) -> str:
     trials = items(report, "trials")
     seeds = len(items(trials[0], "seeds")) if trials else 0
     return f"{plural(len(trials), 'paired trial')} of {plural(seeds, 'seed')}"
-
-
-def _is_proof(trial: dict[str, Any], kept: list[dict[str, Any]]) -> bool:
-    return trial.get("treatments") == [p.get("treatment") for p in kept]
 
 
 def _section(title: str, body: RenderableType) -> Iterator[RenderableType]:

@@ -33,7 +33,13 @@ from gradscope.render.values import (
 )
 from gradscope.render.verdict import Verdict, count_checks, verdict
 
-_STYLES = {"error": "bold red", "warning": "yellow", "info": "blue", "healthy": "green"}
+_STYLES = {
+    "error": "bold red",
+    "warning": "yellow",
+    "info": "blue",
+    "healthy": "green",
+    "improved": "bold green",
+}
 _WHEN = {"start": "at the start only", "stays": "stays", "earlier": "earlier in the run"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _SPARK_COLUMNS = 60

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from gradscope.render.happenings import trial_outcome, trial_title
+from gradscope.render.happenings import describe_gain, trial_outcome, trial_title
 from gradscope.render.remedies import join_remedies, safety, why_first
 from gradscope.render.values import (
     dig,
@@ -28,14 +28,16 @@ class Verdict:
     """What a reader needs first.
 
     Attributes:
-        level: the worst severity found; where nothing was found, "healthy" if a training was
-            watched, "nothing learned" if it came to nothing, "clean start" if there was none; "not
-            examined" where nothing was, "tried" where nothing but a trial is there.
+        level: "improved" where a treatment did; else the worst severity found; where nothing was
+            found, "healthy" if a training was watched, "nothing learned" if it came to nothing,
+            "clean start" if there was none; "not examined" where nothing was, "tried" where
+            nothing but a trial is there.
         sentence: one sentence without jargon beyond the symptom's name: what it is, who causes it.
         headline: the same without who causes it.
         culprits: the layers that cause the findings, those of the worst first.
         advice: what to do next, one sentence each; the caveats come last.
         caveats: what limits the verdict, one sentence each.
+        before: of a model that was treated, the headline without the treatment.
     """
 
     level: str
@@ -44,6 +46,7 @@ class Verdict:
     advice: tuple[str, ...]
     headline: str
     caveats: tuple[str, ...] = ()
+    before: str = ""
 
     @property
     def remedies(self) -> tuple[str, ...]:
@@ -60,13 +63,15 @@ def verdict(report: dict[str, Any]) -> Verdict:
     culprits = tuple(dict.fromkeys(name for f in findings for name in items(f, "culprits")))
     what, who, more = _sentence(report, findings)
     caveats = _caveats(report)
+    gain = describe_gain(report)
     return Verdict(
-        level=findings[0].get("severity") or "error",
-        sentence=f"{what}{who}{more}.",
+        level="improved" if gain else findings[0].get("severity") or "error",
+        sentence=f"{gain}. Before: {what}{who}{more}." if gain else f"{what}{who}{more}.",
         culprits=culprits,
         advice=(*_remedies(report, findings), *caveats),
-        headline=f"{what}{more}.",
+        headline=f"{gain}." if gain else f"{what}{more}.",
         caveats=caveats,
+        before=f"{what}{more}." if gain else "",
     )
 
 

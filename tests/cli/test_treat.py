@@ -41,7 +41,7 @@ def test_the_treated_model_is_written_with_the_evidence(gradscope, ward, tmp_pat
     )  # fmt: skip
 
     assert (outcome.code, outcome.stderr) == (0, "")
-    assert outcome.stdout.startswith("IMPROVED  swap-activation against dead-relu")
+    assert outcome.stdout.startswith("IMPROVED  Swap activation: accuracy ")
     assert (ward / "dead.keras").read_bytes() == before
     fixed = keras.saving.load_model(tmp_path / "fixed.keras")
     x, y = samples()

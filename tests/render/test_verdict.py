@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gradscope.records import Check, DataCard, Rehearsal, YardstickRun
+from gradscope.render.values import number
 from gradscope.render.verdict import verdict
 from tests.support.factories import finding, healthy_report, report, sick_sigmoid_report
 from tests.support.reports import treated_report, trial_only_report
@@ -154,3 +155,24 @@ def test_treatments_become_advice_where_nothing_is_prescribed():
 def test_synthetic_data_is_pointed_out():
     made_up = replace(healthy_report(), data=DataCard("synthetic", 32, 1))
     assert any("--data" in sentence for sentence in verdict(made_up.to_plain()).advice)
+
+
+def test_a_treated_report_leads_with_what_was_achieved():
+    treated = treated_report()
+    told = verdict(treated.to_plain())
+    [trial] = treated.trials
+    ends = [
+        sum(run.checkpoints[-1].metric for run in arm.runs) / len(arm.runs)
+        for arm in (trial.before, trial.after)
+    ]
+
+    assert told.level == "improved"
+    expected = f"accuracy {number(ends[0])} → {number(ends[1])}, proven over 3 seeds."
+    assert told.headline == f"He initialization: {expected}"
+    assert told.before.startswith("Vanishing gradient: ")
+
+
+def test_what_did_not_improve_is_not_said_to_have():
+    failed = replace(treated_report(), outcome="not improved")
+
+    assert verdict(failed.to_plain()).level == "error"

@@ -111,7 +111,9 @@ def test_the_report_comes_back_from_json(outcome, tmp_path):
 def test_the_summary_tells_evidence_rejections_and_code(outcome):
     text = str(outcome)
 
-    assert text.startswith(f"IMPROVED  {outcome.prescriptions[0].treatment} against")
+    first = outcome.prescriptions[0].treatment.replace("-", " ").capitalize()
+    assert text.startswith(f"IMPROVED  {first}")
+    assert "Against: " in text
     assert outcome.trial.reason in " ".join(text.split())
     assert all(d.what in text for d in outcome.rejected)
     assert "The same in your own code" in text

@@ -8,7 +8,7 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture, Series, by_layer, by_number
 from gradscope.render.pictures.lines import Kind, line_chart
-from gradscope.render.values import dig, items
+from gradscope.render.values import items
 
 SIDES = (("before", "s1"), ("after", "s0"))
 _MEASURES = {
@@ -111,12 +111,3 @@ def _kind(series: Sequence[Series]) -> Kind:
     values = [v for s in series for v in s.values if v is not None]
     spread = max(values, default=1.0) > 10 * max(min(values, default=1.0), 1e-300)
     return "log" if spread and min(values, default=0.0) > 0 else "linear"
-
-
-def final(trial: dict[str, Any], side: str) -> list[tuple[int, float | None]]:
-    """(seed, last held-out result in the trial's measure) of every run of one side."""
-    key = "metric" if trial.get("measure") in _MEASURES else "loss"
-    return [
-        (run.get("seed") or 0, dig((items(run, "checkpoints") or [{}])[-1], key))
-        for run in items(trial, side, "runs")
-    ]

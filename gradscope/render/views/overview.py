@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradscope.render.happenings import find_proof
 from gradscope.render.remedies import why_first
 from gradscope.render.values import (
     describe_subject,
@@ -47,7 +48,8 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
     empty = {"treatments": [], "code": "", "layers": "", "then": [], "more": 0}
     if not first:
         return {**empty, "title": "Do this next", "advice": opinion.advice, "proof": None}
-    proof = _proof(report, treatments)
+    proof = find_proof(report, treatments)
+    proof = proof and judgement(proof)
     if report.get("outcome") == "not improved":
         tried = plural(len(items(report, "trials")), "trial")
         said = f"No treatment improved the model in {tried}. The prescriptions below are unproven."
@@ -67,10 +69,3 @@ def remedy(report: dict[str, Any], opinion: Verdict) -> dict[str, Any]:
         "more": len(every) - len(first) - len(rest),
         "proof": proof,
     }
-
-
-def _proof(report: dict[str, Any], treatments: list[str]) -> dict[str, Any] | None:
-    """What a trial said of just these treatments, or else of these and others."""
-    about = [t for t in items(report, "trials") if set(treatments) <= set(items(t, "treatments"))]
-    closest = min(about, key=lambda t: len(items(t, "treatments")), default=None)
-    return None if closest is None else judgement(closest)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.happenings import trial_title
-from gradscope.render.pictures.trials import final, trial_pictures
+from gradscope.render.happenings import list_results, trial_title
+from gradscope.render.pictures.trials import trial_pictures
 from gradscope.render.values import as_text, items, maybe, number
 
 _LEVELS = {"improved": "healthy", "worse": "error", "not improved": "warning"}
@@ -53,10 +53,10 @@ def _facts(trial: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _seeds(trial: dict[str, Any]) -> list[tuple[str, str, str]]:
-    after = dict(final(trial, "after"))
+    after = dict(list_results(trial, "after"))
     return [
         (number(seed), _result(value), _result(after.get(seed)))
-        for seed, value in final(trial, "before")
+        for seed, value in list_results(trial, "before")
     ]
 
 
