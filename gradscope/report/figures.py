@@ -45,14 +45,14 @@ def _draw_signal(report: Report, axes: Axes) -> None:
 
 
 def _draw_rms(report: Report, axes: Axes, stats: Callable[[LayerProfile], Any], label: str) -> None:
-    layers = _measured(report, lambda layer: stats(layer) and stats(layer).rms)
+    layers = _find_measured(report, lambda layer: stats(layer) and stats(layer).rms)
     axes.semilogy(range(len(layers)), [stats(layer).rms for layer in layers], ".-")
     axes.set_ylabel(label)
     _name_layers(report, axes, layers)
 
 
 def _draw_saturation(report: Report, axes: Axes) -> None:
-    layers = _measured(report, lambda layer: layer.saturated_fraction is not None)
+    layers = _find_measured(report, lambda layer: layer.saturated_fraction is not None)
     places = np.arange(len(layers))
     axes.bar(
         places - 0.2, [layer.saturated_fraction or 0 for layer in layers], 0.4, label="saturated"
@@ -64,7 +64,7 @@ def _draw_saturation(report: Report, axes: Axes) -> None:
 
 
 def _draw_histograms(report: Report, axes: Axes) -> None:
-    layers = _measured(
+    layers = _find_measured(
         report,
         lambda layer: layer.activation_gradient and layer.activation_gradient.histogram.counts,
     )
@@ -98,7 +98,7 @@ def _draw_loss(report: Report, axes: Axes) -> None:
     axes.legend()
 
 
-def _measured(report: Report, has: Callable[[LayerProfile], Any]) -> list[LayerProfile]:
+def _find_measured(report: Report, has: Callable[[LayerProfile], Any]) -> list[LayerProfile]:
     layers = [layer for layer in report.layers if has(layer)]
     if not layers:
         raise UsageError("This report holds no such measurement of any layer.")

@@ -56,7 +56,7 @@ class Subject:
 def profile(subject: Subject, timeline: Timeline) -> Profile:
     """The run so far, with the layers and the loss of one step: they belong together."""
     history = timeline.history()
-    judged, look = timeline.judged(), timeline.look
+    judged, look = timeline.choose_snapshot(), timeline.look
     value = judged.loss if judged else next(iter(history.loss.mean[-1:]), None)
     tensors = look.data.tensors if look else ()
     return Profile(

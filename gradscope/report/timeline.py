@@ -252,7 +252,7 @@ class Timeline:
         ends = (self.loss.last(), self.gradient_norm.last())
         return any(end is not None and not math.isfinite(end) for end in ends)
 
-    def judged(self) -> Snapshot | None:
+    def choose_snapshot(self) -> Snapshot | None:
         """What the layers are judged by: where NaN began while it is there, else the last one."""
         if self.lost is not None and self.is_lost:
             return self.lost.snapshot
