@@ -123,8 +123,10 @@ def _own_code(layer: Any, work: Work) -> Any:
 
 def _is_changed_inside(layer: Any, work: Work) -> bool:
     forked = (number for first, last, _ in work.bridges for number in (first, last))
-    places = {*work.replace, *work.after_input, *forked}
-    return any(id(part) in places for part in private.flat_layers(layer)[1:])
+    places = {*work.replace, *work.after_input, *work.calls, *forked}
+    inside = private.flat_layers(layer)[1:]
+    operations = (part for graph in inside for part in private.held_operations(graph))
+    return any(id(part) in places for part in (*inside, *operations))
 
 
 def _by_attributes(layer: Any, work: Work) -> Any:

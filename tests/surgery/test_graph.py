@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers
+from keras import layers, ops
 
 from gradscope.records import Declined
 from gradscope.surgery.graph import Bridge, Surgery, copy_model, rebuild
@@ -429,6 +429,32 @@ def test_a_graph_inside_a_model_of_its_own_code_is_rebuilt_and_the_rest_copied()
     before = Snapshot(model)
     copy.fit(normal(16, 8), verbose=0)
     assert before.differences(Snapshot(model)) == []
+
+
+class Around(keras.Model):
+    """A model of its own code around a graph with an operation in it."""
+
+    def __init__(self, **options):
+        super().__init__(**options)
+        inputs = keras.Input((8,))
+        inner = ops.tanh(layers.Activation("relu", name="first")(inputs))
+        self.graph = keras.Model(inputs, layers.Dense(4)(inner), name="graph")
+
+    def call(self, x):
+        return self.graph(x)
+
+
+@pytest.mark.parametrize("index", [1, 2], ids=["layer", "operation"])
+def test_what_a_graph_inside_its_own_code_calls_is_changed(index):
+    keras.utils.set_random_seed(0)
+    model = Around()
+    model.build((None, 8))
+    place = f"graph/{model.graph.operations[index].name}"
+    surgery = rebuild(model, calls={place: lambda x: ops.multiply(x, 0.0)})
+
+    assert isinstance(surgery, Surgery), surgery
+    assert not np.any(surgery.model(normal(4, 8)))
+    assert np.any(model(normal(4, 8)))
 
 
 def test_what_was_rebuilt_inside_its_own_code_stays_in_its_copies():
