@@ -117,6 +117,19 @@ def gradients_noted(note: Callable[[Any, Any, Any], None]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def tracings_uncounted() -> Iterator[None]:
+    """What this thread traces counts for no warning of TensorFlow, now or later.
+
+    All models count as one there, so that copies would make it warn, and the user's next `fit` too.
+    """
+    if private.TRACING_WARNINGS.missing:
+        yield
+        return
+    with replaced(private.tracing_counter(), "called_with_tracing", lambda *_: None):
+        yield
+
+
 class _Eagerly:
     """Stands in TensorFlow's setting for what holds in the current thread.
 

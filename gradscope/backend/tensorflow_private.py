@@ -20,6 +20,7 @@ _GRADIENT = "tensorflow.python.eager.backprop._gradient_function"
 _REGISTER = "tensorflow.python.pywrap_tfe.TFE_Py_RegisterGradientFunction"
 _DECORATOR = "tensorflow.python.ops.custom_gradient._eager_mode_decorator"
 _CLEAR = "tensorflow.python.pywrap_tfe.TFE_ContextClearCaches"
+_POLYMORPHIC = "tensorflow.python.eager.polymorphic_function.polymorphic_function"
 _EAGERLY = "tensorflow.python.eager.polymorphic_function.eager_function_run"
 
 
@@ -311,3 +312,20 @@ def silence_retracing(function: Any) -> None:
     It counts calls by `_omit_frequent_tracing_warning`; setting it where it is unknown is harmless.
     """
     function._omit_frequent_tracing_warning = True
+
+
+TRACING_WARNINGS = Capability(
+    "tracing-warnings",
+    feature="Training copies without TensorFlow's warnings of retracing",
+    needs=(f"{_POLYMORPHIC}._FrequentTracingDetectorManager.called_with_tracing",),
+    since=_SINCE,
+    without="TensorFlow may warn of retracing, although each copy is traced once",
+)
+
+
+def tracing_counter() -> type:
+    """What counts tracings and warns of many; each copy of a model counts as the same function."""
+    TRACING_WARNINGS.require()
+    from tensorflow.python.eager.polymorphic_function import polymorphic_function
+
+    return polymorphic_function._FrequentTracingDetectorManager

@@ -16,6 +16,7 @@ import tensorflow as tf
 from gradscope.analysis import analyze, check_model
 from gradscope.backend.isolation import unchanged
 from gradscope.backend.keras_private import drop_metrics
+from gradscope.backend.patches import tracings_uncounted
 from gradscope.backend.seeding import seeded
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis import diagnose
@@ -167,7 +168,7 @@ def rehearse_copy(
     Returns:
         The report, and None beside it where no training could be examined; the report says why.
     """
-    with unchanged(model):  # what the user wrote may be shared by the copy
+    with unchanged(model), tracings_uncounted():  # what the user wrote may be shared by the copy
         return _rehearse_copy(model, start, data, plan, rules, tell)
 
 

@@ -74,6 +74,8 @@ def _sentence(report: dict[str, Any]) -> str:
         return f"{describe_gain(report) or kept}. Against: {symptoms}."
     if outcome == "not improved":
         return f"No treatment helped against {symptoms}, in {_num_trials(report)}."
+    if any(str(d.get("reason")).startswith("not tried") for d in items(report, "rejected")):
+        return f"No treatment of {symptoms} could be compared by training."
     if symptoms:
         return f"No treatment applies to {symptoms}."
     if report.get("rehearsal"):

@@ -46,6 +46,7 @@ EPOCHS = 10
 FEWEST_STEPS, MOST_STEPS = 200, 300
 _LONGER = "longer-training"
 _IN_LABELS = "in_labels"  # parameter of a prescription: code that changes the labels
+_NOT_TRIED = "not tried"
 _FEW_LINES = 2  # of code fit into a line of text
 _SCALING = {"input-normalization", "target-normalization"}
 
@@ -88,7 +89,7 @@ class Outcome:
         if self.status == "healthy":
             return "Train your model as it is."
         if self.status != "improved":
-            return _tell_by_hand(self.report)
+            return _tell_what_to_apply(self.report) or _tell_by_hand(self.report)
         line = "Train outcome.model in place of your model"
         longer = next((p for p in self.report.prescriptions if p.treatment == _LONGER), None)
         if longer is not None and "epochs" in longer.parameters:
@@ -119,6 +120,16 @@ class Outcome:
     def _repr_html_(self) -> str | None:
         """The page of the report inside a frame of its own."""
         return self.report._repr_html_()
+
+
+def _tell_what_to_apply(report: Report) -> str | None:
+    """Where treatments could be carried out but not be compared: the first of them."""
+    untried = {d.what for d in report.rejected if d.reason.startswith(_NOT_TRIED)}
+    for number, prescription in enumerate(report.prescriptions):
+        if prescription.treatment in untried and report.outcome == "nothing to prescribe":
+            code = f"gradscope.apply(model, outcome.report.prescriptions[{number}], x).model"
+            return f"No treatment could be compared by training. Train {code} and look yourself."
+    return None
 
 
 def _tell_by_hand(report: Report) -> str:
@@ -234,7 +245,7 @@ def _treat(
         return conclude(case, search, propose(case.model, case.report, search.data, is_allowed))
     except IncomparableError as error:
         untried = [
-            Declined(p.treatment, f"not tried: {error}") for p in list_applicable(case.report)
+            Declined(p.treatment, f"{_NOT_TRIED}: {error}") for p in list_applicable(case.report)
         ]
         report = dataclasses.replace(case.report, rejected=(*untried, *case.report.declined))
         return _end(case, report, "nothing to prescribe")

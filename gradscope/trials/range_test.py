@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from gradscope.backend.keras_private import compile_settings, flat_layers, rate_variable
 from gradscope.backend.optimizers import inner
+from gradscope.backend.patches import tracings_uncounted
 from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.backend.train_step import has_own_step, optimizers
 from gradscope.errors import UsageError
@@ -34,6 +35,7 @@ _BELOW_LOWEST = 3.0  # a rate at the lowest loss is on the verge of too high alr
 _BELOW_DIVERGENCE = 10.0  # fastai's rule of thumb
 
 
+@tracings_uncounted()
 def range_test(
     model: keras.Model,
     examples: Examples,

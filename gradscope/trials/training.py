@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend.keras_private import flat_layers
+from gradscope.backend.patches import tracings_uncounted
 from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.backend.train_step import has_own_call
 from gradscope.errors import TrialError
@@ -28,6 +29,7 @@ Progress = Callable[[int], None]
 NUM_CHECKPOINTS = 4
 
 
+@tracings_uncounted()
 def train_seeds(
     make: Make,
     data: Split,

@@ -11,8 +11,10 @@ import tensorflow as tf
 from keras import layers
 
 import gradscope
+from gradscope.backend import patches, tensorflow_private
 from gradscope.rehearsal.rehearse import is_trainable
 from gradscope.symptoms import registry
+from tests.support import training_models
 from tests.support.reading import list_symptoms
 from tests.support.snapshot import Snapshot
 
@@ -282,3 +284,16 @@ def test_labels_behind_a_mask_are_not_scored(seeded):
 
     assert report.rehearsal.share is None
     assert "masked" in report.rehearsal.reason
+
+
+def test_what_is_traced_counts_for_no_warning_of_tensorflow():
+    counted = []
+    spy = lambda original, *args: counted.append(args)  # noqa: E731
+    x, y = training_models.blobs().training[:2]
+    with patches.replaced(tensorflow_private.tracing_counter(), "called_with_tracing", spy):
+        training_models.classifier(0).predict(x, verbose=0)
+        own = len(counted)
+        gradscope.rehearse(training_models.classifier(0), x, y, steps=4)
+
+    assert own
+    assert len(counted) == own

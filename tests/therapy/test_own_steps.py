@@ -33,6 +33,8 @@ def test_a_gan_that_is_sick_is_told_why_nothing_is_tried_on_it():
     assert outcome.status == "nothing to prescribe"
     assert [f for f in outcome.report.findings if f.severity == "error"]
     assert "returns no 'loss'" in reasons["gradient-clipping"]
+    assert "could be compared by training" in outcome.summary()
+    assert "gradscope.apply(model, outcome.report.prescriptions[0], x)" in outcome.next_steps
 
 
 def test_a_prescription_is_carried_out_on_a_gan():
