@@ -9,11 +9,12 @@ from gradscope.render.happenings import find_proof
 from gradscope.render.page import page
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.factors import factors
-from gradscope.render.pictures.flow import flow
+from gradscope.render.pictures.flow import flow, stays_healthy
 from gradscope.render.pictures.forward import forward
 from gradscope.render.pictures.graph import graph
 from gradscope.render.pictures.histograms import histograms
 from gradscope.render.pictures.lag import lag
+from gradscope.render.pictures.rehearsal import rehearsal_pictures
 from gradscope.render.pictures.shares import shares
 from gradscope.render.pictures.speed import speed
 from gradscope.render.pictures.trials import trial_pictures
@@ -70,7 +71,7 @@ def _parts(report: dict[str, Any]) -> dict[str, Any]:
         "causes": [picture for kind in _CAUSES for picture in kind(report)],
         "prescriptions": prescriptions(report),
         "trials": trials(report),
-        "rehearsal": rehearsal(report),
+        "rehearsal": rehearsal(report, hero),
         "history": history(report),
         "pictures": [picture for picture in measured if picture not in hero],
         "layers": layers(report, opinion),
@@ -89,4 +90,8 @@ def _hero(report: dict[str, Any], opinion: Verdict) -> list[Picture]:
             return drawn[:2][-1:]
     worst = next(iter(findings_by_severity(report)), {})
     through_time = (worst.get("symptom") or "").endswith("through-time")
-    return (lag(report)[:1] if through_time else []) or flow(report) or graph(report)
+    if through_time and (drawn := lag(report)[:1]):
+        return drawn
+    if stays_healthy(report) and (drawn := rehearsal_pictures(report)):
+        return drawn
+    return flow(report) or graph(report)

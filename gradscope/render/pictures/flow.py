@@ -44,9 +44,23 @@ def flow(report: dict[str, Any]) -> list[Picture]:
     )
     caption = (
         "Read from the right, where the loss is, to the left: how much of the gradient arrives at "
-        f"each layer. {meaning}Here it {flow_trend([signal(row.data) for row in rows])}."
+        f"each layer. {meaning}Here it {_describe_course(report, rows)}."
     )
     return [Picture(TITLE, caption, picture)]
+
+
+def stays_healthy(report: dict[str, Any]) -> bool:
+    """Whether the signal is known at every layer, and in the band throughout."""
+    rows = find_measured(rows_of(report), signal)
+    band = healthy_band(report, rows)
+    values = [signal(row.data) for row in rows]
+    return band is not None and all(v is not None and band.low <= v <= band.high for v in values)
+
+
+def _describe_course(report: dict[str, Any], rows: list[Row]) -> str:
+    return (
+        "stays there" if stays_healthy(report) else flow_trend([signal(row.data) for row in rows])
+    )
 
 
 def reference_signal(report: dict[str, Any], rows: list[Row]) -> float | None:
