@@ -18,6 +18,9 @@ from gradscope.thresholds import Threshold
 FIRST = "non-finite-values"  # while it is there, nothing else can be judged
 DATA = "non-finite-data"  # it explains all others; examined before them
 PAIRING = "mismatched-loss"  # judged by head, loss and labels, whatever the numbers are
+BEHIND = "underfitting"  # says that the model does not learn, not why
+DIVERGENCE = "loss-divergence"
+_RUN_AWAY = 1000.0  # times the first loss
 FLOW = ("vanishing-gradient", "exploding-gradient")
 SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
 # By cause: what follows from it where both start at the same layer. Units that are off hand on
@@ -167,6 +170,8 @@ def diagnose(
         ]
         checks.append(Check(symptom.id, "found" if outcome else "clean"))
     findings = [_as_consequence(finding, findings) for finding in findings]
+    if _has_run_away(profile) and any(f.symptom == DIVERGENCE for f in findings):
+        findings = [_as_end_of_divergence(f) if f.symptom == FIRST else f for f in findings]
     return tuple(sort_findings(findings)), tuple(sorted(checks, key=lambda c: c.symptom))
 
 
@@ -178,6 +183,20 @@ def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
             message = f"{finding.message} It follows from {other.symptom}."
             return dataclasses.replace(finding, severity="info", message=message)
     return finding
+
+
+def _has_run_away(profile: Profile) -> bool:
+    """Whether the loss grew until numbers overflowed: the end of a divergence, not its cause."""
+    origin, history = profile.non_finite, profile.history
+    if origin is None or origin.cause != "overflow" or history is None:
+        return False
+    losses = [value for value in history.loss.maximum if value is not None]
+    return bool(losses) and max(losses) >= _RUN_AWAY * abs(losses[0])
+
+
+def _as_end_of_divergence(finding: Finding) -> Finding:
+    message = f"{finding.message} The loss had grown before: it follows from {DIVERGENCE}."
+    return dataclasses.replace(finding, severity="warning", message=message)
 
 
 def reconcile(
@@ -226,7 +245,8 @@ def join_rehearsal(
     Where the copy learned about what the data allow, what was found at the start did no harm: it
     becomes a note. Where it did not, what its layers came to in the training is added. While it
     learns, that goes for errors only; a warning has been given time, and was none, and an error of
-    the start becomes a warning: it slows the training, if anything.
+    the start becomes a warning: it slows the training, if anything. Where the copy learned
+    nothing and no error says why, the first warning of the start is the suspect, and an error.
 
     Args:
         start: findings of `analyze`.
@@ -237,6 +257,7 @@ def join_rehearsal(
     """
     kept = [*training]
     is_lost = any(f.severity == "error" for f in training)
+    suspect = _find_suspect(start, training)
     harmless: tuple[str, ...] = ()
     if not is_lost:
         harmless = ("error", "warning") if has_learned else ("warning",) * is_learning
@@ -256,10 +277,16 @@ def join_rehearsal(
                 f"{finding.message} In a rehearsal of {steps:,} steps the model still learned."
             )
             finding = dataclasses.replace(finding, severity="warning", message=message)
+        elif finding is suspect:
+            message = (
+                f"{finding.message} In a rehearsal of {steps:,} steps the model learned nothing, "
+                "and this is the first suspect."
+            )
+            finding = dataclasses.replace(finding, severity="error", message=message)
         kept.append(finding)
     seen = {f.symptom for f in kept}
     # Weights that were thrown off say nothing of how they started; that they were is said already.
-    has_diverged = any(f.symptom == "loss-divergence" for f in training)
+    has_diverged = any(f.symptom == DIVERGENCE for f in training)
     for finding in layers:
         if has_diverged and finding.symptom != FIRST:
             continue
@@ -267,6 +294,13 @@ def join_rehearsal(
             message = f"{finding.message} (Seen in a rehearsal of {steps:,} steps.)"
             kept.append(dataclasses.replace(finding, message=message))
     return tuple(sort_findings(kept))
+
+
+def _find_suspect(start: Sequence[Finding], training: Sequence[Finding]) -> Finding | None:
+    """The first cause found at the start, where a model does not learn and no error says why."""
+    errors = [f.symptom for f in (*start, *training) if f.severity == "error"]
+    warned = [f for f in start if f.severity == "warning"]
+    return sort_findings(warned)[0] if errors == [BEHIND] and warned else None
 
 
 def is_wrong_in_any_case(finding: Finding) -> bool:

@@ -258,7 +258,7 @@ def _train(
     training = _in_whole_batches(data.training, model)
     an_epoch = math.ceil(training.num_samples / plan.batch_size)
     first = plan.steps or STEPS
-    planned = an_epoch * plan.epochs if plan.epochs else max(EPOCHS * an_epoch, first, STEPS)
+    planned = an_epoch * plan.epochs if plan.epochs else max(EPOCHS * an_epoch, first)
     first = min(first, planned)
     most = first if plan.steps else min(EXTENSION * first, planned)
     judge = Judge(model, data, first, plan.batch_size, plan.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -10,8 +11,9 @@ import pytest
 import gradscope
 from gradscope.diagnosis.diagnose import FLOW, choose_symptoms, diagnose, join_rehearsal, overrides
 from gradscope.errors import UsageError
-from gradscope.records import BackwardFactors, Evidence, Finding
+from gradscope.records import BackwardFactors, Evidence, Finding, NonFiniteOrigin
 from gradscope.signals.common import example_chain
+from gradscope.signals.example_runs import example_run
 from gradscope.symptoms import registry
 from tests.support.by_hand import normal
 from tests.support.models import mlp
@@ -194,6 +196,23 @@ def test_a_rehearsal_that_learns_clears_a_loss_of_slowness_alone(statistic, left
     assert [f.severity for f in joined] == [left]
 
 
+def test_the_first_warning_is_the_suspect_where_nothing_was_learned_and_no_error_says_why():
+    start = [finding("dead-relu", "warning"), finding("unscaled-inputs", "warning")]
+    behind = finding("underfitting", "error")
+    how = {"has_learned": False, "is_learning": False, "steps": 200}
+
+    first, *others = join_rehearsal(start, [], [behind], **how)
+    explained = join_rehearsal([*start, finding("mismatched-loss", "error")], [], [behind], **how)
+
+    assert (first.symptom, first.severity) == ("unscaled-inputs", "error")
+    assert "first suspect" in first.message
+    assert [(f.symptom, f.severity) for f in others] == [
+        ("underfitting", "error"),
+        ("dead-relu", "warning"),
+    ]
+    assert {f.severity for f in explained if f.symptom == "unscaled-inputs"} == {"warning"}
+
+
 def test_what_was_lost_in_training_clears_nothing():
     found = finding("dead-relu", "warning")
     lost = finding("loss-divergence", "error")
@@ -201,3 +220,22 @@ def test_what_was_lost_in_training_clears_nothing():
     joined = join_rehearsal([found], [], [lost], has_learned=True, is_learning=True, steps=200)
 
     assert {f.severity for f in joined} == {"error", "warning"}
+
+
+@pytest.mark.parametrize(
+    ("losses", "cause", "severity"),
+    [
+        ([1.0, 30.0, 1e9, 1e30], "overflow", "warning"),
+        ([1.0, 0.9, 0.8, 0.7], "overflow", "error"),
+        ([1.0, 30.0, 1e9, 1e30], "log-of-zero", "error"),
+    ],
+)
+def test_an_overflow_at_the_end_of_a_divergence_is_its_consequence(losses, cause, severity):
+    run = example_run([*losses, math.nan])
+    origin = NonFiniteOrigin("Square", cause, place="loss", operand=1e20, step=5)
+    lost = dataclasses.replace(run.loss, value=None)
+    findings, _ = diagnose(dataclasses.replace(run, non_finite=origin, loss=lost))
+
+    [found] = [f for f in findings if f.symptom == "non-finite-values"]
+    assert found.severity == severity
+    assert (findings[0].symptom == "loss-divergence") == (severity == "warning")
