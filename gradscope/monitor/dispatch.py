@@ -51,6 +51,16 @@ class TrainFunction:
             self._iterator = weakref.ref(iterator)
         return found
 
+    def trace(self, iterator: Any) -> None:
+        """Trace what calls with this iterator will run, as far as it does not go Keras's way."""
+        if self._direct is not None:
+            self._direct.get_concrete_function(iterator)
+
+    def trace_batch(self, spec: Any) -> None:
+        """Trace what `take` will run."""
+        if self._on_batch is not None:
+            self._on_batch.get_concrete_function(spec)
+
     def take(self, batches: Any, spec: Any) -> Any:
         """The same steps on batches that were taken before, so that they can be taken again.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Collection, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import keras
@@ -140,6 +140,8 @@ class Follower:
         """Run one call of the train function, watched if that can be."""
         size = int(self._model.steps_per_execution)
         functions = self._prepare() if self.is_on else None
+        if functions is not None and isinstance(iterator, tf.data.Iterator):
+            self._trace(functions, iterator)
         self._wants_sample |= self._is_sampling_due(size)
         tapped = functions is not None and self._wants_sample and will_update(self._model)
         # Batches are taken where the step may have to be repeated. Those of several devices stay
@@ -267,6 +269,12 @@ class Follower:
                 for what in self.timeline.unwatched:
                     self._file.write_unwatched(what)
         return self._functions
+
+    def _trace(self, functions: Functions, iterator: tf.data.Iterator) -> None:
+        traces = functions.num_traces
+        with suppress(Exception):  # it is told by the call that comes
+            functions.trace(iterator)
+            self._has_run |= functions.num_traces > traces
 
     def _plain(self, functions: Functions, again: Callable[[], Any]) -> dict[str, Any] | None:
         """A call that notes numbers only; None, and nothing done, where it cannot be traced.

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import keras
@@ -52,6 +53,7 @@ class Functions:
         self._captured: Captured | None = None
         self._held = variables_of(model)
         self.num_traces = 0
+        self._specs: list[Any] = []
         warm_up(model, self.sites)
         # Of a call that takes several steps only the last one's outputs come out of the function.
         size = int(model.steps_per_execution)
@@ -64,6 +66,18 @@ class Functions:
         self._plain = TrainFunction(model, self._plain_step)
         self._tapped = TrainFunction(model, self._step_tapped)
         self._patches = patches(self.sites, _current, recurrent_patches)
+
+    def trace(self, iterator: tf.data.Iterator) -> None:
+        """Trace both functions where Keras would trace the model's own: at the first such data.
+
+        A step may read what changes later, as which layers are trainable, and a trace keeps it.
+        """
+        if iterator.element_spec in self._specs or tf.config.functions_run_eagerly():
+            return
+        self._specs.append(iterator.element_spec)
+        self._plain.trace(iterator)
+        with patched(self._patches), suppress(Exception):  # it is told where it is to be run
+            self._tapped.trace_batch(iterator.element_spec)
 
     def run(self, iterator: Any) -> dict[str, Any]:
         """One call of the train function; what it handed out is for `numbers_of`."""
