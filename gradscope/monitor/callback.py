@@ -286,9 +286,10 @@ class Monitor(keras.callbacks.Callback):
             if fatal:
                 self._follower.is_on = False
                 self._follower.leave_out(f"{what}: {reason}")
-            if what not in self._faults:
-                self._faults.add(what)
+            known = {what} if fatal else {what, reason}  # one cause fails at more places than one
+            if self._faults.isdisjoint(known):
                 end = "The training goes on unwatched." if fatal else "The training goes on."
+                self._faults |= {what, reason}
                 _warn(f"gradscope.Monitor failed at {what}: {reason} {end}")
 
 
