@@ -234,7 +234,8 @@ class Rows:
         Args:
             number: tells several inputs (or outputs) of one call apart.
         """
-        if tf.is_symbolic_tensor(gradient):  # TensorFlow traces what it repeats for a Jacobian
+        # TensorFlow traces what it repeats for a Jacobian.
+        if tf.is_symbolic_tensor(gradient) and not self.sees(gradient):
             return
         own = (row.id, f"{role}/{number}")
         key = self._keys.get(own)

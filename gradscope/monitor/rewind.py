@@ -14,7 +14,7 @@ from gradscope.backend.isolation import isolated
 from gradscope.backend.train_step import optimizers
 from gradscope.monitor.train_functions import Functions
 
-EVERY = 32  # steps at most between two states
+EVERY = 64  # steps at most between two states
 _MAX_STATE = 2**29  # bytes: a second copy of so much leaves room for the training
 _MAX_BATCHES = 2**26
 
@@ -28,11 +28,14 @@ class Rewind:
 
     def __init__(self, functions: Functions) -> None:
         self._functions = functions
+        # Looked for once: it takes long, and others come with a new train function.
+        self._optimizers = tuple(optimizers(functions.model))
         self._restore: Any = None
         self._step = 0
         self._batches: list[Any] = []
         self._num_bytes = 0
         self._num_variables = 0
+        self._fits = True  # the state, as far as it was made
 
     def is_due(self, step: int) -> bool:
         """Whether the state before this step is to be kept; also once optimizers are built."""
@@ -42,10 +45,11 @@ class Rewind:
     def keep(self, step: int) -> None:
         """Keep the state as it is now, before `step`, and forget what was kept."""
         self.forget()
-        held = [*self._functions.model.variables, *self._optimizer_variables()]
-        if sum(map(_count_bytes, held)) <= _MAX_STATE:
+        if (count := self._count_variables()) != self._num_variables or not count:
+            self._num_variables = count
+            self._fits = sum(map(_count_bytes, self._list_variables())) <= _MAX_STATE
+        if self._fits:
             self._restore, self._step = self._functions.restorer(), step
-            self._num_variables = self._count_variables()
 
     def add(self, batch: Any, spec: Any) -> None:
         """The batch of the step that was just taken."""
@@ -87,11 +91,12 @@ class Rewind:
         """Whether there is a way back to before this step."""
         return self._restore is not None and 0 <= step - self._step < len(self._batches)
 
-    def _optimizer_variables(self) -> list[Any]:
-        return [v for optimizer in optimizers(self._functions.model) for v in optimizer.variables]
+    def _list_variables(self) -> list[Any]:
+        of_optimizers = (v for optimizer in self._optimizers for v in optimizer.variables)
+        return [*self._functions.model.variables, *of_optimizers]
 
     def _count_variables(self) -> int:
-        return len(self._optimizer_variables())
+        return sum(len(optimizer.variables) for optimizer in self._optimizers)
 
 
 def _count_bytes(tensor: Any) -> int:

@@ -52,6 +52,7 @@ class Functions:
         self.plans: dict[Any, tuple[int, graph_recorder.Plan, list[bool]]] = {}
         self._captured: Captured | None = None
         self._held = variables_of(model)
+        self._optimizers = tuple(optimizers(model))
         self.num_traces = 0
         self._specs: list[Any] = []
         warm_up(model, self.sites)
@@ -98,7 +99,7 @@ class Functions:
         """What puts all that a step writes back to what it is now."""
         own = [*self._luck.variables, *(self._ring or ())]
         later = [*self.model.metrics_variables]  # made in the first step
-        for optimizer in optimizers(self.model):
+        for optimizer in self._optimizers:
             later += optimizer.variables
         unique = {id(raw(v)): v for v in (*self._held, *later, *own)}
         return variable_restorer(unique.values())
