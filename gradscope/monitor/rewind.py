@@ -16,7 +16,7 @@ from gradscope.monitor.train_functions import Functions
 
 EVERY = 64  # steps at most between two states
 _MAX_STATE = 2**29  # bytes: a second copy of so much leaves room for the training
-_MAX_BATCHES = 2**26
+_MAX_BYTES = 2**26  # of batches
 
 
 class Rewind:
@@ -33,7 +33,7 @@ class Rewind:
         self._restore: Any = None
         self._step = 0
         self._batches: list[Any] = []
-        self._num_bytes = 0
+        self._most = 0
         self._num_variables = 0
         self._fits = True  # the state, as far as it was made
 
@@ -55,13 +55,15 @@ class Rewind:
         """The batch of the step that was just taken."""
         if self._restore is None:
             return
-        self._num_bytes += sum(map(_count_bytes, keras.tree.flatten(batch)))
+        if not self._batches:  # the others are about as large
+            size = sum(map(_count_bytes, keras.tree.flatten(batch)))
+            self._most = _MAX_BYTES // max(1, size)
         self._batches.append((batch, spec))
-        if self._num_bytes > _MAX_BATCHES:
+        if len(self._batches) > self._most:
             self.forget()
 
     def forget(self) -> None:
-        self._restore, self._batches, self._num_bytes = None, [], 0
+        self._restore, self._batches = None, []
 
     @property
     def first(self) -> int | None:

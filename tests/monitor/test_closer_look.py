@@ -116,7 +116,7 @@ def test_a_run_that_ends_above_the_constant_prediction_says_so():
 
 @pytest.mark.filterwarnings("error")
 def test_where_batches_are_too_large_to_be_kept_there_is_no_way_back(monkeypatch):
-    monkeypatch.setattr("gradscope.monitor.rewind._MAX_BATCHES", 100)
+    monkeypatch.setattr("gradscope.monitor.rewind._MAX_BYTES", 100)
     model = sequential(Fuse(5.5), loss=grow, optimizer=keras.optimizers.SGD(1.0))
     report = watch(model).report()
     assert report.non_finite is None
