@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -24,37 +24,80 @@ _lock = threading.RLock()
 _ABSENT = object()
 
 
-class _Method:
-    """A method of a class that calls what the current thread has put in its place.
+class _Shared:
+    """Something of the whole process in whose place each thread has values of its own.
 
     Attributes:
         holders: the `with` blocks that are open, in all threads.
-        replacements: those of the thread, the innermost last, with the block each belongs to.
     """
 
-    def __init__(self, kind: type, name: str) -> None:
-        self._kind, self._name = kind, name
-        self._own = vars(kind).get(name, _ABSENT)
+    def __init__(self) -> None:
         self._local = threading.local()
         self.holders: set[object] = set()
+
+    @property
+    def here(self) -> list[tuple[object, Any]]:
+        """The values of this thread, the innermost last, with the block each belongs to."""
+        return getattr(self._local, "here", [])
+
+    @here.setter
+    def here(self, here: list[tuple[object, Any]]) -> None:
+        self._local.here = here
+
+    def install(self) -> None:
+        raise NotImplementedError
+
+    def take_back(self) -> None:
+        raise NotImplementedError
+
+
+_installed: dict[Hashable, _Shared] = {}
+
+
+@contextmanager
+def _hold(key: Hashable, make: Callable[[], _Shared], value: Any) -> Iterator[None]:
+    """Have `value` hold in this thread; while any block is open, what `make` returns is there."""
+    block = object()
+
+    def undo() -> None:
+        shared = _installed.get(key)
+        if shared is None:
+            return
+        shared.here = [pair for pair in shared.here if pair[0] is not block]
+        with _lock:
+            shared.holders.discard(block)
+            if not shared.holders:
+                shared.take_back()
+                _installed.pop(key, None)
+
+    with undone([undo]):
+        with _lock:
+            if key not in _installed:
+                _installed[key] = make()
+            shared = _installed[key]
+            shared.holders.add(block)
+            shared.install()
+        shared.here = [*shared.here, (block, value)]
+        yield
+
+
+class _Method(_Shared):
+    """A method of a class that calls what the current thread has put in its place."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        super().__init__()
+        self._kind, self._name = kind, name
+        self._own = vars(kind).get(name, _ABSENT)
         original = getattr(kind, name)
 
         @functools.wraps(original)
         def method(*args: Any, **kwargs: Any) -> Any:
             chosen = original
-            for _, replacement in self.replacements:
+            for _, replacement in self.here:
                 chosen = functools.partial(replacement, chosen)
             return chosen(*args, **kwargs)
 
         self._method = method
-
-    @property
-    def replacements(self) -> list[tuple[object, Callable[..., Any]]]:
-        return getattr(self._local, "replacements", [])
-
-    @replacements.setter
-    def replacements(self, replacements: list[tuple[object, Callable[..., Any]]]) -> None:
-        self._local.replacements = replacements
 
     def install(self) -> None:
         if vars(self._kind).get(self._name) is not self._method:
@@ -69,9 +112,6 @@ class _Method:
                 setattr(self._kind, self._name, self._own)
 
 
-_methods: dict[tuple[type, str], _Method] = {}
-
-
 @contextmanager
 def replaced(kind: type, name: str, replacement: Callable[..., Any]) -> Iterator[None]:
     """A method of a class replaced for this thread.
@@ -79,25 +119,7 @@ def replaced(kind: type, name: str, replacement: Callable[..., Any]) -> Iterator
     Args:
         replacement: called with the method that it stands for, then with the method's arguments.
     """
-    block = object()
-
-    def undo() -> None:
-        method = _methods.get((kind, name))
-        if method is None:
-            return
-        method.replacements = [pair for pair in method.replacements if pair[0] is not block]
-        with _lock:
-            method.holders.discard(block)
-            if not method.holders:
-                method.take_back()
-                _methods.pop((kind, name), None)
-
-    with undone([undo]):
-        with _lock:
-            method = _methods.setdefault((kind, name), _Method(kind, name))
-            method.holders.add(block)
-            method.install()
-        method.replacements = [*method.replacements, (block, replacement)]
+    with _hold((kind, name), lambda: _Method(kind, name), replacement):
         yield
 
 
@@ -130,7 +152,7 @@ def tracings_uncounted() -> Iterator[None]:
         yield
 
 
-class _Eagerly:
+class _Eagerly(_Shared):
     """Stands in TensorFlow's setting for what holds in the current thread.
 
     TensorFlow reads the setting as a truth value, and sets it to `bool(value)` with the `bool` of
@@ -138,20 +160,11 @@ class _Eagerly:
     """
 
     def __init__(self, setting: dict[str, Any]) -> None:
+        super().__init__()
         self._setting = setting
         self._getter = setting["functions_run_eagerly"]
         self._own_code = self._getter.__code__
-        self._local = threading.local()
         self.process = bool(setting["RUN_FUNCTIONS_EAGERLY"])
-        self.holders: set[object] = set()
-
-    @property
-    def here(self) -> list[tuple[object, bool]]:
-        return getattr(self._local, "here", [])
-
-    @here.setter
-    def here(self, here: list[tuple[object, bool]]) -> None:
-        self._local.here = here
 
     def __bool__(self) -> bool:
         return self.here[-1][1] if self.here else self.process
@@ -178,9 +191,6 @@ def _as_value() -> bool:
     return not not RUN_FUNCTIONS_EAGERLY  # type: ignore[name-defined] # noqa: F821, SIM208
 
 
-_eagerly: _Eagerly | None = None
-
-
 @contextmanager
 def functions_eager(value: bool) -> Iterator[None]:
     """Functions that TensorFlow compiles are run as they are read, or not, in this thread.
@@ -193,27 +203,7 @@ def functions_eager(value: bool) -> Iterator[None]:
             tf.config.run_functions_eagerly(value)
             yield
         return
-    global _eagerly
-    block = object()
-
-    def undo() -> None:
-        global _eagerly
-        held = _eagerly
-        if held is None:
-            return
-        held.here = [pair for pair in held.here if pair[0] is not block]
-        with _lock:
-            held.holders.discard(block)
-            if not held.holders:
-                held.take_back()
-                _eagerly = None
-
-    with undone([undo]):
-        with _lock:
-            held = _eagerly = _eagerly or _Eagerly(private.eager_setting())
-            held.holders.add(block)
-            held.install()
-        held.here = [*held.here, (block, value)]
+    with _hold("functions run eagerly", lambda: _Eagerly(private.eager_setting()), value):
         yield
 
 

@@ -54,8 +54,7 @@ def patient() -> keras.Model:
 def patched_in() -> list[object]:
     """What `patches` has open."""
     return [
-        dict(patches._methods),
-        patches._eagerly,
+        dict(patches._installed),
         set(patches._following),
         tf.GradientTape.gradient.__module__,
         tensorflow_private.custom_gradients()[tensorflow_private.DECORATOR].__module__,

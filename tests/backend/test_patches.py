@@ -50,9 +50,8 @@ def nothing_is_left():
     assert tf.GradientTape.gradient is gradient
     assert tf.config.functions_run_eagerly() is False
     assert "bool" not in tensorflow_private.eager_setting()
-    assert not patches._methods
+    assert not patches._installed
     assert not patches._following
-    assert patches._eagerly is None
 
 
 def in_another_thread(function):
