@@ -34,19 +34,21 @@ class Rewind:
         self._step = 0
         self._batches: list[Any] = []
         self._most = 0
-        self._num_variables = 0
-        self._fits = True  # the state, as far as it was made
+        self._num_variables = -1
+        self._fits = True  # the state as far as it was made, and a batch
 
     def is_due(self, step: int) -> bool:
         """Whether the state before this step is to be kept; also once optimizers are built."""
-        is_old = self._restore is None or step - self._step >= EVERY
-        return is_old or self._num_variables < self._count_variables()
+        if self._num_variables < self._count_variables():
+            return True
+        return self._fits and (self._restore is None or step - self._step >= EVERY)
 
     def keep(self, step: int) -> None:
         """Keep the state as it is now, before `step`, and forget what was kept."""
         self.forget()
-        if (count := self._count_variables()) != self._num_variables or not count:
-            self._num_variables = count
+        known = self._num_variables
+        self._num_variables = self._count_variables()
+        if self._num_variables != known:
             self._fits = sum(map(_count_bytes, self._list_variables())) <= _MAX_STATE
         if self._fits:
             self._restore, self._step = self._functions.restorer(), step
@@ -58,6 +60,7 @@ class Rewind:
         if not self._batches:  # the others are about as large
             size = sum(map(_count_bytes, keras.tree.flatten(batch)))
             self._most = _MAX_BYTES // max(1, size)
+            self._fits = self._most > 0
         self._batches.append((batch, spec))
         if len(self._batches) > self._most:
             self.forget()
