@@ -88,7 +88,8 @@ def capture(
     """
     check_model(model)
     chosen = _check_kinds(kinds)
-    batch = take_one_batch(x, y)
+    with isolated(model):  # reading the data may draw from generators that the process shares
+        batch = take_one_batch(x, y)
     build(model, batch, has_own_step(model) and model.compiled and loss is None)
     places = sites(model)
     paths = _find_paths(places, layers)

@@ -117,9 +117,10 @@ def is_default(method: Any) -> bool:
     return bool(getattr(method, "_is_default", False))
 
 
-def takes_training(layer: Any) -> bool:
-    """Whether the layer's `call` has an argument `training`."""
-    return "training" in inspect.signature(layer.call).parameters
+def training_options(layer: Any, training: bool | None) -> dict[str, Any]:
+    """The argument `training` for a layer whose `call` has it."""
+    takes = "training" in inspect.signature(layer.call).parameters
+    return {"training": training} if takes else {}
 
 
 def recomputes(layer: Any) -> bool:

@@ -97,7 +97,7 @@ def take_one_batch(x: Any, y: Any) -> Batch:
     if not is_arrays(x):
         found = _read(x, y, 1)
     else:
-        tensors = lambda a: None if a is None else tf.convert_to_tensor(_narrow(a))  # noqa: E731
+        tensors = lambda a: None if a is None else tf.convert_to_tensor(narrow(a))  # noqa: E731
         arrays = (as_arrays(x), as_arrays(y))
         _check_lengths(*arrays)
         found = [Batch(*(keras.tree.map_structure(tensors, part) for part in arrays))]
@@ -152,7 +152,7 @@ def _sample(
         # Sorted, because an array on disk (memmap) is read faster in order; a batch has no order.
         rows = np.sort(order[start : start + batch_size])
         take = lambda a, rows=rows: (  # noqa: E731
-            None if a is None else tf.convert_to_tensor(_narrow(a[rows]))
+            None if a is None else tf.convert_to_tensor(narrow(a[rows]))
         )
         yield Batch(keras.tree.map_structure(take, x), keras.tree.map_structure(take, y))
 
@@ -198,10 +198,7 @@ def as_array(value: Any) -> np.ndarray:
     """
     if hasattr(value, "columns"):
         _check_columns(value)
-    if isinstance(value, tf.RaggedTensor):
-        value = value.to_tensor()
-    elif isinstance(value, tf.SparseTensor):
-        value = tf.sparse.to_dense(value)
+    value = densify(value)
     for convert in ("to_numpy", "toarray"):  # of pandas, and of SciPy's sparse matrices
         if hasattr(value, convert):
             value = getattr(value, convert)()
@@ -225,6 +222,13 @@ def as_array(value: Any) -> np.ndarray:
             "numpy.asarray(values, dtype='float32')."
         )
     return array
+
+
+def densify(value: Any) -> Any:
+    """A ragged or sparse tensor as a dense one; anything else as it is."""
+    if isinstance(value, tf.RaggedTensor):
+        return value.to_tensor()
+    return tf.sparse.to_dense(value) if isinstance(value, tf.SparseTensor) else value
 
 
 def check_is_batched(y: Any) -> None:
@@ -277,7 +281,7 @@ def _is_plain_list(value: Any) -> bool:
     return isinstance(value, (int, float))
 
 
-def _narrow(array: np.ndarray) -> np.ndarray:
+def narrow(array: np.ndarray) -> np.ndarray:
     """float64 data becomes the backend's float type, as in `fit`."""
     return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
 
@@ -319,7 +323,7 @@ def as_batch(item: Any, y: Any = None) -> Batch:
 def _tensor(value: Any) -> Any:
     if isinstance(value, (tf.RaggedTensor, tf.SparseTensor, tf.Tensor)):
         return value
-    return tf.convert_to_tensor(_narrow(as_array(value)))
+    return tf.convert_to_tensor(narrow(as_array(value)))
 
 
 def _synthetic(

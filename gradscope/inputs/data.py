@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from gradscope.backend.signature import input_specs, loss_name, output_losses, output_specs
 from gradscope.errors import UnreadableError, UsageError
+from gradscope.inputs.batches import densify
 from gradscope.inputs.data_files import read_csv, read_npy, read_npz
 from gradscope.inputs.data_folders import (
     is_saved_dataset,
@@ -174,10 +175,7 @@ def _align(value: Any, specs: Mapping[str, Any], role: str) -> dict[str, np.ndar
 
 
 def _array(value: Any, name: str) -> np.ndarray:
-    if isinstance(value, (tf.RaggedTensor, tf.SparseTensor)):
-        value = (
-            value.to_tensor() if isinstance(value, tf.RaggedTensor) else tf.sparse.to_dense(value)
-        )
+    value = densify(value)
     if not hasattr(value, "shape"):
         raise UnreadableError(
             f"The data for {name!r} is a {type(value).__name__}. "

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from gradscope.inputs.batches import Batch
+from gradscope.inputs.batches import Batch, densify
 from gradscope.records import DataTensor, Role
 
 MAX_BYTES = 2**30  # above this an array is read in evenly spaced blocks that add up to it
@@ -73,10 +72,7 @@ def name_leaves(role: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _as_array(leaf: Any) -> np.ndarray:
-    if isinstance(leaf, tf.RaggedTensor):
-        leaf = leaf.to_tensor()
-    elif isinstance(leaf, tf.SparseTensor):
-        leaf = tf.sparse.to_dense(leaf)
+    leaf = densify(leaf)
     return leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
 
 

@@ -15,7 +15,7 @@ from gradscope.backend.keras_private import (
     is_symbolic,
     maker,
     outputs_structure,
-    takes_training,
+    training_options,
 )
 from gradscope.backend.train_step import has_own_step
 from gradscope.errors import UsageError
@@ -55,7 +55,7 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
 def _adds_losses(model: keras.Model, batch: Batch) -> bool:
     """Whether a call leaves losses (`add_loss`, regularizers), which `fit` minimises then."""
     with isolated(model):
-        model(batch.x, **({"training": True} if takes_training(model) else {}))
+        model(batch.x, **training_options(model, True))
         return bool(model.losses)
 
 

@@ -277,8 +277,7 @@ def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: flo
         if objective.own_step:
             return own_step(model, batch.as_fitted(), scale)
         with tf.GradientTape() as tape:
-            kwargs = {"training": True} if private.takes_training(model) else {}
-            y_pred = model(batch.x, **kwargs)
+            y_pred = model(batch.x, **private.training_options(model, True))
             loss = private.compute_loss(
                 model, batch.x, batch.y, y_pred, batch.sample_weight, training=True
             )

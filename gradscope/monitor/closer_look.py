@@ -11,7 +11,7 @@ import keras
 import tensorflow as tf
 
 from gradscope.backend.isolation import isolated, value_of
-from gradscope.backend.keras_private import takes_training
+from gradscope.backend.keras_private import training_options
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import has_own_step
 from gradscope.inputs.batches import Batch, as_batch, count_samples, take_samples
@@ -81,7 +81,7 @@ def measure_inference_gaps(model: keras.Model, batch: Any) -> dict[str, float]:
         return {}
     with isolated(model):
         before = {id(v): value_of(v) for v in model.weights}
-        model(as_batch(batch).x, **({"training": True} if takes_training(model) else {}))
+        model(as_batch(batch).x, **training_options(model, True))
         return inference_gaps(places, before, Counter(s.path for s in places))
 
 

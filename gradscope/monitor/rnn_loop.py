@@ -64,7 +64,7 @@ def _loop(
             for n, state in enumerate(keras.tree.flatten(states))
         ]
 
-    kwargs = {"training": training} if private.takes_training(layer.cell) else {}
+    kwargs = private.training_options(layer.cell, training)
 
     def step(inputs: Any, held: Any) -> Any:
         x, *zeros = inputs  # one flat tuple: Keras unrolls no deeper nest

@@ -23,13 +23,8 @@ def list_scalars(snapshot: Snapshot) -> dict[str, float]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def name_layer(layer: LayerProfile) -> str:
-    """A layer's path; of a later call with its number."""
-    return layer.path if layer.call == 0 else layer.id
-
-
 def _scalars_of(layer: LayerProfile) -> dict[str, float | None]:
-    where = name_layer(layer)
+    where = layer.label
     found: dict[str, float | None] = {
         f"dead_fraction/{where}": layer.dead_fraction,
         f"saturated_fraction/{where}": layer.saturated_fraction,
@@ -43,7 +38,7 @@ def _scalars_of(layer: LayerProfile) -> dict[str, float | None]:
 
 def list_tensors(layer: LayerProfile) -> Iterator[tuple[str, str, TensorStats]]:
     """The tensors of a layer that are logged: quantity, weight or layer path, statistics."""
-    where = name_layer(layer)
+    where = layer.label
     held = [
         ("activation", where, layer.output),
         ("activation_gradient", where, layer.activation_gradient),

@@ -95,3 +95,8 @@ class LayerProfile:
     def id(self) -> str:
         """ "path:call", unique in a profile."""
         return f"{self.path}:{self.call}"
+
+    @property
+    def label(self) -> str:
+        """The path; of a second or later call the id."""
+        return self.id if self.call else self.path

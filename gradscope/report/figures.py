@@ -112,7 +112,7 @@ def _name_layers(
     axis = axes.xaxis if axis is None else axis
     step = -(-len(layers) // _MAX_NAMES)
     named = range(0, len(layers), step)
-    names = [layers[n].path if layers[n].call == 0 else layers[n].id for n in named]
+    names = [layers[n].label for n in named]
     axis.set_ticks(named, labels=names, rotation=0 if axis is axes.yaxis else 90)
     culprits = set(report.findings[0].culprits) if report.findings else set()
     for n, text in zip(named, axis.get_ticklabels(), strict=True):

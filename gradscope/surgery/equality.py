@@ -32,7 +32,7 @@ def is_same(model: keras.Model, other: keras.Model, probe: Any, *, training: boo
 
 
 def _outcome(model: keras.Model, probe: Any, training: bool) -> list[np.ndarray]:
-    options = {"training": training} if private.takes_training(model) else {}
+    options = private.training_options(model, training)
     found = []
     with isolated(model):  # statistics and random numbers are those that the other one sees
         for _ in range(_NUM_CALLS):

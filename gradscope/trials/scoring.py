@@ -130,7 +130,7 @@ def _choose_measure(loss: Any, targets: Any) -> Measure | None:
 def _build_forward(model: keras.Model, with_loss: bool) -> Callable[..., Any]:
     def forward(data: Examples, rows: tf.Tensor) -> tuple[tf.Tensor, Any]:
         x, y, weight = gather(data, rows)
-        predicted = model(x, training=False) if private.takes_training(model) else model(x)
+        predicted = model(x, **private.training_options(model, False))
         loss = tf.constant(math.nan)
         if with_loss:
             loss = private.compute_loss(model, x, y, predicted, weight, training=False)

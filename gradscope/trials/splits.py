@@ -17,6 +17,7 @@ from gradscope.inputs.batches import (
     check_is_batched,
     count_samples,
     is_arrays,
+    narrow,
     reading,
 )
 from gradscope.messages import show
@@ -44,7 +45,7 @@ class Examples(NamedTuple):
 
     def tensors(self) -> Examples:
         """The same as tensors; float64 becomes the backend's float type, as in `fit`."""
-        return self._map(lambda array: tf.convert_to_tensor(_narrow(array)))
+        return self._map(lambda array: tf.convert_to_tensor(narrow(array)))
 
     def num_bytes(self) -> int:
         return sum(a.nbytes for a in keras.tree.flatten(tuple(self)) if a is not None)
@@ -149,10 +150,6 @@ def draw_order(num_samples: int, steps: int, batch_size: int, seed: int) -> np.n
     needed = steps * batch_size
     epochs = [rng.permutation(num_samples) for _ in range(-(-needed // num_samples))]
     return np.concatenate(epochs or [np.zeros(0, np.int64)])[:needed].reshape(steps, batch_size)
-
-
-def _narrow(array: np.ndarray) -> np.ndarray:
-    return array.astype(keras.config.floatx()) if array.dtype == np.float64 else array
 
 
 def _draw(examples: Examples, count: int, rng: np.random.Generator) -> Examples:

@@ -234,7 +234,7 @@ def _create_variables(model: keras.Model, examples: Examples, batch_size: int) -
     if has_loss(model, examples):
         rows = tf.range(batch_size) % examples.num_samples
         x, y, weight = gather(examples, rows)
-        predicted = model(x, training=False) if private.takes_training(model) else model(x)
+        predicted = model(x, **private.training_options(model, False))
         private.compute_loss(model, x, y, predicted, weight, training=False)
         model.reset_metrics()
 
