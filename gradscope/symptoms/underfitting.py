@@ -193,10 +193,13 @@ def _compare(rehearsal: Rehearsal) -> str:
     beside, constant = rehearsal.yardstick, rehearsal.constant.score
     assert beside is not None
     what = "accuracy" if rehearsal.measure == "accuracy" else "explained variance"
-    mine = "nothing" if rehearsal.score is None else f"{rehearsal.score:.2f}"
     where = f" at output {rehearsal.output}" if rehearsal.output else ""
+    if rehearsal.score is None:
+        reaches = f"predicts numbers that are not finite{where}"
+    else:
+        reaches = f"reaches {what} {rehearsal.score:.2f}{where}"
     return (
-        f"After {rehearsal.steps:,} steps the model reaches {what} {mine}{where}; a plain network "
-        f"({beside.kind}) trained on the same data reaches {beside.score:.2f}, a constant "
+        f"After {num(rehearsal.steps, 'step')} the model {reaches}; a plain network "
+        f"({beside.kind}) trained on the same data reaches {what} {beside.score:.2f}, a constant "
         f"prediction {constant or 0.0:.2f}."
     )

@@ -41,3 +41,11 @@ def test_a_loss_that_falls_is_given_time_unless_the_plan_is_over(epochs, severit
 
     assert finding.severity == severity
     assert "Its loss still falls" in finding.message
+
+
+def test_predictions_that_are_not_finite_reach_no_score():
+    profile = example_rehearsal([1.0], None, planned=1)
+    rehearsal = dataclasses.replace(profile.rehearsal, stopped="not finite", loss=None)
+    [finding], _ = diagnose(dataclasses.replace(profile, rehearsal=rehearsal), ["underfitting"])
+
+    assert finding.message.startswith("After 1 step the model predicts numbers that are not finite")
