@@ -69,8 +69,16 @@ def _no_probabilities(term: LossTerm) -> Verdict | None:
     if term.minimum is None or term.maximum is None:
         return None
     excess = max(-term.minimum, term.maximum - 1.0)
-    remedy = "end in sigmoid or softmax" if term.loss == DIVERGENCE else "set from_logits=True"
+    holds_logits = term.activation in ("linear", None) and term.loss != DIVERGENCE
+    remedy = "set from_logits=True" if holds_logits else "end in sigmoid or softmax"
     if excess <= SLACK:
+        if term.loss not in CATEGORICAL and (term.maximum <= 0.0 or term.minimum >= 1.0):
+            text = (
+                f"{term.loss} expects probabilities, and every output is {term.minimum:.0f} "
+                f"(activation {term.activation or 'not known'}): outputs at the ends of the range "
+                "from 0 to 1 are cut off and get no gradient; end in sigmoid or softmax"
+            )
+            return "error", Evidence("cut_off_fraction", 1.0, 1.0, "fraction"), text
         if (reach := _excess_in_reach(term)) <= SLACK:
             return None
         text = (

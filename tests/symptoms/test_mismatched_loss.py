@@ -138,12 +138,35 @@ SICK = {
     ),
     "small relu, sparse": (
         lambda: (
-            layers.Dense(3, "relu", kernel_initializer="zeros", bias_initializer="ones"),
+            layers.Dense(
+                3,
+                "relu",
+                kernel_initializer="zeros",
+                bias_initializer=keras.initializers.Constant(0.5),
+            ),
             classes(64, 3),
             "sparse_categorical_crossentropy",
         ),
         "warning",
         "relu can leave",
+    ),
+    "large relu, binary": (
+        lambda: (
+            layers.Dense(1, "relu", bias_initializer=keras.initializers.Constant(9.0)),
+            flags(),
+            "binary_crossentropy",
+        ),
+        "error",
+        "get no gradient; end in sigmoid",
+    ),
+    "relu that is off, binary": (
+        lambda: (
+            layers.Dense(1, "relu", kernel_initializer="zeros"),
+            flags(),
+            "binary_crossentropy",
+        ),
+        "error",
+        "every output is 0 (activation relu)",
     ),
     "softmax over one unit, own loss": (
         lambda: (dense(1, "softmax"), flags(), rooted),
@@ -515,7 +538,7 @@ def test_the_lowest_loss_of_softmax_applied_twice():
     np.testing.assert_allclose(found, np.log1p(4 / np.e), rtol=1e-6)
 
 
-@pytest.mark.parametrize("outside", [-0.5, 1.5])
+@pytest.mark.parametrize("outside", [-0.5, 0.0, 1.0, 1.5])
 def test_outputs_that_are_no_probabilities_get_no_gradient(outside):
     p = tf.constant([[outside]])
     with tf.GradientTape() as tape:
