@@ -18,14 +18,16 @@ from gradscope.thresholds import Threshold
 FIRST = "non-finite-values"  # while it is there, nothing else can be judged
 DATA = "non-finite-data"  # it explains all others; examined before them
 PAIRING = "mismatched-loss"  # judged by head, loss and labels, whatever the numbers are
-BEHIND = "underfitting"  # says that the model does not learn, not why
+BEHIND = "underfitting"
+_EFFECTS = {BEHIND, "loss-plateau"}  # say that the model does not learn, not why
 DIVERGENCE = "loss-divergence"
 _RUN_AWAY = 1000.0  # times the first loss
 FLOW = ("vanishing-gradient", "exploding-gradient")
 SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
-# By cause: what follows from it where both start at the same layer. Units that are off hand on
-# neither a gradient nor a signal.
+# By cause: what follows from it where both start at the same layer. Outputs that the loss cuts off
+# get no gradient, and units that are off hand on neither a gradient nor a signal.
 _FOLLOWS = {
+    "mismatched-loss": ("disconnected-layer", "vanishing-gradient"),
     "learning-rate-too-high": ("dead-relu",),
     "disconnected-layer": ("vanishing-gradient", "learning-speed-imbalance"),
     "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
@@ -179,7 +181,13 @@ def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
     """The finding as a note, where it starts at a layer that another finding explains it by."""
     for other in others:
         follows = finding.symptom in _FOLLOWS.get(other.symptom, ())
-        if follows and finding.culprits[:1] and finding.culprits[0] in other.layers:
+        is_graver = _ORDER[finding.severity] < _ORDER[other.severity]
+        if (
+            follows
+            and not is_graver
+            and finding.culprits[:1]
+            and finding.culprits[0] in other.layers
+        ):
             message = f"{finding.message} It follows from {other.symptom}."
             return dataclasses.replace(finding, severity="info", message=message)
     return finding
@@ -246,7 +254,7 @@ def join_rehearsal(
     becomes a note. Where it did not, what its layers came to in the training is added. While it
     learns, that goes for errors only; a warning has been given time, and was none, and an error of
     the start becomes a warning: it slows the training, if anything. Where the copy learned
-    nothing and no error says why, the first warning of the start is the suspect, and an error.
+    nothing and no error says why, the first warning that may is the suspect, and an error.
 
     Args:
         start: findings of `analyze`.
@@ -255,9 +263,9 @@ def join_rehearsal(
         is_learning: whether it has come half of the way and goes on.
         steps: taken in the rehearsal.
     """
-    kept = [*training]
     is_lost = any(f.severity == "error" for f in training)
     suspect = _find_suspect(start, training)
+    kept = [_accuse(finding, steps) if finding is suspect else finding for finding in training]
     harmless: tuple[str, ...] = ()
     if not is_lost:
         harmless = ("error", "warning") if has_learned else ("warning",) * is_learning
@@ -278,11 +286,7 @@ def join_rehearsal(
             )
             finding = dataclasses.replace(finding, severity="warning", message=message)
         elif finding is suspect:
-            message = (
-                f"{finding.message} In a rehearsal of {steps:,} steps the model learned nothing, "
-                "and this is the first suspect."
-            )
-            finding = dataclasses.replace(finding, severity="error", message=message)
+            finding = _accuse(finding, steps)
         kept.append(finding)
     seen = {f.symptom for f in kept}
     # Weights that were thrown off say nothing of how they started; that they were is said already.
@@ -297,10 +301,23 @@ def join_rehearsal(
 
 
 def _find_suspect(start: Sequence[Finding], training: Sequence[Finding]) -> Finding | None:
-    """The first cause found at the start, where a model does not learn and no error says why."""
-    errors = [f.symptom for f in (*start, *training) if f.severity == "error"]
-    warned = [f for f in start if f.severity == "warning"]
-    return sort_findings(warned)[0] if errors == [BEHIND] and warned else None
+    """The first cause where a model does not learn and no error says why; the start's go first."""
+    errors = {f.symptom for f in (*start, *training) if f.severity == "error"}
+    if BEHIND not in errors or errors - _EFFECTS:
+        return None
+    for part in (start, training):
+        causes = [f for f in part if f.severity == "warning" and f.symptom not in _EFFECTS]
+        if causes:
+            return sort_findings(causes)[0]
+    return None
+
+
+def _accuse(finding: Finding, steps: int) -> Finding:
+    message = (
+        f"{finding.message} In a rehearsal of {steps:,} steps the model learned nothing, and this "
+        "is the first suspect."
+    )
+    return dataclasses.replace(finding, severity="error", message=message)
 
 
 def is_wrong_in_any_case(finding: Finding) -> bool:

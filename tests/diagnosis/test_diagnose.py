@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import keras
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from gradscope.signals.common import example_chain
 from gradscope.signals.example_runs import example_run
 from gradscope.symptoms import registry
 from tests.support.by_hand import normal
+from tests.support.healthy import sequential
 from tests.support.models import mlp
 from tests.support.refusals import refusal
 
@@ -138,6 +140,24 @@ def test_what_follows_from_dead_units_is_a_note():
     assert severities(blocked_by(64, 5)) == {"dead-relu": "error", "vanishing-gradient": "info"}
 
 
+def test_what_follows_from_outputs_that_the_loss_cuts_off_is_a_note():
+    out = keras.layers.Dense(1, "relu", kernel_initializer="zeros")
+    model = sequential(out, shape=(8,), loss="binary_crossentropy")
+
+    report = gradscope.analyze(
+        model, normal(64, 8), normal(64, 1) > 0, select=["mismatched-loss", "disconnected-layer"]
+    )
+
+    assert {f.symptom: f.severity for f in report.findings} == {
+        "mismatched-loss": "error",
+        "disconnected-layer": "info",
+    }
+
+
+def test_a_warning_does_not_explain_an_error():
+    assert severities(blocked_by(50, 5)) == {"dead-relu": "warning", "vanishing-gradient": "error"}
+
+
 def test_what_starts_elsewhere_does_not_follow():
     profile = blocked_by(64, 5)
     rows = list(profile.layers)
@@ -211,6 +231,29 @@ def test_the_first_warning_is_the_suspect_where_nothing_was_learned_and_no_error
         ("dead-relu", "warning"),
     ]
     assert {f.severity for f in explained if f.symptom == "unscaled-inputs"} == {"warning"}
+
+
+@pytest.mark.parametrize(
+    ("start", "training", "first"),
+    [
+        ([], [("learning-rate-too-low", "warning")], "learning-rate-too-low"),
+        (
+            [("vanishing-gradient", "warning")],
+            [("loss-plateau", "error"), ("learning-rate-too-low", "warning")],
+            "vanishing-gradient",
+        ),
+        ([], [("loss-plateau", "warning")], "underfitting"),
+    ],
+)
+def test_a_cause_leads_what_only_says_that_nothing_is_learned(start, training, first):
+    behind = finding("underfitting", "error")
+    how = {"has_learned": False, "is_learning": False, "steps": 200}
+
+    joined = join_rehearsal(
+        [finding(*f) for f in start], [], [*(finding(*f) for f in training), behind], **how
+    )
+
+    assert (joined[0].symptom, joined[0].severity) == (first, "error")
 
 
 def test_what_was_lost_in_training_clears_nothing():
