@@ -118,6 +118,24 @@ class Monitor(keras.callbacks.Callback):
         sinks: dict[str, Sink] = {} if board is None else {"TensorBoard": board}
         return sinks if self._log_to is None else sinks | {"log_to": make_sink(self._log_to)}
 
+    def show(self) -> Path:
+        """Open the page of the run so far in a browser.
+
+        Returns:
+            Where it is, in the folder for temporary files.
+
+        Raises:
+            UsageError: nothing was watched yet.
+        """
+        return self.report().show()
+
+    def __str__(self) -> str:
+        return repr(self) if self._follower.subject is None else str(self.report())
+
+    def _repr_html_(self) -> str | None:
+        """The page inside a frame of its own; None before anything was watched."""
+        return None if self._follower.subject is None else self.report()._repr_html_()
+
     def __repr__(self) -> str:
         steps, found = self._follower.timeline.num_steps, len(self.findings)
         return f"<Monitor: steps watched: {steps}, findings now: {found}>"

@@ -1,11 +1,23 @@
-"""What a notebook shows of a record. What draws it stands above the records, and says so here."""
+"""How a record is shown to people. What draws it stands above the records, and says so here."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-Draw = Callable[[Any], "str | None"]
+
+class Page(Protocol):
+    """Something that can be read: as text, in a notebook and in a browser."""
+
+    def summary(self) -> str: ...
+
+    def show(self) -> Path: ...
+
+    def _repr_html_(self) -> str | None: ...
+
+
+Draw = Callable[[Any], Page]
 _DRAW: dict[type, Draw] = {}
 
 
@@ -19,7 +31,7 @@ def draws(kind: type) -> Callable[[Draw], Draw]:
     return decorate
 
 
-def draw_page(record: Any) -> str | None:
-    """The record as HTML; None, so that its `repr` is shown, where nothing that draws is loaded."""
+def draw_page(record: Any) -> Page | None:
+    """The record as a page; None where nothing that draws is loaded: then its `repr` is shown."""
     draw = _DRAW.get(type(record))
     return draw(record) if draw else None

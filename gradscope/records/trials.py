@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from gradscope.errors import UsageError
 from gradscope.messages import show
 from gradscope.records.brief import brief
 from gradscope.records.findings import Finding
 from gradscope.records.pages import draw_page
 
 Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
+_MEASURES = {"explained": "explained variance"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +97,35 @@ class Trial:
     def __repr__(self) -> str:
         what = show(" + ".join(self.treatments) or "before against after")
         p = "" if self.p_value is None else f", p = {self.p_value:.2g}"
-        gain = f"{self.measure} {self.difference:+.3g}"
+        gain = f"{_MEASURES.get(self.measure, self.measure)} {self.difference:+.3g}"
         return f"<Trial of {what}: {self.verdict}, {gain}{p}, seeds: {len(self.seeds)}>"
+
+    def summary(self) -> str:
+        """The verdict and the results of every seed, as plain text."""
+        page = draw_page(self)
+        return repr(self) if page is None else page.summary()
+
+    def show(self) -> Path:
+        """Open the page in a browser.
+
+        Returns:
+            Where it is, in the folder for temporary files.
+
+        Raises:
+            UsageError: nothing that draws is loaded.
+        """
+        page = draw_page(self)
+        if page is None:
+            raise UsageError("Cannot draw the trial: import gradscope.report.report first.")
+        return page.show()
+
+    def __str__(self) -> str:
+        return self.summary()
 
     def _repr_html_(self) -> str | None:
         """The page inside a frame of its own, so that its style stays out of the notebook."""
-        return draw_page(self)
+        page = draw_page(self)
+        return None if page is None else page._repr_html_()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,25 +6,30 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+from markupsafe import Markup
 from rich.console import Console, RenderableType
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from gradscope.render.page import page
-from gradscope.render.pictures.canvas import Picture, Series, by_layer
+from gradscope.render.pictures.canvas import Picture, Series, box, by_layer, path
 from gradscope.render.pictures.flow import signal
 from gradscope.render.pictures.lines import line_chart
-from gradscope.render.pictures.rows import ALONG, find_measured, rows_of
-from gradscope.render.values import clean, dig, in_words, items, join_names, number, percent, plural
+from gradscope.render.pictures.rows import ALONG, Row, rows_of
+from gradscope.render.values import clean, dig, in_words, items, number, percent, plural
 from gradscope.render.verdict import verdict
 
 _STYLES = {"better": "green", "worse": "bold red", "unknown": "yellow"}
 _HEADINGS = {
     "worse": "What got worse",
     "better": "What got better",
-    "unknown": "Examined on one side only",
+    "unknown": "Not judged",
 }
+_UNJUDGED = (
+    "A symptom that was examined on one side only and a loss at the start of training do not tell "
+    "whether the model got better."
+)
 _MAX_LAYERS = 20
 
 
@@ -49,36 +54,45 @@ def render_comparison_html(comparison: dict[str, Any]) -> str:
         "comparison.html.jinja",
         title=_sentence(comparison),
         sentence=_sentence(comparison),
-        level=_level(comparison),
+        balance=_draw_balance(comparison),
         sides=[_side(comparison, side) for side in ("before", "after")],
         groups=[
             (direction, _HEADINGS[direction], *_rows(comparison, direction))
             for direction in _HEADINGS
         ],
+        unjudged=_UNJUDGED,
         pictures=_flows(comparison),
     )
 
 
 def _sentence(comparison: dict[str, Any]) -> str:
-    better, worse = (
-        plural(sum(c.get("direction") == direction for c in items(comparison, "changes")), "change")
-        for direction in ("better", "worse")
-    )
     if not items(comparison, "changes"):
         return "No relevant change."
-    return f"{better} for the better, {worse} for the worse."
+    better, worse = (_count(comparison, direction) for direction in ("better", "worse"))
+    return f"{plural(better, 'change')} for the better, {number(worse)} for the worse."
 
 
-def _level(comparison: dict[str, Any]) -> str:
-    directions = {change.get("direction") for change in items(comparison, "changes")}
-    return "error" if "worse" in directions else "healthy" if "better" in directions else "info"
+def _count(comparison: dict[str, Any], direction: str) -> int:
+    return sum(c.get("direction") == direction for c in items(comparison, "changes"))
 
 
-def _side(comparison: dict[str, Any], side: str) -> tuple[str, str, str, str]:
+def _draw_balance(comparison: dict[str, Any]) -> Markup:
+    """A bar whose parts are as long as there are changes for the better and for the worse."""
+    better, worse = (_count(comparison, direction) for direction in ("better", "worse"))
+    if not better + worse:
+        return Markup("")
+    end = 100 * better / (better + worse)
+    return Markup(
+        '<svg class="balance" viewBox="0 0 100 1" preserveAspectRatio="none" role="img" '
+        'aria-label="{} better, {} worse">{}{}</svg>'
+    ).format(
+        better, worse, path("better", box(0, 0, end, 1)), path("worse", box(end, 0, 100 - end, 1))
+    )
+
+
+def _side(comparison: dict[str, Any], side: str) -> tuple[str, str, str]:
     report = comparison.get(side) or {}
-    opinion = verdict(report)
-    culprits = join_names(opinion.culprits, items(report, "layers"), 3)
-    return side, dig(report, "model", "name") or "", opinion.sentence, culprits
+    return side, dig(report, "model", "name") or "", verdict(report).sentence
 
 
 def _rows(
@@ -111,13 +125,15 @@ def _value(value: Any, unit: str | None) -> str:
 def _renderables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
     yield Text(_sentence(comparison), style="bold")
     for side in ("before", "after"):
-        _, name, sentence, _ = _side(comparison, side)
+        _, name, sentence = _side(comparison, side)
         yield Text.assemble((f"{side}: ", "dim"), f"{name}: {sentence}")
     for direction, heading in _HEADINGS.items():
         rows, more = _rows(comparison, direction)
         if not rows:
             continue
         yield Text(f"\n{heading}", style=_STYLES[direction])
+        if direction == "unknown":
+            yield Padding(Text(_UNJUDGED, style="dim"), (0, 0, 0, 2))
         table = Table.grid(padding=(0, 2))
         for what, where, before, after in rows:
             table.add_row(Text(what), Text(where), Text(f"{before} → {after}"))
@@ -127,21 +143,35 @@ def _renderables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
 
 
 def _flows(comparison: dict[str, Any]) -> list[Picture]:
-    """Both backward signals in one picture; the loss is on the right for both."""
+    """Both backward signals in one picture, corresponding layers above each other."""
     sides = {
-        side: find_measured(rows_of(comparison.get(side) or {}), signal)
+        side: {f"{r.data.get('path')}:{r.data.get('call') or 0}": r for r in rows_of(report)}
         for side in ("before", "after")
+        if (report := comparison.get(side))
     }
-    length = max(map(len, sides.values()))
-    if length < 2:
+    if len(sides) < 2:
         return []
-    longest = max(sides.values(), key=len)
+    pairs = [
+        (sides["before"].get(a or ""), sides["after"].get(b or ""))
+        for a, b in items(comparison, "pairs")
+    ]
+    pairs = [pair for pair in pairs if any(_signal(row) is not None for row in pair)]
+    if len(pairs) < 2:
+        return []
     series = [
-        Series(side, [*[None] * (length - len(rows)), *(signal(r.data) for r in rows)], css=css)
-        for (side, rows), css in zip(sides.items(), ("s1", "s0"), strict=True)
+        Series(side, [_signal(pair[i]) for pair in pairs], css=css)
+        for i, (side, css) in enumerate((("before", "s1"), ("after", "s0")))
     ]
     title = "Gradient flow, before and after"
-    along = by_layer([row.name for row in longest], ALONG)
-    chart = line_chart(title, along, series, y_label="L2 norm of dL/d output (log scale)")
-    caption = "The gradient that arrives at each layer; read from right to left."
+    names = [next(row.name for row in reversed(pair) if row) for pair in pairs]
+    chart = line_chart(
+        title, by_layer(names, ALONG), series, y_label="L2 norm of dL/d output (log scale)"
+    )
+    only = sum(before is None for before, _ in pairs)
+    added = f" {plural(only, 'layer')} of these {'is' if only == 1 else 'are'} new." if only else ""
+    caption = f"The gradient that arrives at each layer; read from right to left.{added}"
     return [Picture(title, caption, chart)]
+
+
+def _signal(row: Row | None) -> float | None:
+    return None if row is None else signal(row.data)

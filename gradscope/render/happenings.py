@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.values import dig, in_words, items, number, plural
+from gradscope.render.values import capitalize, dig, in_words, items, number, plural
 
 _MAX_EVENTS = 12
+
+
+def name_measure(measure: str | None) -> str:
+    """What scores of a trial or a rehearsal are called."""
+    names = {"explained": "explained variance", "loss": "held-out loss"}
+    return names.get(measure or "", measure or "score")
 
 
 def trial_title(trial: dict[str, Any]) -> str:
@@ -36,12 +42,10 @@ def describe_gain(report: dict[str, Any]) -> str | None:
     if report.get("outcome") != "improved" or not kept or trial is None:
         return None
     what = " + ".join(map(in_words, kept))
-    measure = {"explained": "explained variance"}.get(trial.get("measure") or "", "accuracy")
-    if trial.get("measure") == "loss":
-        measure = "held-out loss"
+    measure = name_measure(trial.get("measure"))
     before, after = (_mean([v for _, v in list_results(trial, s)]) for s in ("before", "after"))
     seeds = plural(len(items(trial, "seeds")), "seed")
-    return f"{what[:1].upper()}{what[1:]}: {measure} {before} → {after}, proven over {seeds}"
+    return f"{capitalize(what)}: {measure} {before} → {after}, proven over {seeds}"
 
 
 def _mean(results: list[float | None]) -> str:
@@ -54,7 +58,7 @@ def trial_outcome(trial: dict[str, Any]) -> str:
     runs = (
         f"{plural(len(items(trial, 'seeds')), 'seed')}, {plural(trial.get('steps') or 0, 'step')}"
     )
-    reason = trial.get("reason") or ""
+    reason = capitalize(trial.get("reason") or "")
     return f"{trial.get('verdict') or 'no verdict'} ({runs}). {reason}".strip()
 
 
@@ -91,9 +95,7 @@ def rehearsal_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     steps, seconds = plural(rehearsal.get("steps") or 0, "step"), number(rehearsal.get("seconds"))
     ended = _ENDED.get(rehearsal.get("stopped") or "", "")
     lines = [("rehearsed", f"{steps} in {seconds} s{ended}")]
-    what = {"accuracy": "accuracy", "explained": "explained variance"}.get(
-        rehearsal.get("measure") or "", "score"
-    )
+    what = name_measure(rehearsal.get("measure"))
     where = f" at {rehearsal['output']}" if rehearsal.get("output") else ""
     beside = rehearsal.get("yardstick") or {}
     scores = (

@@ -74,7 +74,7 @@ def _parts(report: dict[str, Any]) -> dict[str, Any]:
         "rehearsal": rehearsal(report, hero),
         "history": history(report),
         "pictures": [picture for picture in measured if picture not in hero],
-        "layers": layers(report, opinion),
+        "layers": layers(report),
         "columns": COLUMNS,
         "checks": checks(report),
         "declined": list_declined(report),

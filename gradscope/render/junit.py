@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.remedies import join_remedies
+from gradscope.render.remedies import join_remedies, list_remedies
 from gradscope.render.values import (
     clean,
     describe_evidence,
@@ -52,7 +52,6 @@ def render_junit(report: dict[str, Any], failing: Collection[str] = ("error",)) 
 
 
 def _findings(report: dict[str, Any], failing: Collection[str]) -> list[ElementTree.Element]:
-    rows = items(report, "layers")
     cases, seen = [], dict[str, int]()
     for finding in findings_by_severity(report):
         symptom = finding.get("symptom") or "unnamed symptom"
@@ -61,7 +60,7 @@ def _findings(report: dict[str, Any], failing: Collection[str]) -> list[ElementT
         case = _case(f"{symptom}{number_of}")
         severity = finding.get("severity") or "error"
         message = finding.get("message") or ""
-        text = _xml("\n".join([message, *_details(finding, rows)]))
+        text = _xml("\n".join([message, *_details(finding, report)]))
         if severity in failing:
             element = ElementTree.SubElement(
                 case, "failure", type=_xml(severity), message=_xml(message)
@@ -73,11 +72,11 @@ def _findings(report: dict[str, Any], failing: Collection[str]) -> list[ElementT
     return cases
 
 
-def _details(finding: dict[str, Any], rows: list[dict[str, Any]]) -> list[str]:
-    culprits = items(finding, "culprits")
+def _details(finding: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    rows, culprits = items(report, "layers"), items(finding, "culprits")
     lines = [f"culprits: {join_names(culprits, rows)}"] if culprits else []
     lines += [describe_evidence(evidence, rows).line for evidence in items(finding, "evidence")]
-    treatments = join_remedies(items(finding, "treatments"))
+    treatments = join_remedies(list_remedies(finding, report))
     return [*lines, f"treatments: {treatments}"] if treatments else lines
 
 

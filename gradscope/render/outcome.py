@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradscope.render.happenings import describe_gain, find_proof
+from gradscope.render.happenings import describe_gain, find_proof, name_measure, trial_title
 from gradscope.render.values import clean, items, join_names, number, plural
 
 _WORDS = {
@@ -27,6 +27,16 @@ def render_outcome(report: dict[str, Any]) -> str:
     console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
     with console.capture() as capture:
         print_outcome(report, console)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def render_trial(trial: dict[str, Any]) -> str:
+    """The evidence of one trial as plain text, 100 columns wide."""
+    trial = clean(trial)
+    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(Text(trial_title(trial)), highlight=False, emoji=False)
+        console.print(Padding(_evidence(trial), (0, 0, 0, 2)), highlight=False, emoji=False)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -50,7 +60,7 @@ def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
         yield Padding(Text(prescription.get("rationale") or ""), (0, 0, 0, 3))
     trial = find_proof(report, [p.get("treatment") or "" for p in kept]) if kept else None
     if trial is not None:
-        yield from _section("Evidence", _evidence(report, trial))
+        yield from _section("Evidence", _evidence(trial))
     by_hand = [p for p in items(report, "prescriptions") if p.get("safety") == "advice"]
     if by_hand and not kept:
         lines = "\n".join(str(p.get("rationale") or "") for p in by_hand)
@@ -97,14 +107,15 @@ def _section(title: str, body: RenderableType) -> Iterator[RenderableType]:
     yield Padding(body, (0, 0, 0, 2))
 
 
-def _evidence(report: dict[str, Any], trial: dict[str, Any]) -> Table:
+def _evidence(trial: dict[str, Any]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
     before, after = trial.get("before") or {}, trial.get("after") or {}
+    measure = name_measure(trial.get("measure")).removeprefix("held-out ")
     for n, seed in enumerate(items(trial, "seeds")):
         ends = [_end(arm, n, trial.get("measure")) for arm in (before, after)]
-        table.add_row(f"held-out {trial.get('measure')}, seed {seed}", *ends)
+        table.add_row(f"held-out {measure}, seed {seed}", *ends)
     table.add_row("symptoms found", *(_count(arm) for arm in (before, after)))
     shell = Table.grid()
     shell.add_row(Text(f"{trial.get('verdict')}: {trial.get('reason')}"))

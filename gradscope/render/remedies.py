@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from gradscope.render.values import dig, findings_by_severity, in_words, items
+from gradscope.render.values import dig, findings_by_severity, in_words, items, list_offers
 
 _SAFE = ("safe", "It keeps the function of the model and all weights.")
 _BY_HAND = ("by hand", "gradscope cannot edit this. Change it in your code.")
@@ -42,6 +42,13 @@ def why_first(report: dict[str, Any], prescription: dict[str, Any]) -> str:
     most = ", the most severe finding" if len(findings) > 1 and asking[0] is findings[0] else ""
     also = f" It also treats {', '.join(others)}." if others else ""
     return f"It comes first because it is the {rank} for {main}{most}.{also}"
+
+
+def list_remedies(finding: dict[str, Any], report: dict[str, Any]) -> list[str]:
+    """Treatments of a finding that apply, in the order to try them; all where none was planned."""
+    offers = [p.get("treatment") or "" for p in list_offers(report)]
+    answers: list[str] = items(finding, "treatments")
+    return [t for t in offers if t in answers] if offers else answers
 
 
 def join_remedies(treatments: Sequence[str]) -> str:

@@ -13,14 +13,14 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.remedies import join_remedies
+from gradscope.render.pictures.flow import describe_course
+from gradscope.render.remedies import join_remedies, list_remedies
 from gradscope.render.values import (
     clean,
     describe_evidence,
     describe_subject,
     dig,
     findings_by_severity,
-    flow_trend,
     geometric_mean,
     items,
     join_names,
@@ -76,10 +76,12 @@ def _print(report: dict[str, Any], console: Console) -> None:
 def _renderables(report: dict[str, Any]) -> Iterator[RenderableType]:
     opinion = verdict(report)
     rows = items(report, "layers")
-    yield from _headline(report, opinion, rows)
+    yield from _headline(report, opinion)
     for i, finding in enumerate(findings_by_severity(report), 1):
-        yield _gap(_render_finding(i, finding, rows))
-    yield from _section("Gradient by layer: L2 norm of dL/d output, log scale", _sparkline(rows))
+        yield _gap(_render_finding(i, finding, report))
+    yield from _section(
+        "Gradient by layer: L2 norm of dL/d output, log scale", _sparkline(report, rows)
+    )
     yield from _section("Backward factors by layer (geometric mean)", _factors(report, rows))
     yield from _section("Do this next", _show_first(opinion.remedies))
     yield from _section("Then, in this order", _number(opinion.remedies[1:], 2))
@@ -100,16 +102,12 @@ def _section(title: str, body: RenderableType | None) -> Iterator[RenderableType
         yield Padding(body, (0, 0, 0, 2))
 
 
-def _headline(
-    report: dict[str, Any], opinion: Verdict, rows: list[dict[str, Any]]
-) -> Iterator[RenderableType]:
+def _headline(report: dict[str, Any], opinion: Verdict) -> Iterator[RenderableType]:
     yield Text.assemble(
         (opinion.level.upper(), _STYLES.get(opinion.level, "bold")),
         "  ",
         (opinion.sentence, "bold"),
     )
-    if opinion.culprits:
-        yield Text(f"Culprit layers: {join_names(opinion.culprits, rows)}")
     noun, count = describe_subject(report)
     parts = (
         dig(report, "model", "name"),
@@ -135,7 +133,8 @@ def _pairs(pairs: Sequence[tuple[RenderableType, RenderableType]]) -> Table:
     return table
 
 
-def _render_finding(index: int, finding: dict[str, Any], rows: list[dict[str, Any]]) -> Table:
+def _render_finding(index: int, finding: dict[str, Any], report: dict[str, Any]) -> Table:
+    rows = items(report, "layers")
     severity = finding.get("severity") or "error"
     details = [f"{finding.get('confidence') or 'unstated'} confidence"]
     if finding.get("persistence"):
@@ -156,7 +155,7 @@ def _render_finding(index: int, finding: dict[str, Any], rows: list[dict[str, An
         ("culprits", join_names(culprits, rows)),
         ("affected", join_names(victims, rows)),
         ("evidence", "\n".join(lines)),
-        ("treatments", join_remedies(items(finding, "treatments"))),
+        ("treatments", join_remedies(list_remedies(finding, report))),
     )
     body = Table.grid()
     body.add_row(Text(finding.get("message") or "", overflow="fold"))
@@ -164,7 +163,7 @@ def _render_finding(index: int, finding: dict[str, Any], rows: list[dict[str, An
     return _pairs([(Text(f"{index}.", style="dim"), title), ("", body)])
 
 
-def _sparkline(rows: list[dict[str, Any]]) -> RenderableType | None:
+def _sparkline(report: dict[str, Any], rows: list[dict[str, Any]]) -> RenderableType | None:
     names = labels(rows)
     signal = [(names[i], dig(row, "activation_gradient", "l2_norm")) for i, row in enumerate(rows)]
     signal = [(name, value) for name, value in signal if value is not None]
@@ -175,7 +174,8 @@ def _sparkline(rows: list[dict[str, Any]]) -> RenderableType | None:
     ends = f"{shorten(first, 36)} {number(low)} … {shorten(last, 36)} {number(high)}"
     dead = values.count(0)
     zeros = f" It is exactly zero at {plural(dead, 'layer')}." if dead else ""
-    return Text(f"{spark(values)}\n{ends}\nIt {flow_trend(values)}.{zeros}", overflow="fold")
+    course = f"It {describe_course(report)}.{zeros}"
+    return Text(f"{spark(values)}\n{ends}\n{course}", overflow="fold")
 
 
 def spark(values: Sequence[float]) -> str:

@@ -80,6 +80,11 @@ def in_words(symptom: str | None) -> str:
     return (symptom or "unnamed symptom").replace("-", " ").replace("non finite", "non-finite")
 
 
+def capitalize(text: str) -> str:
+    """The text with a capital at its start and all else as it is."""
+    return text[:1].upper() + text[1:]
+
+
 def percent(fraction: float | None) -> str:
     """A fraction in [0, 1] as a percentage."""
     return MISSING if fraction is None else f"{number(100 * fraction)} %"
@@ -235,13 +240,14 @@ def geometric_mean(values: Iterable[float | None]) -> float | None:
     return math.exp(sum(logs) / len(logs)) if logs else None
 
 
-def flow_trend(signal: Sequence[float | None]) -> str:
-    """How the backward signal changes from the last measured row to the first, as a predicate."""
-    measured = [v for v in signal if v]
+def describe_trend(signal: Sequence[tuple[str, float | None]]) -> str:
+    """How the backward signal of named layers changes from the last to the first: a predicate."""
+    measured = [(name, v) for name, v in signal if v]
     if len(measured) < 2:
         return "was measured at fewer than two layers"
-    lost = math.log10(measured[-1]) - math.log10(measured[0])
+    (first, low), (last, high) = measured[0], measured[-1]
+    lost = math.log10(high) - math.log10(low)
     if abs(lost) < 0.1:
         return "stays level"
     verb = "shrinks" if lost > 0 else "grows"
-    return f"{verb} by {number(abs(lost))} decades from the last layer back to the first"
+    return f"{verb} by {number(abs(lost))} decades from {last} back to {first}"

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from gradscope.render.happenings import describe_gain, trial_outcome, trial_title
+from gradscope.render.happenings import describe_gain, name_measure, trial_outcome, trial_title
 from gradscope.render.remedies import join_remedies, safety, why_first
 from gradscope.render.values import (
     dig,
@@ -34,7 +34,7 @@ class Verdict:
             nothing but a trial is there.
         sentence: one sentence without jargon beyond the symptom's name: what it is, who causes it.
         headline: the same without who causes it.
-        culprits: the layers that cause the findings, those of the worst first.
+        culprits: the layers that cause the worst finding.
         advice: what to do next, one sentence each; the caveats come last.
         caveats: what limits the verdict, one sentence each.
         before: of a model that was treated, the headline without the treatment.
@@ -60,7 +60,7 @@ def verdict(report: dict[str, Any]) -> Verdict:
     is_rehearsed = bool(report.get("rehearsal"))
     if not findings or (is_rehearsed and findings[0].get("severity") == "info"):
         return _conclude_nothing_found(report, len(findings))
-    culprits = tuple(dict.fromkeys(name for f in findings for name in items(f, "culprits")))
+    culprits = tuple(items(findings[0], "culprits"))
     what, who, more = _sentence(report, findings)
     caveats = _caveats(report)
     gain = describe_gain(report)
@@ -127,7 +127,7 @@ def describe_scores(report: dict[str, Any]) -> str:
     rehearsal = report.get("rehearsal") or {}
     if rehearsal.get("score") is None:
         return ""
-    what = rehearsal.get("measure") or "score"
+    what = name_measure(rehearsal.get("measure"))
     said = f", {what} {number(rehearsal['score'])}"
     other = dig(rehearsal, "yardstick", "score")
     return said if other is None else f"{said} (a plain network {number(other)})"

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
+from pathlib import Path
 from typing import Any, Literal
 
 from gradscope.errors import UsageError
@@ -16,14 +18,20 @@ from gradscope.report.report import Report, write_atomically
 from gradscope.signals import flow
 
 SCHEMA = "gradscope.comparison/1"
+Layers = Sequence[LayerProfile]
+Pair = tuple[LayerProfile | None, LayerProfile | None]
 Direction = Literal["better", "worse", "unknown"]
 
 _RANK = {"none": 0, "info": 1, "warning": 2, "error": 3}
-# Differences below these are told by no one: half a decade, five units of a hundred, one per cent.
+# Smaller differences are left out: half a decade, five units of a hundred, one per cent.
 _AGAINST = "gradient relative to the loss"
 _LEAST_DECADES = 0.5
 _LEAST_SHARE = 0.05
 _LEAST_RELATIVE = 0.01
+_SCORES = {
+    "accuracy": ("accuracy on held-out samples", "share"),
+    "explained": ("explained variance on held-out samples", ""),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +42,9 @@ class Change:
         kind: "symptom", "model" (a number of the whole model) or "layer" (one of one layer).
         name: the symptom's id, or what was measured.
         before, after: a severity ("none" where it was not found, "not examined"), or a number.
-        layer: "path:call" where `kind` is "layer".
-        direction: "unknown" where a symptom was examined on one side only.
+        layer: "path:call" where `kind` is "layer", of the later report.
+        direction: "unknown" where a symptom was examined on one side only, and for a loss that is
+            not that of a training: at the start it says nothing about how well a model learns.
     """
 
     kind: Literal["symptom", "model", "layer"]
@@ -49,11 +58,17 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Two reports and their differences: symptoms first, then the model, then its layers."""
+    """Two reports and their differences: symptoms first, then the model, then its layers.
+
+    Attributes:
+        pairs: all layer calls of both reports in forward order, each as (id before, id after);
+            None where a side does not have it.
+    """
 
     before: Report
     after: Report
     changes: tuple[Change, ...]
+    pairs: tuple[tuple[str | None, str | None], ...] = ()
 
     @property
     def better(self) -> tuple[Change, ...]:
@@ -72,6 +87,7 @@ class Comparison:
             "before": self.before.to_plain(),
             "after": self.after.to_plain(),
             "changes": to_plain(self.changes),
+            "pairs": to_plain(self.pairs),
         }
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
@@ -96,6 +112,16 @@ class Comparison:
 
         return render_comparison(self.to_plain())
 
+    def show(self) -> Path:
+        """Open the page in a browser.
+
+        Returns:
+            Where it is, in the folder for temporary files.
+        """
+        from gradscope.report.notebook import draw_comparison
+
+        return draw_comparison(self.to_plain()).show()
+
     def __str__(self) -> str:
         return self.summary()
 
@@ -104,17 +130,18 @@ class Comparison:
 
     def _repr_html_(self) -> str | None:
         """The page inside a frame of its own, so that its style stays out of the notebook."""
-        from gradscope.report.notebook import show_comparison
+        from gradscope.report.notebook import draw_comparison
 
-        return show_comparison(self.to_plain())
+        return draw_comparison(self.to_plain())._repr_html_()
 
 
 def compare(before: Report, after: Report) -> Comparison:
     """What got better and what got worse from one report to another.
 
-    Layers are matched by path and call. Differences that are too small to matter are left out:
-    half a decade of a gradient or a learning speed, 5 % of a layer's units or entries, 1 % of a
-    loss. Losses are compared where both reports have the same loss.
+    Layers are matched by their names, and where these differ by class, output shape and place in
+    the model. Differences that are too small to matter are left out: half a decade of a gradient
+    or a learning speed, 5 % of a layer's units or entries, 1 % of a loss or a score. A loss is
+    judged where both reports watched a training with the same loss; scores where both rehearsed.
 
     Example:
         >>> print(gradscope.compare(gradscope.load_report("a.json"), report))
@@ -127,8 +154,42 @@ def compare(before: Report, after: Report) -> Comparison:
             raise UsageError(
                 f"Expected a Report. Received {type(value).__name__}: read files with load_report."
             )
-    changes = (*_symptoms(before, after), *_model(before, after), *_layers(before, after))
-    return Comparison(before, after, changes)
+    pairs = _align(before.layers, after.layers)
+    changes = (*_symptoms(before, after), *_model(before, after), *_layers(before, after, pairs))
+    return Comparison(before, after, changes, tuple((_id(a), _id(b)) for a, b in pairs))
+
+
+def _align(before: Layers, after: Layers) -> list[Pair]:
+    """Both models' layers in one forward order: those of one name, then those of one make."""
+    pairs: list[Pair] = []
+    for is_same, old, new in _blocks(before, after, lambda layer: layer.id):
+        if is_same:
+            pairs += zip(old, new, strict=True)
+            continue
+        for is_alike, left, right in _blocks(old, new, _make):
+            pairs += (
+                zip(left, right, strict=True)
+                if is_alike
+                else [*((layer, None) for layer in left), *((None, layer) for layer in right)]
+            )
+    return pairs
+
+
+def _blocks(
+    before: Layers, after: Layers, key: Callable[[LayerProfile], Hashable]
+) -> Iterator[tuple[bool, Layers, Layers]]:
+    """Stretches of both, and whether the keys in them are the same."""
+    old, new = ([key(layer) for layer in layers] for layers in (before, after))
+    for tag, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        yield tag == "equal", before[a:b], after[c:d]
+
+
+def _make(layer: LayerProfile) -> Hashable:
+    return layer.class_, layer.output_shape
+
+
+def _id(layer: LayerProfile | None) -> str | None:
+    return None if layer is None else layer.id
 
 
 def _symptoms(before: Report, after: Report) -> Iterator[Change]:
@@ -167,17 +228,31 @@ def _model(before: Report, after: Report) -> Iterator[Change]:
         yield from _number("model", name, unit, read(before), read(after), least)
     old, new = before.loss.value, after.loss.value
     if before.loss.name == after.loss.name and old is not None and new is not None:
-        yield from _number("model", "loss", "", old, new, _LEAST_RELATIVE * abs(old))
+        least = _LEAST_RELATIVE * abs(old)
+        # A rehearsal leaves the loss as it was at the start, and has a score beside it.
+        is_trained = all(r.history and not r.rehearsal for r in (before, after))
+        for change in _number("model", "loss", "", old, new, least):
+            yield change if is_trained else replace(change, direction="unknown")
+    yield from _scores(before, after)
 
 
-def _layers(before: Report, after: Report) -> Iterator[Change]:
+def _scores(before: Report, after: Report) -> Iterator[Change]:
+    """What rehearsals reached on held-out samples, of which more is better."""
+    runs = [report.rehearsal for report in (before, after)]
+    if runs[0] is None or runs[1] is None or runs[0].measure != runs[1].measure:
+        return
+    old, new, measure = runs[0].score, runs[1].score, runs[0].measure
+    if measure is not None and old is not None and new is not None:
+        for change in _number("model", *_SCORES[measure], old, new, _LEAST_RELATIVE):
+            yield replace(change, direction="better" if new > old else "worse")
+
+
+def _layers(before: Report, after: Report, pairs: list[Pair]) -> Iterator[Change]:
     """The layers that both have, those that changed most first."""
     tops = [_top(report) for report in (before, after)]
-    olds = {layer.id: layer for layer in before.layers}
     changes: list[tuple[float, Change]] = []
-    for new in after.layers:
-        old = olds.get(new.id)
-        if old is None:
+    for old, new in pairs:
+        if old is None or new is None:
             continue
         far = _off(old, tops[0]), _off(new, tops[1])
         found = (

@@ -29,7 +29,7 @@ from gradscope.records import (
     Trial,
 )
 from gradscope.records.codec import to_plain
-from gradscope.records.pages import draws
+from gradscope.records.pages import Page, draws
 from gradscope.report.context import context
 
 if TYPE_CHECKING:
@@ -147,9 +147,9 @@ class Report:
         Returns:
             Where it is, in the folder for temporary files.
         """
-        from gradscope.report.notebook import open_page
+        from gradscope.report.notebook import draw_report
 
-        return open_page(self.to_html())
+        return draw_report(self.to_plain()).show()
 
     def plot(self, kind: str = "gradient") -> Figure:
         """Draw a Matplotlib figure, for a paper or a notebook.
@@ -195,17 +195,16 @@ class Report:
 
     def _repr_html_(self) -> str | None:
         """The page inside a frame of its own, so that its style stays out of the notebook."""
-        from gradscope.report.notebook import show_report
+        from gradscope.report.notebook import draw_report
 
-        return show_report(self.to_plain())
+        return draw_report(self.to_plain())._repr_html_()
 
 
 @draws(Trial)
-def show_trial(trial: Trial) -> str | None:
-    """The page of a report that holds nothing but the trial."""
-    from gradscope.report.notebook import show_report
+def _draw_trial(trial: Trial) -> Page:
+    from gradscope.report.notebook import draw_trial
 
-    return show_report({"trials": [to_plain(trial)]})
+    return draw_trial(to_plain(trial))
 
 
 def outcome_text(report: Report) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import keras
@@ -109,6 +110,14 @@ class Outcome:
         from gradscope.report.report import outcome_text
 
         return f"{outcome_text(self.report)}\n\nNext\n  {self.next_steps}"
+
+    def show(self) -> Path:
+        """Open the page of the report in a browser.
+
+        Returns:
+            Where it is, in the folder for temporary files.
+        """
+        return self.report.show()
 
     def __str__(self) -> str:
         return self.summary()

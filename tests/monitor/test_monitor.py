@@ -369,10 +369,15 @@ def test_a_layer_that_is_never_called_keeps_nothing_from_being_watched():
     report = monitor.report()
     assert report.history.num_steps == len(report.history.loss.mean) + 1  # the first builds it
     assert report.layers
+    assert str(monitor) == report.summary()
+    assert monitor._repr_html_() == report._repr_html_()
 
 
 def test_it_is_one_line_at_a_prompt():
-    assert repr(gradscope.Monitor()) == "<Monitor: steps watched: 0, findings now: 0>"
+    monitor = gradscope.Monitor()
+    line = "<Monitor: steps watched: 0, findings now: 0>"
+
+    assert (repr(monitor), str(monitor), monitor._repr_html_()) == (line, line, None)
 
 
 @pytest.mark.slow

@@ -11,18 +11,22 @@ from dataclasses import replace
 import pytest
 
 from gradscope.render.pictures.canvas import PLOT, Series, by_layer, by_number, runs
-from gradscope.render.pictures.flow import healthy_band
+from gradscope.render.pictures.factors import factors
+from gradscope.render.pictures.flow import flow, healthy_band
+from gradscope.render.pictures.forward import forward
 from gradscope.render.pictures.graph import graph
 from gradscope.render.pictures.histograms import Row, heat_chart
 from gradscope.render.pictures.lines import Band, bar_chart, line_chart
 from gradscope.render.pictures.maps import layer_map, log_shading
 from gradscope.render.pictures.rows import rows_of
-from gradscope.render.pictures.scales import log_scale
+from gradscope.render.pictures.scales import linear_scale, log_scale
+from gradscope.render.pictures.shares import shares
+from gradscope.render.pictures.speed import speed
 from gradscope.render.pictures.timelines import timelines
 from gradscope.render.pictures.trials import trial_pictures
 from gradscope.render.pictures.waterfall import waterfall
 from gradscope.render.values import percent
-from tests.support.factories import deep_report, layer, report, sick_sigmoid_report
+from tests.support.factories import deep_report, finding, layer, report, sick_sigmoid_report
 from tests.support.reports import history_only_report, history_report, residual_report, trial_report
 
 
@@ -90,6 +94,44 @@ def test_culprits_are_marked_a_run_at_a_time():
     svg = _line([1.0] * 10, marked={2, 3, 7})
     shade = re.search('<path class="m" d="([^"]*)"', svg).group(1)
     assert shade.count("M") == 2
+
+
+def _marked(picture) -> int:
+    return sum(data.count("M") for data in re.findall('<path class="m" d="([^"]*)"', picture.svg))
+
+
+@pytest.mark.parametrize(
+    ("draw", "symptom"),
+    [
+        (flow, "vanishing-gradient"),
+        (factors, "exploding-gradient"),
+        (speed, "learning-speed-imbalance"),
+        (forward, "signal-collapse"),
+        (shares, "dead-relu"),
+    ],
+    ids=lambda value: getattr(value, "__name__", value),
+)
+def test_each_chart_marks_the_culprits_of_its_own_finding(draw, symptom):
+    rows = tuple(layer(f"d{i}", 0.02, depth=i, saturated=0.5) for i in range(6))
+    found = (finding(symptom, ("d1",)), finding("mismatched-loss", ("d3", "d5")))
+    (own,) = draw(report(rows, found).to_plain())
+    (none,) = draw(report(rows, found[1:]).to_plain())
+
+    assert _marked(own) == 1 + 1  # and the legend's
+    assert _marked(none) == 0
+
+
+def test_shares_that_are_all_zero_have_no_chart():
+    assert shares(report(tuple(layer(f"d{i}", 0.02) for i in range(3))).to_plain()) == []
+
+
+@pytest.mark.parametrize("value", [1e-3, 1e-8, -5.0, 3e9])
+def test_a_level_line_is_level_on_a_scale_of_its_own_size(value):
+    scale = linear_scale(value, value)
+    ticks = [tick for tick, _ in scale.ticks]
+
+    assert len(ticks) >= 2
+    assert all(0 < tick / value < 2 for tick in ticks)
 
 
 def test_values_are_named_under_the_pointer():
@@ -233,6 +275,16 @@ def test_trial_lines_are_means_over_the_seeds():
 def test_timelines_number_the_events():
     svg = timelines(history_report().to_plain())[0].svg
     assert re.findall('<text class="en"[^>]*>([0-9]+)</text>', svg) == ["1", "2", "3"]
+
+
+def test_events_at_one_step_share_a_number_that_names_them_all():
+    plain = history_report().to_plain()
+    event = plain["history"]["events"][0]
+    plain["history"]["events"] = [{**event, "message": f"event {i}"} for i in range(3)]
+    svg = timelines(plain)[0].svg
+
+    assert re.findall('<text class="en"[^>]*>([^<]+)</text>', svg) == ["1–3"]
+    assert re.search("event 0\\nstep [0-9]+: event 1\\nstep [0-9]+: event 2</title>", svg)
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from gradscope.render.values import (
     clean,
     describe_subject,
-    flow_trend,
+    describe_trend,
     join_names,
     labels,
     number,
@@ -99,7 +99,8 @@ def test_clean_keeps_the_lines_of_a_snippet():
     ],
 )
 def test_trend_runs_from_the_last_layer_to_the_first(signal, text):
-    assert flow_trend(signal).startswith(text)
+    named = [(f"dense_{i}", value) for i, value in enumerate(signal)]
+    assert describe_trend(named).startswith(text)
 
 
 def test_a_training_run_was_looked_at_for_steps_and_a_model_on_samples():

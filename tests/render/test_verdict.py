@@ -90,7 +90,9 @@ def rehearsed(share: float | None, yardstick: float | None = 0.9) -> dict[str, A
 def test_healthy_says_what_the_training_came_to():
     opinion = verdict(rehearsed(0.87))
     assert opinion.level == "healthy"
-    assert "200 steps of training, explained 0.87 (a plain network 0.9)" in opinion.sentence
+    assert (
+        "200 steps of training, explained variance 0.87 (a plain network 0.9)" in opinion.sentence
+    )
 
 
 @pytest.mark.parametrize("share", [-0.5, 0.05])

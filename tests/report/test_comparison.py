@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import pytest
 
 import gradscope
 from gradscope.errors import UsageError
-from gradscope.records import Check, LossCard
+from gradscope.records import Check, History, LossCard, Rehearsal
 from gradscope.report.comparison import Change, compare
 from tests.support.factories import (
     finding,
@@ -82,11 +83,35 @@ def test_the_gradient_carried_to_the_inputs_is_compared_in_decades():
 
 
 @pytest.mark.parametrize(("after", "direction"), [(1.0, "better"), (3.0, "worse")])
-def test_a_smaller_loss_is_better(after, direction):
-    old = healthy_report()
+def test_a_smaller_loss_at_the_end_of_a_training_is_better(after, direction):
+    old = dataclasses.replace(healthy_report(), history=History(num_steps=100))
     new = dataclasses.replace(old, loss=LossCard(old.loss.name, after))
 
     assert numbers(compare(old, new))["loss"].direction == direction
+
+
+def test_the_loss_at_the_start_is_told_and_not_judged():
+    old = healthy_report()
+    new = dataclasses.replace(old, loss=LossCard(old.loss.name, 3.0))
+    comparison = compare(old, new)
+
+    assert numbers(comparison)["loss"].direction == "unknown"
+    assert comparison.worse == ()
+    assert "Not judged" in comparison.summary()
+
+
+@pytest.mark.parametrize(("score", "direction"), [(0.9, "better"), (0.2, "worse")])
+def test_a_higher_score_of_a_rehearsal_is_better(score, direction):
+    old, new = (
+        dataclasses.replace(
+            healthy_report(),
+            history=History(num_steps=9),
+            rehearsal=Rehearsal(9, 1.0, "steps", measure="accuracy", score=value),
+        )
+        for value in (0.5, score)
+    )
+
+    assert numbers(compare(old, new))["accuracy on held-out samples"].direction == direction
 
 
 def test_losses_of_different_kinds_are_not_compared():
@@ -130,6 +155,53 @@ def test_layers_are_matched_by_path_and_the_largest_change_comes_first():
     ]
 
 
+def test_inserted_layers_leave_the_others_beside_each_other():
+    rows = [layer(f"hidden_{i}", 0.02, depth=3 * i) for i in range(21)]
+    added = [
+        layer(f"{row.path}_{kind}", 0.02, class_=kind, depth=row.depth + n)
+        for row in rows[:20]
+        for n, kind in enumerate(("normalization", "activation"), 1)
+    ]
+    after = sorted((*rows, *added), key=lambda row: row.depth)
+    pairs = compare(report(tuple(rows)), report(tuple(after))).pairs
+
+    assert len(pairs) == 61
+    assert [a for a, _ in pairs if a] == [row.id for row in rows]
+    assert all(a == b for a, b in pairs if a)
+    assert [b for a, b in pairs if not a] == [row.id for row in after if row not in rows]
+
+
+def test_layers_of_other_names_are_matched_by_make_and_place():
+    old = (layer("dense", 0.02), layer("drop", 0.02, class_="Dropout"), layer("head", 0.02))
+    new = (layer("dense_3", 0.02), layer("norm", 0.02, class_="Norm"), layer("head", 0.02))
+
+    assert compare(report(old), report(new)).pairs == (
+        ("dense:0", "dense_3:0"),
+        ("drop:0", None),
+        (None, "norm:0"),
+        ("head:0", "head:0"),
+    )
+
+
+def test_the_picture_has_corresponding_layers_above_each_other():
+    rows = [layer(name, 0.02) for name in ("a", "b", "c")]
+    page = compare(report((rows[0], rows[2])), report(tuple(rows))).to_html()
+    lines = {
+        side: re.search(rf'<path class="l {side}" d="(M[^h"]*)"', page).group(1)
+        for side in ("s0", "s1")
+    }
+    across = {side: re.findall(r"[ML]([\d.]+) ", line) for side, line in lines.items()}
+
+    assert len(across["s0"]) == 3
+    assert across["s1"] == [across["s0"][0], across["s0"][2]]
+
+
+def test_the_bar_says_the_balance():
+    page = compare(sick_sigmoid_report(), healthy_report()).to_html()
+
+    assert re.search('class="balance"[^>]*aria-label="[1-9][0-9]* better, 0 worse"', page)
+
+
 def test_better_and_worse_part_the_changes():
     comparison = compare(sick_sigmoid_report(), healthy_report())
 
@@ -142,7 +214,7 @@ def test_text_tells_every_symptom_that_changed():
     sick = with_findings(finding("dead-relu", ("dense_0",)))
     text = compare(sick, with_findings()).summary()
 
-    assert text.startswith("1 change for the better, 0 changes for the worse.")
+    assert text.startswith("1 change for the better, 0 for the worse.")
     assert "What got better" in text
     assert "dead relu    error → none" in text
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import sys
 import webbrowser
 
 import numpy as np
 import pytest
 
+import gradscope
 from gradscope.errors import UsageError
-from tests.support.factories import sick_sigmoid_report
-from tests.support.reports import history_report
+from tests.support.factories import healthy_report, sick_sigmoid_report
+from tests.support.reports import history_report, trial_report
 
 
 @pytest.fixture(scope="module")
@@ -81,11 +83,36 @@ def test_a_frame_without_pandas_is_one_line(sick, monkeypatch):
         sick.to_frame()
 
 
-def test_show_opens_the_page(sick, monkeypatch, tmp_path):
-    opened = []
-    monkeypatch.setattr(webbrowser, "open", opened.append)
+@pytest.fixture
+def opened(monkeypatch, tmp_path) -> list[str]:
+    """What was opened in a browser; none is started."""
+    found: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", found.append)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    return found
+
+
+def test_show_opens_the_page(sick, opened):
     path = sick.show()
 
     assert opened == [path.as_uri()]
     assert path.read_text(encoding="utf-8") == sick.to_html()
+
+
+def test_show_opens_a_trial_and_a_comparison(sick, opened):
+    trial = trial_report().trials[0]
+    comparison = gradscope.compare(sick, healthy_report())
+    paths = [trial.show(), comparison.show()]
+
+    assert opened == [path.as_uri() for path in paths]
+    assert trial.reason in html.unescape(paths[0].read_text(encoding="utf-8"))
+    assert paths[1].read_text(encoding="utf-8") == comparison.to_html()
+
+
+def test_a_trial_is_printed_with_the_result_of_every_seed():
+    trial = trial_report().trials[0]
+    text = str(trial)
+
+    assert trial.reason in " ".join(text.split())
+    assert all(f"held-out accuracy, seed {seed}" in text for seed in trial.seeds)
+    assert "\n" not in repr(trial)

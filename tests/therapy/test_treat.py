@@ -121,10 +121,13 @@ def test_the_summary_tells_evidence_rejections_and_code(outcome):
     assert outcome.next_steps.startswith("Train outcome.model in place of your model")
 
 
-def test_it_is_one_line_at_a_prompt_and_a_page_in_a_notebook(outcome):
+def test_it_is_one_line_at_a_prompt_and_a_page_elsewhere(outcome, monkeypatch, tmp_path):
     kept = " + ".join(p.treatment for p in outcome.prescriptions)
 
     assert repr(outcome) == f"<Outcome: improved by {kept}>"
+    monkeypatch.setattr("webbrowser.open", lambda _: None)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert outcome.show().read_text(encoding="utf-8") == outcome.report.to_html()
     assert kept.replace("-", " ") in outcome._repr_html_()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
@@ -17,10 +18,15 @@ from gradscope.render.pictures.rows import (
 
 
 def by_depth(
-    report: dict[str, Any], title: str, reads: dict[str, Read], y_label: str, caption: str
+    report: dict[str, Any],
+    title: str,
+    reads: dict[str, Read],
+    y_label: str,
+    caption: str,
+    symptoms: Collection[str],
 ) -> list[Picture]:
-    """One picture of all readings; none where no layer has one."""
-    rows = find_measured(rows_of(report), *reads.values())
+    """One picture of all readings, the culprits of `symptoms` marked; none without a reading."""
+    rows = find_measured(rows_of(report, symptoms), *reads.values())
     if not rows:
         return []
     chart = line_chart(

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.depth import by_depth
-from gradscope.render.pictures.rows import at
+from gradscope.render.pictures.rows import BACKWARD, at
 
 
 def factors(report: dict[str, Any]) -> list[Picture]:
@@ -19,4 +19,6 @@ def factors(report: dict[str, Any]) -> list[Picture]:
         "What each layer multiplies the gradient by on its way back: its activation's derivative "
         "and its weights. Below 1 shrinks, above 1 grows; the factor far from 1 is the cause."
     )
-    return by_depth(report, "Backward factors by layer", reads, "factor (log scale)", caption)
+    return by_depth(
+        report, "Backward factors by layer", reads, "factor (log scale)", caption, BACKWARD
+    )

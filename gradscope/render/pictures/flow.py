@@ -6,8 +6,16 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.lines import Band, line_chart
-from gradscope.render.pictures.rows import Row, along, find_culprits, find_measured, rows_of, series
-from gradscope.render.values import dig, flow_trend, items, number
+from gradscope.render.pictures.rows import (
+    BACKWARD,
+    Row,
+    along,
+    find_culprits,
+    find_measured,
+    rows_of,
+    series,
+)
+from gradscope.render.values import describe_trend, dig, items, number
 
 TITLE = "Gradient flow by layer"
 
@@ -24,7 +32,7 @@ def signal(data: dict[str, Any]) -> float | None:
 
 def flow(report: dict[str, Any]) -> list[Picture]:
     """The backward signal of every layer against what it is at the loss."""
-    rows = find_measured(rows_of(report), signal)
+    rows = find_measured(rows_of(report, BACKWARD), signal)
     if not rows:
         return []
     band = healthy_band(report, rows)
@@ -37,14 +45,13 @@ def flow(report: dict[str, Any]) -> list[Picture]:
         band=band,
     )
     meaning = (
-        "In the band the gradient is as strong as at the loss, give or take "
-        f"{_decades(report)} decades. "
+        f"In the band the gradient is within {_decades(report)} decades of that at the loss. "
         if band
         else ""
     )
     caption = (
         "Read from the right, where the loss is, to the left: how much of the gradient arrives at "
-        f"each layer. {meaning}Here it {_describe_course(report, rows)}."
+        f"each layer. {meaning}Here it {describe_course(report)}."
     )
     return [Picture(TITLE, caption, picture)]
 
@@ -57,10 +64,12 @@ def stays_healthy(report: dict[str, Any]) -> bool:
     return band is not None and all(v is not None and band.low <= v <= band.high for v in values)
 
 
-def _describe_course(report: dict[str, Any], rows: list[Row]) -> str:
-    return (
-        "stays there" if stays_healthy(report) else flow_trend([signal(row.data) for row in rows])
-    )
+def describe_course(report: dict[str, Any]) -> str:
+    """How the signal changes on its way back, as a predicate."""
+    if stays_healthy(report):
+        return f"stays within {_decades(report)} decades of the gradient at the loss"
+    rows = find_measured(rows_of(report), signal)
+    return describe_trend([(row.name, signal(row.data)) for row in rows])
 
 
 def reference_signal(report: dict[str, Any], rows: list[Row]) -> float | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.depth import by_depth
-from gradscope.render.pictures.rows import at
+from gradscope.render.pictures.rows import FORWARD, at
 
 
 def forward(report: dict[str, Any]) -> list[Picture]:
@@ -17,5 +17,5 @@ def forward(report: dict[str, Any]) -> list[Picture]:
         "differs from sample to sample: where that falls, all inputs look alike."
     )
     return by_depth(
-        report, "Signal on its way forward", reads, "rms and share (log scale)", caption
+        report, "Signal on its way forward", reads, "rms and share (log scale)", caption, FORWARD
     )

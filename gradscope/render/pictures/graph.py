@@ -12,7 +12,7 @@ from markupsafe import Markup
 from gradscope.render.pictures import canvas
 from gradscope.render.pictures.canvas import INNER, Along, Picture, across, n
 from gradscope.render.pictures.flow import reference_signal, signal
-from gradscope.render.pictures.rows import Row, find_measured, rows_of
+from gradscope.render.pictures.rows import BACKWARD, Row, find_measured, rows_of
 from gradscope.render.values import dig, items, number, shorten
 
 _MAX_CELLS = 120
@@ -33,7 +33,7 @@ class _Node:
 
 def graph(report: dict[str, Any]) -> list[Picture]:
     """Layers by their longest way from the inputs; nothing where the ways are not known."""
-    rows = rows_of(report)
+    rows = rows_of(report, BACKWARD)
     edges = _edges(rows)
     if not edges:
         return []

@@ -167,6 +167,9 @@ def _mark(mark: Mark) -> Markup:
 
 def _tag(mark: Mark) -> Markup:
     x = across(mark.place)
-    disc = Markup('<circle class="et" cx="{}" cy="{}" r="8"/>').format(n(x), TOP)
-    tip = canvas.target(x - 9, TOP - 9, 18, 18, mark.note)
+    half = 5 + 3.2 * len(mark.tag)
+    disc = Markup('<rect class="et" x="{}" y="{}" width="{}" height="16" rx="8"/>').format(
+        n(x - half), TOP - 8, n(2 * half)
+    )
+    tip = canvas.target(x - half, TOP - 9, 2 * half, 18, mark.note)
     return Markup("").join([disc, canvas.text(x, TOP + 4, mark.tag, "en"), tip])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +24,28 @@ class Row:
     culprit: bool
 
 
-def rows_of(report: dict[str, Any]) -> list[Row]:
-    """All layer calls of a report in forward order."""
+# What a picture shows: its culprits are those of these symptoms.
+BACKWARD = (
+    "vanishing-gradient",
+    "exploding-gradient",
+    "disconnected-layer",
+    "gradient-underflow",
+    "non-finite-values",
+)
+FORWARD = ("signal-collapse", "signal-explosion", "unscaled-inputs", "non-finite-values")
+SPEED = ("learning-speed-imbalance", "learning-rate-too-high", "learning-rate-too-low")
+SHARES = ("dead-relu", "saturated-activation", "saturated-gates")
+
+
+def rows_of(report: dict[str, Any], symptoms: Collection[str] = ()) -> list[Row]:
+    """All layer calls of a report in forward order, the culprits of these symptoms marked."""
     rows = items(report, "layers")
-    culprits = (name for f in items(report, "findings") for name in items(f, "culprits"))
+    culprits = (
+        name
+        for finding in items(report, "findings")
+        if finding.get("symptom") in symptoms
+        for name in items(finding, "culprits")
+    )
     marked = positions(culprits, rows)
     return [
         Row(name, i, data, i in marked)

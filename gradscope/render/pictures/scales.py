@@ -22,6 +22,7 @@ from gradscope.render.pictures.canvas import (
 from gradscope.render.values import number, percent
 
 _ZERO_GAP = 22
+_LEVEL = 0.001  # the share of a value below which its changes are not drawn large
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +52,12 @@ def log_scale(values: Sequence[float]) -> Scale:
 
 
 def linear_scale(low: float, high: float, show: Callable[[float], str] = number) -> Scale:
-    """From `low` to `high`, a little room at both ends."""
-    span = (high - low) or max(abs(high), 1.0)
-    low, high = low - 0.04 * span, high + 0.04 * span
+    """From `low` to `high`, a little room at both ends; what is level lies in the middle."""
+    if high - low < _LEVEL * max(abs(low), abs(high)) or high == low:
+        room = abs(high) / 2 or 0.5
+    else:
+        room = 0.04 * (high - low)
+    low, high = low - room, high + room
     ticks = tuple((t, show(t)) for t in nice_ticks(low, high, 6))
     return Scale(lambda v: TOP + PLOT * (high - v) / (high - low), ticks, show)
 

@@ -6,19 +6,27 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.lines import bar_chart
-from gradscope.render.pictures.rows import along, at, find_culprits, find_measured, rows_of, series
+from gradscope.render.pictures.rows import (
+    SHARES,
+    along,
+    at,
+    find_culprits,
+    find_measured,
+    rows_of,
+    series,
+)
 from gradscope.render.values import dig, percent
 
 
 def shares(report: dict[str, Any]) -> list[Picture]:
-    """Bars in per cent; nothing for models without such activations."""
+    """Bars in per cent; nothing where none is saturated or dead."""
     reads = {
         "saturated": at("saturated_fraction"),
         "dead": at("dead_fraction"),
         "saturated gates": at("gate_saturated_fraction"),
     }
-    rows = find_measured(rows_of(report), *reads.values())
-    if not rows:
+    rows = find_measured(rows_of(report, SHARES), *reads.values())
+    if not any(read(row.data) for row in rows for read in reads.values()):
         return []
     title = "Saturated and dead shares by layer"
     limit = dig(report, "bounds", "dead-relu.warning_fraction")

@@ -7,7 +7,15 @@ from typing import Any
 
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.lines import Band, line_chart
-from gradscope.render.pictures.rows import along, at, find_culprits, find_measured, rows_of, series
+from gradscope.render.pictures.rows import (
+    SPEED,
+    along,
+    at,
+    find_culprits,
+    find_measured,
+    rows_of,
+    series,
+)
 from gradscope.render.values import dig
 
 _RATIO = at("update_ratio")
@@ -15,7 +23,7 @@ _RATIO = at("update_ratio")
 
 def speed(report: dict[str, Any]) -> list[Picture]:
     """The update ratio of every layer with weights, against that of the median layer."""
-    rows = find_measured(rows_of(report), _RATIO)
+    rows = find_measured(rows_of(report, SPEED), _RATIO)
     if not rows:
         return []
     title = "Learning speed by layer"

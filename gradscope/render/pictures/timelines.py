@@ -13,6 +13,7 @@ from gradscope.render.pictures.rows import Read, at
 from gradscope.render.values import items, labels, number, plural
 
 _MAX_BANDS = 4
+_TAG_WIDTH = 0.025  # of the plot, which the number of an event takes
 
 
 def timelines(report: dict[str, Any]) -> list[Picture]:
@@ -70,26 +71,38 @@ def _marks(history: dict[str, Any], steps: Sequence[int]) -> list[Mark]:
         return min(max(((step or 0) - steps[0]) / span, 0.0), 1.0)
 
     epochs = [Mark(place(step), "") for step in items(history, "epoch_ends")]
-    events = [
-        Mark(
-            place(e.get("step")), f"step {number(e.get('step'))}: {e.get('message') or ''}", str(i)
-        )
-        for i, e in enumerate(items(history, "events"), 1)
-    ]
-    return [*epochs, *events]
+    groups: list[list[tuple[int, float, str]]] = []
+    for i, event in enumerate(items(history, "events"), 1):
+        step = event.get("step")
+        mark = i, place(step), f"step {number(step)}: {event.get('message') or ''}"
+        if groups and mark[1] - groups[-1][0][1] < _TAG_WIDTH:
+            groups[-1].append(mark)
+        else:
+            groups.append([mark])
+    return [*epochs, *map(_join_events, groups)]
+
+
+def _join_events(group: list[tuple[int, float, str]]) -> Mark:
+    """One mark of events that are too close to be told apart: "3–5", with what each says."""
+    (first, place, _), (last, _, _) = group[0], group[-1]
+    tag = str(first) if first == last else f"{first}–{last}"
+    return Mark(place, "\n".join(note for _, _, note in group), tag)
 
 
 def _caption(history: dict[str, Any], curve: dict[str, Any]) -> str:
     lost = sum(count or 0 for count in items(curve, "num_non_finite"))
-    parts = [
-        "The band reaches from the lowest to the highest value of the steps that share a point"
-    ]
+    parts = []
+    if items(curve, "minimum") != items(curve, "maximum"):
+        parts.append(
+            "The band reaches from the lowest to the highest value of the steps that share a point."
+        )
     if items(history, "epoch_ends"):
-        parts.append("dotted lines are ends of epochs")
+        parts.append("Dotted lines are the ends of epochs.")
     if items(history, "events"):
-        parts.append("numbers are the events listed above")
-    ending = f" {plural(lost, 'step')} gave NaN or infinity." if lost else ""
-    return "; ".join(parts) + "." + ending
+        parts.append("Numbers are the events listed above.")
+    if lost:
+        parts.append(f"{plural(lost, 'step')} gave NaN or infinity.")
+    return " ".join(parts)
 
 
 def _map(snapshots: list[dict[str, Any]], title: str, what: str, read: Read) -> list[Picture]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gradscope.render.pictures.canvas import Picture, Series, by_layer, by_number
+from gradscope.render.pictures.canvas import Along, Picture, Series, by_number
 from gradscope.render.pictures.lines import Kind, line_chart
-from gradscope.render.values import items
+from gradscope.render.values import items, percent
 
 SIDES = (("before", "s1"), ("after", "s0"))
 _MEASURES = {
@@ -70,14 +70,20 @@ def _profiles(trial: dict[str, Any]) -> list[Picture]:
     length = max(map(len, norms.values()))
     if length < 2:
         return []
-    # The loss is on the right for both; the deeper model sets the width.
+    # Inputs and loss are at the same places for both, however deep each of them is.
+    places = {
+        side: [i / max(len(norms[side]) - 1, 1) for i in range(len(norms[side]))]
+        for side, _ in SIDES
+    }
+    every = sorted({place for side in places.values() for place in side})
     series = [
-        Series(side, [*[None] * (length - len(norms[side])), *norms[side]], css=css)
+        Series(side, [known.get(place) for place in every], css=css)
         for side, css in SIDES
-        if norms[side]
+        if (known := dict(zip(places[side], norms[side], strict=True)))
     ]
-    names = [f"depth {i + 1}" for i in range(length)]
-    along = by_layer(names, "depth, from the inputs (left) to the loss (right)")
+    names = [f"{percent(place)} of the way to the loss" for place in every]
+    ticks = [(0.0, "inputs"), (1.0, "loss")]
+    along = Along(names, every, ticks, "depth, relative to each model's own", 1 / len(every))
     chart = line_chart(
         "Gradient by depth", along, series, y_label="L2 norm of dL/d output (log scale)"
     )

@@ -30,19 +30,19 @@ class _Step:
 def waterfall(report: dict[str, Any]) -> list[Picture]:
     """Decades gained and lost layer by layer, as floating bars."""
     steps = _merge(_steps(report))
-    if not steps:
+    if not any(part for step in steps for part in step.parts):
         return []
     totals = {name: sum(s.parts[i] for s in steps) for i, (name, _) in enumerate(PARTS)}
     return [Picture(TITLE, _caption(totals), _draw(steps, totals))]
 
 
 def _caption(totals: dict[str, float]) -> str:
-    change = -sum(totals.values())
+    change = round(-sum(totals.values()), 1)
     causes = ", ".join(f"{_MEANING[name]} {format_signed(-lost)}" for name, lost in totals.items())
-    verb = "gains" if change > 0 else "loses"
+    course = f"{'gains' if change > 0 else 'loses'} {abs(change):.1f} decades (powers of ten)"
     return (
-        f"From the loss to the inputs the gradient {verb} {abs(change):.1f} decades (powers of "
-        f"ten): {causes}. Each bar starts where the one before it ended; down is loss."
+        f"From the loss to the inputs the gradient {course if change else 'keeps its size'}: "
+        f"{causes}. Each bar starts where the one before it ended; down is loss."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.remedies import join_remedies
+from gradscope.render.remedies import join_remedies, list_remedies
 from gradscope.render.values import describe_evidence, dig, findings_by_severity, items, join_names
 
 _MAX_EVIDENCE = 12
@@ -37,5 +37,5 @@ def _view_finding(finding: dict[str, Any], report: dict[str, Any]) -> dict[str, 
         "evidence": [describe_evidence(e, rows) for e in evidence[:_MAX_EVIDENCE]],
         "more_evidence": max(0, len(evidence) - _MAX_EVIDENCE),
         "persistence": _PERSISTENCE.get(finding.get("persistence") or ""),
-        "treatments": join_remedies(items(finding, "treatments")),
+        "treatments": join_remedies(list_remedies(finding, report)),
     }

@@ -20,7 +20,6 @@ from gradscope.render.values import (
     percent,
     positions,
 )
-from gradscope.render.verdict import Verdict
 
 COLUMNS = (
     ("class", ""),
@@ -58,11 +57,13 @@ _DRAWN = ("activation_gradient", "output", "kernel_gradient", "kernel")
 _MAX_TIMESTEPS = 200
 
 
-def layers(report: dict[str, Any], opinion: Verdict) -> list[dict[str, Any]]:
+def layers(report: dict[str, Any]) -> list[dict[str, Any]]:
     """A row a layer call, in forward order."""
     rows = items(report, "layers")
-    culprits = positions(opinion.culprits, rows)
-    affected = positions((n for f in items(report, "findings") for n in items(f, "layers")), rows)
+    culprits, affected = (
+        positions((n for f in items(report, "findings") for n in items(f, key)), rows)
+        for key in ("culprits", "layers")
+    )
     return [
         {
             "name": name,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.happenings import list_results, trial_title
+from gradscope.render.happenings import list_results, name_measure, trial_title
 from gradscope.render.pictures.trials import trial_pictures
-from gradscope.render.values import as_text, items, maybe, number
+from gradscope.render.values import capitalize, in_words, items, maybe, number
 
 _LEVELS = {"improved": "healthy", "worse": "error", "not improved": "warning"}
 
@@ -22,7 +22,7 @@ def judgement(trial: dict[str, Any]) -> dict[str, Any]:
     return {
         "verdict": verdict,
         "level": _LEVELS.get(verdict, "info"),
-        "reason": trial.get("reason") or "",
+        "reason": capitalize(trial.get("reason") or ""),
     }
 
 
@@ -31,7 +31,7 @@ def _trial(trial: dict[str, Any]) -> dict[str, Any]:
         **judgement(trial),
         "title": trial_title(trial),
         "facts": _facts(trial),
-        "measure": trial.get("measure") or "result",
+        "measure": name_measure(trial.get("measure")),
         "seeds": _seeds(trial),
         "resolved": _compare_symptoms(trial),
         "pictures": trial_pictures(trial),
@@ -40,11 +40,11 @@ def _trial(trial: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(trial: dict[str, Any]) -> list[tuple[str, str]]:
     every = (
-        ("measure", trial.get("measure")),
+        ("measure", name_measure(trial.get("measure"))),
         ("mean difference", maybe(trial.get("difference"))),
         ("smallest that counts", maybe(trial.get("minimum_difference"))),
         ("p-value", None if trial.get("p_value") is None else f"{trial['p_value']:.2g}"),
-        ("seeds", as_text(trial["seeds"]) if trial.get("seeds") else None),
+        ("seeds", ", ".join(map(number, items(trial, "seeds")))),
         ("steps per run", maybe(trial.get("steps"))),
         ("batch size", maybe(trial.get("batch_size"))),
         ("note", trial.get("note")),
@@ -67,7 +67,7 @@ def _result(value: float | None) -> str:
 def _compare_symptoms(trial: dict[str, Any]) -> tuple[list[str], list[str]] | None:
     """Symptoms of both sides as they start, where they were examined."""
     before, after = (
-        list(dict.fromkeys(f.get("symptom") or "" for f in items(trial, side, "findings")))
+        list(dict.fromkeys(in_words(f.get("symptom")) for f in items(trial, side, "findings")))
         for side in ("before", "after")
     )
     return (before, after) if before or after else None
