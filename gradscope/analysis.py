@@ -104,18 +104,17 @@ def analyze(
     limits = diagnose.overrides(thresholds)
     with show_progress(verbose) as tell:
         tell("examining the model")
-        with isolated(model):  # reading the data may draw from generators that the process shares
-            batches, data = probe.batches(
-                model,
-                x,
-                y,
-                batch_size=batch_size,
-                num_batches=num_batches,
-                seed=seed,
-                input_shape=input_shape,
-            )
+        batches, data = probe.batches(
+            model,
+            x,
+            y,
+            batch_size=batch_size,
+            num_batches=num_batches,
+            seed=seed,
+            input_shape=input_shape,
+        )
         build(model, batches[0], has_own_step(model) and model.compiled and loss is None)
-        with isolated(model):
+        with isolated(model) as restart:
             target = objective(model, loss, batches[0])
             data = dataclasses.replace(
                 data, tensors=_tensors(model, x, y, batches, data.kind, target)
@@ -124,7 +123,9 @@ def analyze(
                 batches = label_batches(model, batches, target, seed)
                 if x is not None:
                     data = dataclasses.replace(data, note="no labels were given; they are made up")
-            start = profiling.profile(model, batches, data, target, seed=seed, source=source)
+            start = profiling.profile(
+                model, batches, data, target, restart, seed=seed, source=source
+            )
             findings, checks = diagnose.diagnose(start, select, ignore, limits)
             look = _second_look(model, batches, target, start, findings, select, ignore, limits)
             if isinstance(look, str):
@@ -271,9 +272,16 @@ def _second_look(
     try:
         with isolated(model):
             take_steps(model, batches, target, SETTLING_STEPS)
-            later = profiling.profile(
-                model, batches, start.data, target, seed=start.seed, steps=SETTLING_STEPS
-            )
+            with isolated(model) as restart:
+                later = profiling.profile(
+                    model,
+                    batches,
+                    start.data,
+                    target,
+                    restart,
+                    seed=start.seed,
+                    steps=SETTLING_STEPS,
+                )
     except Exception as error:  # an optimizer of the user's own may refuse to be copied
         return f"needs a look after a few steps of the optimizer, which failed: {one_line(error)}"
     found, _ = diagnose.diagnose(later, select, ignore, limits)

@@ -82,7 +82,9 @@ def batches(
         found = list(_sample(x, y, batch_size, num_batches, rng))
         kind, note = "arrays", None
     else:
-        found, kind, note = _read(x, y, num_batches), _kind_name(x), None
+        with isolated(model):  # reading may draw from generators that the process shares
+            found = _read(x, y, num_batches)
+        kind, note = _kind_name(x), None
     if not found or count_samples(found[0].x) == 0:
         raise UnreadableError("The data is empty. Expected at least one sample.")
     return found, DataCard(kind, sum(count_samples(b.x) for b in found), len(found), note)

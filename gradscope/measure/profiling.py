@@ -6,7 +6,7 @@ import dataclasses
 import math
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope._version import __version__
-from gradscope.backend.isolation import isolated, value_of
+from gradscope.backend.isolation import value_of
 from gradscope.backend.optimizers import inner, momentum_name
 from gradscope.backend.sites import Site, own_variables, sites
 from gradscope.errors import CannotExamineError
@@ -55,13 +55,17 @@ def profile(
     batches: Sequence[Batch],
     data: DataCard,
     objective: Objective,
+    restart: Callable[[], None],
     *,
     seed: int = 0,
     steps: int = 0,
     source: str | None = None,
     labelled: Sequence[Batch] | None = None,
 ) -> Profile:
-    """Measure a built model on the batches; the model is left as it was.
+    """Measure a built model on the batches.
+
+    The caller holds the model in `isolation.isolated`, which gives `restart`; the model is left as
+    that makes it.
 
     Args:
         labelled: batches whose labels are compared with the outputs, where those are more.
@@ -76,19 +80,19 @@ def profile(
         )
     places = sites(model)
     _check_float8(places)
-    with isolated(model) as restart:
-        values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
-        captured = capture(model, places, batches, objective, restart)
-        _check_built(model, values)
-        weights, no_update = weight_profiles(model, captured, values)
-        # Before batches are run again from where these passes began.
-        gaps = _inference_gaps(places, values, captured, len(batches), objective)
-        origin = non_finite_origin(model, places, batches, objective, captured, restart)
-        curvature = failure = None
-        try:
-            curvature = flat_curvature(model, places, batches, objective, captured, restart)
-        except Exception as error:  # which must not cost the report
-            failure = f"following them failed: {one_line(error)}"
+    values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
+    captured = capture(model, places, batches, objective, restart)
+    _check_built(model, values)
+    weights, no_update = weight_profiles(model, captured, values)
+    # Before batches are run again from where these passes began.
+    gaps = _inference_gaps(places, values, captured, len(batches), objective)
+    origin = non_finite_origin(model, places, batches, objective, captured, restart)
+    curvature = failure = None
+    try:
+        curvature = flat_curvature(model, places, batches, objective, captured, restart)
+    except Exception as error:  # which must not cost the report
+        failure = f"following them failed: {one_line(error)}"
+    restart()
     terms = loss_terms(model, captured.outputs, labelled or batches, objective, data.tensors)
     known = captured.term_losses
     terms = tuple(

@@ -16,7 +16,7 @@ from tests.support.snapshot import Snapshot
 
 def batches(x=None, y=None, model=None, batch_size=4, num_batches=3, seed=0, input_shape=None):
     return probe.batches(
-        model,
+        model or keras.Sequential([layers.Dense(1)]),
         x,
         y,
         batch_size=batch_size,
