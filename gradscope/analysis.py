@@ -22,9 +22,10 @@ from gradscope.backend.train_step import (
 from gradscope.diagnosis import diagnose
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import CannotExamineError, UsageError
-from gradscope.inputs import batches as probe
-from gradscope.inputs.batches import Batch
+from gradscope.inputs.arrays import as_arrays
+from gradscope.inputs.batches import Batch, take_batches
 from gradscope.inputs.data import Data, check_data
+from gradscope.inputs.made_up import InputShape
 from gradscope.inputs.models import require_tensorflow_backend
 from gradscope.measure import data_profile, profiling
 from gradscope.measure.objective import labels, objective
@@ -55,7 +56,7 @@ def analyze(
     source: str | None = None,
     command: str | None = None,
     verbose: Verbose = "auto",
-    input_shape: probe.InputShape | None = None,
+    input_shape: InputShape | None = None,
 ) -> Report:
     """Examine a Keras model: how gradients and activations flow, what is wrong, and where.
 
@@ -104,7 +105,7 @@ def analyze(
     limits = diagnose.overrides(thresholds)
     with show_progress(verbose) as tell:
         tell("examining the model")
-        batches, data = probe.batches(
+        batches, data = take_batches(
             model,
             x,
             y,
@@ -204,7 +205,7 @@ def _tensors(
 ) -> tuple[DataTensor, ...]:
     """What the data hold: arrays are checked against the model and looked at whole."""
     if kind == "arrays":
-        held = Data(probe.as_arrays(x), probe.as_arrays(y), "arrays", None)
+        held = Data(as_arrays(x), as_arrays(y), "arrays", None)
         check_data(model, held, loss=target.loss)
         return data_profile.array_tensors(held.x, held.y)
     return () if x is None else data_profile.batch_tensors(batches)

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from gradscope.backend.signature import input_specs, loss_name, output_losses, output_specs
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.inputs.batches import densify
+from gradscope.inputs.arrays import densify
 from gradscope.inputs.data_files import read_csv, read_npy, read_npz
 from gradscope.inputs.data_folders import (
     is_saved_dataset,

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from gradscope.inputs.batches import Batch, densify
+from gradscope.inputs.arrays import densify
+from gradscope.inputs.batches import Batch
 from gradscope.records import DataTensor, Role
 
 MAX_BYTES = 2**30  # above this an array is read in evenly spaced blocks that add up to it

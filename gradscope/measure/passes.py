@@ -20,7 +20,8 @@ from gradscope.backend.patches import functions_eager, gradients_noted, without_
 from gradscope.backend.sites import Site
 from gradscope.backend.train_step import Step, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
-from gradscope.inputs.batches import Batch, count_samples
+from gradscope.inputs.arrays import count_samples
+from gradscope.inputs.batches import Batch
 from gradscope.measure import curvature
 from gradscope.measure.activations import know_derivatives
 from gradscope.measure.origins import Watch

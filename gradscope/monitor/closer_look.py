@@ -14,7 +14,8 @@ from gradscope.backend.isolation import isolated, value_of
 from gradscope.backend.keras_private import training_options
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import has_own_step
-from gradscope.inputs.batches import Batch, as_batch, count_samples, take_samples
+from gradscope.inputs.arrays import count_samples, take_samples
+from gradscope.inputs.batches import Batch, as_batch
 from gradscope.measure import data_profile, profiling, weights
 from gradscope.measure.moving_statistics import inference_gaps
 from gradscope.measure.objective import objective

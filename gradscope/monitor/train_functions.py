@@ -22,7 +22,7 @@ from gradscope.backend.keras_private import raw
 from gradscope.backend.patches import gradients_noted
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import optimizers
-from gradscope.inputs.batches import count_samples
+from gradscope.inputs.arrays import count_samples
 from gradscope.measure.passes import Captured
 from gradscope.measure.recorder import Rows
 from gradscope.measure.taps import patches

@@ -22,7 +22,7 @@ from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis import diagnose
 from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError, UsageError
-from gradscope.inputs.batches import is_arrays
+from gradscope.inputs.arrays import is_arrays
 from gradscope.messages import one_line
 from gradscope.monitor.callback import Monitor
 from gradscope.progress import Tell, Verbose, show_progress

@@ -9,7 +9,7 @@ import numpy as np
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated
-from gradscope.inputs.batches import take_samples
+from gradscope.inputs.arrays import take_samples
 
 _NUM_SAMPLES = 4
 # What is drawn anew at every call would look the same after one if it had become a constant.

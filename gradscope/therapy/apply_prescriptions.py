@@ -12,7 +12,7 @@ import numpy as np
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
 from gradscope.backend.train_step import has_own_call
-from gradscope.inputs.batches import take_samples
+from gradscope.inputs.arrays import take_samples
 from gradscope.messages import show
 from gradscope.records import Declined, Prescription
 from gradscope.surgery.functional import graph_of

@@ -17,7 +17,7 @@ from gradscope.backend.isolation import unchanged
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import is_wrong_in_any_case, sort_findings
 from gradscope.errors import IncomparableError, UnreadableError, UsageError
-from gradscope.inputs.batches import is_arrays
+from gradscope.inputs.arrays import is_arrays
 from gradscope.messages import as_ids
 from gradscope.progress import Verbose, show_progress
 from gradscope.records import Declined, Prescription, Trial

@@ -128,7 +128,7 @@ def _describe(layer: LayerProfile) -> str:
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
-    from gradscope.inputs import batches as probe
+    from gradscope.inputs.batches import take_batches
     from gradscope.surgery.rebuild import is_graph
 
     if x is None:
@@ -137,7 +137,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         return Declined(model.name, "the model is not built: call it on data first")
     insert = _insert_behind_inputs if is_graph(model) else _insert_in_front
     with isolated(model):
-        batches, _ = probe.batches(
+        batches, _ = take_batches(
             model, x, None, batch_size=_BATCH_SIZE, num_batches=_NUM_BATCHES, seed=0
         )
         return insert(model, prescription, batches)

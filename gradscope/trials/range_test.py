@@ -14,7 +14,7 @@ from gradscope.backend.patches import tracings_uncounted
 from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.backend.train_step import has_own_step, optimizers
 from gradscope.errors import UsageError
-from gradscope.inputs.batches import take_samples
+from gradscope.inputs.arrays import take_samples
 from gradscope.inputs.models import deep_recursion
 from gradscope.records import Declined, Evidence, RangeTest
 from gradscope.signals.rates import SUGGESTED

@@ -11,15 +11,8 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.errors import UnreadableError
-from gradscope.inputs.batches import (
-    as_array,
-    as_arrays,
-    check_is_batched,
-    count_samples,
-    is_arrays,
-    narrow,
-    reading,
-)
+from gradscope.inputs.arrays import as_array, as_arrays, count_samples, is_arrays, narrow
+from gradscope.inputs.batches import check_is_batched, reading
 from gradscope.messages import show
 
 HELD_OUT_FRACTION = 0.2

@@ -9,13 +9,14 @@ import tensorflow as tf
 from keras import layers
 
 from gradscope.errors import CannotExamineError, UnreadableError, UsageError
-from gradscope.inputs import batches as probe
+from gradscope.inputs.arrays import as_arrays, is_arrays
+from gradscope.inputs.batches import take_batches
 from tests.support.by_hand import normal
 from tests.support.snapshot import Snapshot
 
 
 def batches(x=None, y=None, model=None, batch_size=4, num_batches=3, seed=0, input_shape=None):
-    return probe.batches(
+    return take_batches(
         model or keras.Sequential([layers.Dense(1)]),
         x,
         y,
@@ -200,11 +201,11 @@ def frame(**columns):
     ids=["frame", "frame of objects", "objects", "lists", "sparse matrix"],
 )
 def test_whatever_holds_numbers_is_read_as_an_array(given):
-    array = probe.as_arrays(given())
+    array = as_arrays(given())
 
     np.testing.assert_array_equal(array, [[0, 1], [1, 0], [2, 1], [3, 0]])
     assert array.dtype.kind in "fi"
-    assert probe.is_arrays(given())
+    assert is_arrays(given())
 
 
 def test_pandas_objects_are_sampled_as_arrays_are():

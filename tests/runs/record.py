@@ -25,7 +25,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope.inputs import batches as probe
+from gradscope.inputs.batches import take_batches
 from gradscope.measure import profiling
 from gradscope.measure.objective import objective
 from gradscope.monitor.baselines import constant_loss
@@ -66,7 +66,7 @@ def batches(data: Data, size: int, seed: int) -> Iterator[tuple[np.ndarray, np.n
 
 def look(model: keras.Model, x: np.ndarray, y: np.ndarray) -> Profile:
     """The layers as the next step will find them, on its own batch."""
-    found, card = probe.batches(model, x, y, batch_size=len(x), num_batches=1, seed=0)
+    found, card = take_batches(model, x, y, batch_size=len(x), num_batches=1, seed=0)
     target = objective(model, None, found[0])
     return profiling.profile(model, found, card, target)
 
