@@ -83,15 +83,21 @@ def call_limited(
         what: the work in words, as the start of a sentence, for the error message.
         debug: let through what TensorFlow and tracebacks write to stderr.
 
-    A crash in C code is tried again once without oneDNN, which crashes on some processors.
+    It runs on TensorFlow whatever Keras is set to, as a model file fits every backend. A crash in C
+    code is tried again once without oneDNN, which crashes on some processors.
 
     Raises:
         UnreadableError: a limit was passed, or the process crashed.
         GradscopeError: what the function raised, in one line and with its exit code.
     """
+    from gradscope.inputs.models import configured_backend
+
     task = {"function": function, "arguments": arguments, "debug": debug}
     task |= {"memory": limits.memory, "seconds": limits.seconds}
     start = time.monotonic()
+    backend, setting = configured_backend()
+    if backend != "tensorflow":
+        say("note", f"{setting} sets Keras to {backend!r}; the work is done on TensorFlow.")
     answer, code = _run(task, limits.seconds)
     if answer is not None and _is_crash(code) and os.environ.get(_ONEDNN[0]) != _ONEDNN[1]:
         say("note", f"{what} crashed {_place(answer)}; trying again without oneDNN.")
@@ -134,7 +140,7 @@ def _run(
         stdout=subprocess.PIPE,
         start_new_session=True,
         # The first is for the processes that trials start.
-        env=os.environ | {"PYTHONSAFEPATH": "1", **dict(extra)},
+        env=os.environ | {"PYTHONSAFEPATH": "1", "KERAS_BACKEND": "tensorflow", **dict(extra)},
     )
     with _ended(process):
         answer = _ask(process, task, seconds)
@@ -294,9 +300,6 @@ def _end_with_parent() -> None:
 
 def _answer(task: dict[str, Any]) -> dict[str, Any]:
     try:
-        from gradscope.inputs.models import require_tensorflow_backend
-
-        require_tensorflow_backend()
         import_tensorflow(quietly=not task["debug"])
         bound(task["memory"], task["seconds"])
         return {"result": work(task["function"], task["arguments"])}

@@ -56,19 +56,22 @@ def require_tensorflow_backend() -> None:
     if "keras" in sys.modules:
         backend = sys.modules["keras"].backend.backend()
         source, remedy = "Keras runs", "start Python with KERAS_BACKEND=tensorflow"
-    elif os.environ.get("KERAS_BACKEND"):
-        backend = os.environ["KERAS_BACKEND"]
-        source, remedy = "KERAS_BACKEND asks for Keras", "set KERAS_BACKEND=tensorflow"
     else:
-        path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
-        backend = _backend_in(path)
-        source = f"{path} asks for Keras"
-        remedy = "set KERAS_BACKEND=tensorflow, which takes precedence"
+        backend, setting = configured_backend()
+        source, remedy = f"{setting} asks for Keras", "set KERAS_BACKEND=tensorflow"
     if backend != "tensorflow":
         raise UsageError(
             f"{source} on the backend {backend!r}. "
             f"gradscope works with the TensorFlow backend: {remedy}."
         )
+
+
+def configured_backend() -> tuple[Any, str]:
+    """The backend that Keras would take once imported, and where that is set."""
+    if asked := os.environ.get("KERAS_BACKEND"):
+        return asked, "KERAS_BACKEND"
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
+    return _backend_in(path), str(path)
 
 
 def load_model(
