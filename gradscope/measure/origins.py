@@ -20,9 +20,13 @@ import tensorflow as tf
 from gradscope.backend.patches import operations_watched
 from gradscope.backend.sites import Site
 from gradscope.measure.causes import backward_cause, forward_cause, largest_magnitude
-from gradscope.records.numerics import NonFiniteOrigin
+from gradscope.records.numerics import Cause, NonFiniteOrigin
 
 _ORIGIN = "gradscope_non_finite"
+_EXPONENTIALS = "gradscope_exponentials"
+_SUMS = ("Sum", "Mean", "MatMul", "BatchMatMulV2")
+# What a factor, a constant or another shape makes of exponentials is as small as they are.
+_SCALED = ("Mul", "RealDiv", "DivNoNan", "Reshape", "Squeeze", "ExpandDims", "StridedSlice")
 # Frames of these packages are not the user's code.
 _LIBRARIES = ("gradscope", "keras", "tensorflow", "numpy", "contextlib", "functools")
 _DATA = NonFiniteOrigin("", "data")
@@ -86,19 +90,25 @@ class Watch:
         place = self._place()
         for tensor in (*inputs, *outputs):
             self._places[id(tensor), name] = place
+        _follow_exponentials(name, inputs, outputs)
         bad = [tensor for tensor in outputs if _is_bad(tensor)]
         if not bad:
             return
         origin = self._of(inputs)
         if origin is None and (operands := _arrays(inputs)):
-            origin = self._new(name, place, operands, _arrays(bad))
+            origin = self._new(name, place, inputs, operands, _arrays(bad))
         if origin is not None:
             _mark(bad, origin)
             if not place.is_backward and any(not tensor.shape.rank for tensor in bad):
                 self._scalar = origin
 
     def _new(
-        self, name: str, place: _Place, operands: list[np.ndarray], results: list[np.ndarray]
+        self,
+        name: str,
+        place: _Place,
+        inputs: tuple[Any, ...],
+        operands: list[np.ndarray],
+        results: list[np.ndarray],
     ) -> NonFiniteOrigin | None:
         # NaN of a constant or a weight is not made here; an infinity in it makes NaN here.
         if any(np.isnan(operand).any() for operand in operands):
@@ -106,7 +116,7 @@ class Watch:
         is_given = any(np.isinf(operand).any() for operand in operands)
         if is_given and not any(np.isnan(result).any() for result in results):
             return None
-        cause = forward_cause(name, operands, results)
+        cause = _refine(forward_cause(name, operands, results), inputs)
         return self._note(name, cause, place, place.is_backward, operands, results)
 
     def _gradient(
@@ -126,7 +136,7 @@ class Watch:
             known = (self._places.get((id(t), name)) for t in (*outputs, *inputs))
             place = next((p for p in known if p), _Place("layer", None, None, True))
             operands = operands or _arrays(outputs)  # of a root only the result is kept
-            cause = backward_cause(name, operands, arrived, _arrays(bad))
+            cause = _refine(backward_cause(name, operands, arrived, _arrays(bad)), inputs)
             origin = self._note(name, cause, place, True, operands, _arrays(bad))
         if origin is not None:
             _mark(bad, origin)
@@ -173,6 +183,25 @@ class Watch:
                     place, owner = "loss", None
             frame = frame.f_back
         return _Place(place, owner or None, code, is_backward)
+
+
+def _follow_exponentials(name: str, inputs: Iterable[Any], outputs: Iterable[Any]) -> None:
+    """Mark exponentials, what is in proportion to them ("terms"), and sums of such terms."""
+    known = {getattr(tensor, _EXPONENTIALS, None) for tensor in inputs} - {None}
+    if name == "Exp":
+        mark = "terms"
+    elif not known or name not in (*_SUMS, *_SCALED):
+        return
+    else:
+        mark = "sum" if name in _SUMS or "sum" in known else "terms"
+    for tensor in outputs:
+        setattr(tensor, _EXPONENTIALS, mark)
+
+
+def _refine(cause: Cause, inputs: Iterable[Any]) -> Cause:
+    """A logarithm of 0 has another remedy where exponentials were summed up for it."""
+    sums = any(getattr(tensor, _EXPONENTIALS, None) == "sum" for tensor in inputs)
+    return "log-of-exponentials" if cause == "log-of-zero" and sums else cause
 
 
 def _line(frame: Any, held: Any) -> str:

@@ -13,6 +13,7 @@ Cause = Literal[
     "root-at-zero",
     "root-of-negative",
     "log-of-zero",
+    "log-of-exponentials",
     "log-of-negative",
     "division-by-zero",
     "power-of-zero",

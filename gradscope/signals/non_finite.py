@@ -51,8 +51,13 @@ _TOLD: dict[Cause, tuple[str, str]] = {
     "log-of-zero": (
         "gets 0 (often an exponential or a probability that underflowed)",
         "Keep its argument above 0: ops.log(ops.maximum(x, 1e-7)), or ops.log1p(x) in place of "
-        "ops.log(1 + x). The logarithm of a sum of exponentials (a mixture, a softmax) is "
-        "ops.logsumexp or ops.log_softmax of the exponents, which cannot underflow.",
+        "ops.log(1 + x). The logarithm of a softmax is ops.log_softmax of its logits.",
+    ),
+    "log-of-exponentials": (
+        "gets 0, a sum of exponentials that all underflowed",
+        "Stay in the logarithm: ops.log(ops.sum(w * ops.exp(a), axis)) is "
+        "ops.logsumexp(ops.log(w) + a, axis), which cannot underflow; take ops.log_softmax for the "
+        "logarithm of weights that a softmax makes.",
     ),
     "log-of-negative": (
         "gets a number below where it is defined",
@@ -117,6 +122,7 @@ _CODE: dict[Cause, str] = {
     "root-at-zero": "ops.sqrt(x + 1e-6)",
     "root-of-negative": "ops.sqrt(ops.maximum(x, 1e-6))",
     "log-of-zero": "ops.log(ops.maximum(x, 1e-7))",
+    "log-of-exponentials": "ops.logsumexp(ops.log(w) + a, axis)",
     "log-of-negative": "ops.log(ops.maximum(x, 1e-7))",
     "division-by-zero": "y / ops.maximum(x, 1e-7)",
     "power-of-zero": "ops.power(x + 1e-6, p)",

@@ -42,6 +42,7 @@ _AT_FAULT: dict[Cause, tuple[float, tuple[str, ...]]] = {
     "root-at-zero": (1e-6, ("Sqrt", "Norm", "Std")),
     "root-of-negative": (1e-6, ("Sqrt", "Rsqrt")),
     "log-of-zero": (1e-2, _LOGARITHMS),
+    "log-of-exponentials": (1e-2, _LOGARITHMS),
     "log-of-negative": (1e-2, _LOGARITHMS),
     "division-by-zero": (1e-2, ("Divide", "TrueDivide", "Reciprocal", "Rsqrt")),
     "power-of-zero": (1e-6, ("Power",)),

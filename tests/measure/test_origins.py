@@ -52,6 +52,13 @@ def scaled(x):
 FORWARD = {
     "exp": (lambda x: ops.exp(100.0 * x), X, "Exp", "exp-overflow"),
     "log": (lambda x: ops.log(ops.abs(x)), zeros(), "Log", "log-of-zero"),
+    "log of a mixture": (
+        lambda x: ops.log(ops.sum(0.5 * ops.exp(-1e4 - ops.square(x)) / 2.0, -1, keepdims=True)),
+        X,
+        "Log",
+        "log-of-exponentials",
+    ),
+    "log of one exponential": (lambda x: ops.log(ops.exp(x - 1e4)), X, "Log", "log-of-zero"),
     "log of negative": (ops.log, X, "Log", "log-of-negative"),
     "log1p": (lambda x: ops.log1p(x * 0 - 1), X, "Log1p", "log-of-zero"),
     "sqrt of negative": (ops.sqrt, X, "Sqrt", "root-of-negative"),
