@@ -57,13 +57,13 @@ def loss_terms(
     if len(names) != len(found):
         names = [_key(place) for place in found]
     known = {tensor.name: tensor for tensor in tensors if tensor.role == "y"}
-    labels = [dict(_align(name_leaves("y", b.y if known else None), names)) for b in batches]
+    labels = [dict(align(name_leaves("y", b.y if known else None), names)) for b in batches]
     losses = _losses(target.loss, names)
     weights = _losses(target.loss_weights, names)
     kinds = {site.path: site.kind for site in sites(model)}
     terms = []
     for name, output in zip(names, found.values(), strict=True):
-        term = _term(name, output, losses.get(name))
+        term = make_term(name, output, losses.get(name))
         term = dataclasses.replace(term, in_code=_is_in_code(term.layer or "", kinds))
         if weights.get(name) is not None:
             term = dataclasses.replace(term, weight=float(weights[name]))
@@ -83,7 +83,7 @@ def loss_terms(
     return tuple(terms)
 
 
-def _align(
+def align(
     leaves: Iterator[tuple[str, Any]], names: Sequence[str]
 ) -> Iterator[tuple[str, tuple[str, Any]]]:
     """(output, (place, label)) by the key of a dict, else in order."""
@@ -108,7 +108,8 @@ def _key(place: str) -> str:
     return place.removeprefix("output['").removesuffix("']")
 
 
-def _term(name: str, output: Output, loss: Any) -> LossTerm:
+def make_term(name: str, output: Output, loss: Any) -> LossTerm:
+    """What is known of an output and its loss without the labels."""
     endings = [_last(row.site.layer) for row in output.makers]
     activations_ = {_activation(layer) for layer in endings}
     activation = activations_.pop() if len(activations_) == 1 else None

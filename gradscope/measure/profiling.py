@@ -24,6 +24,7 @@ from gradscope.measure import activations
 from gradscope.measure.layer_call import Row
 from gradscope.measure.loss_terms import loss_terms
 from gradscope.measure.moving_statistics import inference_gaps
+from gradscope.measure.own_terms import find_own_terms
 from gradscope.measure.passes import (
     Captured,
     Objective,
@@ -92,6 +93,10 @@ def profile(
         curvature = flat_curvature(model, places, batches, objective, captured, restart)
     except Exception as error:  # which must not cost the report
         failure = f"following them failed: {one_line(error)}"
+    own_terms: tuple[LossTerm, ...] = ()
+    if objective.own_step:
+        restart()
+        own_terms = find_own_terms(model, places, batches[0], captured.losses[0], data.tensors)
     restart()
     terms = loss_terms(model, captured.outputs, labelled or batches, objective, data.tensors)
     known = captured.term_losses
@@ -104,7 +109,7 @@ def profile(
     return Profile(
         model=model_card(model, places, [u.optimizer for u in captured.updaters], source),
         data=data,
-        loss=_loss_card(captured, objective, terms),
+        loss=_loss_card(captured, objective, terms, own_terms),
         layers=tuple(layer_profiles(places, captured, weights, no_update, gaps)),
         seed=seed,
         steps=steps,
@@ -197,9 +202,15 @@ def _momentum(optimizer: Any) -> float | None:
     return float(held) if isinstance(held, int | float) and 0 < held < 1 else None
 
 
-def _loss_card(captured: Captured, objective: Objective, terms: tuple[LossTerm, ...]) -> LossCard:
+def _loss_card(
+    captured: Captured,
+    objective: Objective,
+    terms: tuple[LossTerm, ...],
+    own_terms: tuple[LossTerm, ...],
+) -> LossCard:
     value = float(np.mean(captured.losses))
-    return LossCard(objective.name, value if math.isfinite(value) else None, objective.note, terms)
+    known = value if math.isfinite(value) else None
+    return LossCard(objective.name, known, objective.note, terms, own_terms)
 
 
 def layer_profiles(

@@ -65,12 +65,15 @@ class LossCard:
     Attributes:
         value: the mean over the batches, None where it is not finite.
         terms: one an output; empty where the model computes its loss itself.
+        own_terms: of a model that does, the outputs whose error is about the value of the loss;
+            `labels` are what they are compared with, which may be the inputs.
     """
 
     name: str
     value: float | None
     note: str | None = None
     terms: tuple[LossTerm, ...] = ()
+    own_terms: tuple[LossTerm, ...] = ()
 
     __repr__ = brief
 

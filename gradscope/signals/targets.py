@@ -61,6 +61,12 @@ def target_scales(term: LossTerm) -> Scales | None:
     return Scales((mean,), (math.sqrt(max(square - mean**2, 0.0)),))
 
 
+def standardize_in_code(term: LossTerm) -> str:
+    """The line that gives the labels of a term mean 0 and standard deviation 1, by column."""
+    name = term.labels.name if term.labels is not None else "y"
+    return f"{name} = ({name} - {name}.mean(0)) / {name}.std(0)"
+
+
 def _are_classes(labels: DataTensor) -> bool:
     """Whether a squared error is asked to tell classes apart: 0 and 1, or one hot."""
     return labels.num_distinct == 2 and (labels.minimum, labels.maximum) == (0.0, 1.0)

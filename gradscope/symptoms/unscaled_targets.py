@@ -25,6 +25,7 @@ from gradscope.signals.targets import (
     Head,
     Scales,
     head_of,
+    standardize_in_code,
     target_scales,
 )
 from gradscope.symptoms import symptom
@@ -155,7 +156,8 @@ _TRIED = "(16), (64) and (64, 64) units of ReLU and tanh, 1,000 steps"
     healthy=lambda: _example(22.5, 9.2),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
-    terms = [t for t in profile.loss.terms if t.loss in (*SQUARED, *ABSOLUTE)]
+    every = (*profile.loss.terms, *profile.loss.own_terms)
+    terms = [t for t in every if t.loss in (*SQUARED, *ABSOLUTE)]
     if not terms:
         return Skipped(_ID, "no output has a squared or absolute error as its loss")
     known = [(term, scales) for term in terms if (scales := target_scales(term))]
@@ -291,6 +293,13 @@ def _make_finding(
     largest = max(range(len(scales.stds)), key=lambda i: abs(scales.means[i]) + scales.stds[i])
     mean, std = scales.means[largest], scales.stds[largest]
     where = f"The targets of output {term.output}" if len(profile.loss.terms) > 1 else "The targets"
+    remedy = ""
+    if term in profile.loss.own_terms and term.labels is not None:
+        where = f"The targets ({term.labels.name}, to judge by the value of the loss)"
+        remedy = (
+            " The loss is computed in train_step, so scale them before you call fit: "
+            f"{standardize_in_code(term)}."
+        )
     return Finding(
         symptom=_ID,
         severity="error" if severity == "error" else "warning",
@@ -302,5 +311,5 @@ def _make_finding(
             Evidence("target_mean", mean, 0.0, "", ids[0]),
             Evidence("target_std", std, 1.0, "", ids[0]),
         ),
-        message=f"{where} have mean {mean:.3g} and standard deviation {std:.3g}: {text}.",
+        message=f"{where} have mean {mean:.3g} and standard deviation {std:.3g}: {text}.{remedy}",
     )

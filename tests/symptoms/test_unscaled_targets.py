@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 import gradscope
@@ -131,3 +132,43 @@ def test_scales_are_those_of_the_labels(shape):
 
     np.testing.assert_allclose(scales.means, columns.mean(0), rtol=1e-4)
     np.testing.assert_allclose(scales.stds, columns.std(0), rtol=1e-4)
+
+
+class Stepping(keras.Model):
+    """Trained by a step of its own, as an autoencoder where there are no labels."""
+
+    def __init__(self, units, size=1.0):
+        super().__init__()
+        standard = layers.LayerNormalization()
+        self.net = keras.Sequential([keras.Input((8,)), standard, layers.Dense(32, "relu")])
+        self.head, self.size = layers.Dense(units), size
+
+    def call(self, x):
+        return self.head(self.net(x))
+
+    def train_step(self, data):
+        x, wanted = data if isinstance(data, tuple) and len(data) == 2 else (data[0], data[0])
+        with tf.GradientTape() as tape:
+            error = tf.reduce_sum(tf.square(self(x, training=True) - wanted / self.size), -1)
+            loss = tf.reduce_mean(error) + 0.1 * tf.reduce_sum(tf.abs(self.head.kernel))
+        weights = self.trainable_weights
+        self.optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "size", "found"),
+    [
+        (X, 2e5 + 8e4 * Y, 1.0, "y = (y - y.mean(0)) / y.std(0)"),
+        (1e4 * (X + 2.0), None, 1.0, "x = (x - x.mean(0)) / x.std(0)"),
+        (X, Y, 1.0, None),  # standard targets
+        (X, 2e5 + 8e4 * Y, 1e5, None),  # scaled by the step itself
+    ],
+)
+def test_what_a_step_of_its_own_compares_is_read_from_its_loss(x, y, size, found, seeded):
+    patient = Stepping(8 if y is None else 1, size)
+    patient(x[:1])
+    patient.compile("adam")
+    report = gradscope.analyze(patient, x, y, select=[ID])
+
+    assert [found in f.message for f in report.findings] == ([True] if found else [])
