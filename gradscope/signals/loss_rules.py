@@ -14,6 +14,7 @@ from gradscope.signals.losses import (
     BINARY,
     CATEGORICAL,
     CROSSENTROPIES,
+    CTC,
     DIVERGENCE,
     HINGES,
     SLACK,
@@ -108,11 +109,17 @@ def _excess_in_reach(term: LossTerm) -> float:
 
 
 def _judge_applied_twice(term: LossTerm) -> Verdict | None:
-    if term.loss not in CROSSENTROPIES or not term.from_logits:
-        return None
     is_share = term.sums_to_one and term.minimum is not None and term.minimum >= 0.0
     ends = term.activation or ("softmax" if is_share else None)
     if ends not in ("softmax", "sigmoid", "hard_sigmoid"):
+        return None
+    if term.loss == CTC:
+        text = (
+            f"ctc takes logits and applies a softmax of its own, and the output ends in {ends}: no "
+            "class can become likely, and blanks are all that is learned; end in linear"
+        )
+        return "error", Evidence("num_activations", 2.0, 2.0), text
+    if term.loss not in CROSSENTROPIES or not term.from_logits:
         return None
     if term.has_logits:
         text = (

@@ -578,3 +578,12 @@ def test_ctc_needs_a_frame_for_each_letter(letters, severity, seeded):
     x = normal(64, 8, 4)
     found = told([layers.Dense(5)], y, losses.CTC(), x=x, shape=(8, 4))
     assert (found and found[0]) == severity
+
+
+@pytest.mark.parametrize(("activation", "severity"), [("softmax", "error"), (None, None)])
+def test_ctc_takes_logits(activation, severity, seeded):
+    y = np.tile([1, 2, 3], (64, 1))
+    x = normal(64, 8, 4)
+    found = told([layers.Dense(5, activation)], y, losses.CTC(), x=x, shape=(8, 4))
+
+    assert (found and found[0]) == severity

@@ -350,3 +350,12 @@ def test_the_snippet_compiles_the_model_anew(name):
     exec(snippet, {"model": patient, "keras": keras})
 
     assert loss_name(patient.loss) == matched
+
+
+def test_ctc_gets_logits():
+    model = sequential(dense(5, "softmax")()[0], shape=(8, 4), loss=losses.CTC())
+    x, y = normal(64, 8, 4), np.tile([1, 2, 3], (64, 1))
+    surgery = treated(ID, model, x, y, symptom=SYMPTOM)
+
+    assert surgery.model.layers[-1].activation is keras.activations.linear
+    assert isinstance(surgery.model.loss, losses.CTC)

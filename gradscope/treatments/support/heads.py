@@ -120,7 +120,7 @@ def _loss(edit: dict[str, Any], present: Any) -> Any:
 
 def class_name(loss: str) -> str:
     name = "".join(part.capitalize() for part in loss.split("_"))
-    return name.replace("Kl", "KL")
+    return {"Ctc": "CTC"}.get(name, name.replace("Kl", "KL"))
 
 
 def match_metrics(model: Any, edits: Sequence[Mapping[str, Any]], num_outputs: int) -> Any:

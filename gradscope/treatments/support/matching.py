@@ -10,6 +10,7 @@ from gradscope.signals.losses import (
     BINARY,
     CATEGORICAL,
     CROSSENTROPIES,
+    CTC,
     DIVERGENCE,
     REGRESSIONS,
     SLACK,
@@ -37,6 +38,8 @@ class Match:
 def match(term: LossTerm) -> Match | str:
     """What goes with the labels, keeping the loss where it does; else why nothing does."""
     labels, units = term.labels, num_units(term)
+    if term.loss == CTC:
+        return Match("linear", CTC, "sequences of class indices")
     if labels is None or labels.minimum is None or labels.maximum is None:
         return _by_loss(term)
     low, high = labels.minimum, labels.maximum
