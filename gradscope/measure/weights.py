@@ -120,7 +120,8 @@ def _fans(shape: Sequence[int]) -> tuple[float | None, float | None]:
 
 def count_units(variable: Any) -> tuple[int | None, int]:
     """How many columns of a kernel differ, and how many are zero."""
-    if len(variable.shape) < 2 or not keras.backend.is_float_dtype(variable.dtype):
+    is_kernel = len(variable.shape) >= 2 and not variable.path.endswith("bias")  # GRU has two rows
+    if not is_kernel or not keras.backend.is_float_dtype(variable.dtype):
         return None, 0
     units = as_array(value_of(variable)).reshape(-1, variable.shape[-1])
     # A random projection tells columns apart without sorting whole columns. Units that learn the

@@ -49,7 +49,8 @@ def find_uncounted(profile: Profile) -> list[LayerProfile]:
 
 
 def _is_uncounted(weight: WeightProfile) -> bool:
-    learns = weight.trainable and weight.reached and len(weight.shape) >= 2
+    is_kernel = len(weight.shape) >= 2 and not weight.path.endswith("bias")
+    learns = weight.trainable and weight.reached and is_kernel
     return learns and weight.num_distinct_units is None
 
 

@@ -112,7 +112,7 @@ def _evidence(layer: LayerProfile, limits: dict[str, float]) -> Evidence:
 def _message(saturated: list[LayerProfile], worst: LayerProfile) -> str:
     text = (
         f"{worst.saturated_fraction:.0%} of the pre-activations of {names([worst.id])} lie where "
-        f"{worst.activation} is flat (derivative below a tenth of its maximum)"
+        f"{worst.activation or 'the activation'} is flat (derivative below a tenth of its maximum)"
     )
     if len(saturated) > 1:
         text += f"; also affected: {names([s.id for s in saturated if s is not worst])}"

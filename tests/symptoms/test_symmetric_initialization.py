@@ -219,3 +219,14 @@ def test_units_of_small_difference_differ(seeded):
         distinct(np.tile(normal(20, 1), (1, 10)) * (1 + 1e-5 * np.arange(10, dtype="float32")))
         == 10
     )
+
+
+def test_a_bias_of_two_rows_is_no_kernel():
+    """A GRU's, which starts at zero, is one for the inputs and one for the state."""
+    model = sequential(layers.GRU(8), layers.Dense(1), shape=(6, 3))
+    report = gradscope.analyze(model, normal(32, 6, 3), normal(32, 1), select=[ID])
+    recurrent = next(row for row in report.layers if row.class_ == "GRU")
+    counts = {w.path.rpartition("/")[2]: w.num_distinct_units for w in recurrent.weights}
+
+    assert counts == {"kernel": 24, "recurrent_kernel": 24, "bias": None}
+    assert report.checks[0].status == "clean"
