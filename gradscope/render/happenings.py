@@ -21,12 +21,31 @@ def trial_title(trial: dict[str, Any]) -> str:
 
 
 def list_results(trial: dict[str, Any], side: str) -> list[tuple[int, float | None]]:
-    """(seed, last held-out result in the trial's measure) of every run of one side."""
-    key = "loss" if trial.get("measure") in (None, "loss") else "metric"
+    """(seed, last result in the trial's measure) of every run of one side."""
+    is_held_out = is_judged_held_out(trial)
     return [
-        (run.get("seed") or 0, dig((items(run, "checkpoints") or [{}])[-1], key))
+        (run.get("seed") or 0, _last_result(run, trial) if is_held_out else _last_loss(run))
         for run in items(trial, side, "runs")
     ]
+
+
+def is_judged_held_out(trial: dict[str, Any]) -> bool:
+    """Whether on held-out samples: some models compute a loss in their own `train_step` only."""
+    runs = [run for side in ("before", "after") for run in items(trial, side, "runs")]
+    return trial.get("measure") not in (None, "loss") or any(
+        point.get("loss") is not None for run in runs for point in items(run, "checkpoints")
+    )
+
+
+def _last_result(run: dict[str, Any], trial: dict[str, Any]) -> float | None:
+    key = "loss" if trial.get("measure") in (None, "loss") else "metric"
+    last: float | None = dig((items(run, "checkpoints") or [{}])[-1], key)
+    return last
+
+
+def _last_loss(run: dict[str, Any]) -> float | None:
+    losses = items(run, "losses")
+    return losses[-1] if losses and not run.get("diverged") else None
 
 
 def find_proof(report: dict[str, Any], treatments: list[str]) -> dict[str, Any] | None:
@@ -43,8 +62,12 @@ def describe_gain(report: dict[str, Any]) -> str | None:
         return None
     what = " + ".join(map(in_words, kept))
     measure = name_measure(trial.get("measure"))
+    if not is_judged_held_out(trial):
+        measure = measure.replace("held-out", "training")
     before, after = (_mean([v for _, v in list_results(trial, s)]) for s in ("before", "after"))
     seeds = plural(len(items(trial, "seeds")), "seed")
+    if trial.get("verdict") != "improved":
+        return f"{capitalize(what)}: right in any case, {measure} {after} over {seeds}"
     return f"{capitalize(what)}: {measure} {before} → {after}, proven over {seeds}"
 
 

@@ -11,7 +11,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from gradscope.render.happenings import describe_gain, find_proof, name_measure, trial_title
+from gradscope.render.happenings import (
+    describe_gain,
+    find_proof,
+    is_judged_held_out,
+    list_results,
+    name_measure,
+    trial_title,
+)
 from gradscope.render.values import clean, items, join_names, number, plural
 
 _WORDS = {
@@ -112,10 +119,14 @@ def _evidence(trial: dict[str, Any]) -> Table:
     for heading in ("", "before", "after"):
         table.add_column(heading, justify="left" if not heading else "right")
     before, after = trial.get("before") or {}, trial.get("after") or {}
+    where = "held-out" if is_judged_held_out(trial) else "training"
     measure = name_measure(trial.get("measure")).removeprefix("held-out ")
+    results = [dict(list_results(trial, side)) for side in ("before", "after")]
     for n, seed in enumerate(items(trial, "seeds")):
-        ends = [_end(arm, n, trial.get("measure")) for arm in (before, after)]
-        table.add_row(f"held-out {measure}, seed {seed}", *ends)
+        ends = [
+            _end(arm, n, of.get(seed)) for arm, of in zip((before, after), results, strict=True)
+        ]
+        table.add_row(f"{where} {measure}, seed {seed}", *ends)
     table.add_row("symptoms found", *(_count(arm) for arm in (before, after)))
     shell = Table.grid()
     shell.add_row(Text(f"{trial.get('verdict')}: {trial.get('reason')}"))
@@ -124,15 +135,10 @@ def _evidence(trial: dict[str, Any]) -> Table:
     return shell
 
 
-def _end(arm: dict[str, Any], place: int, measure: str | None) -> str:
+def _end(arm: dict[str, Any], place: int, result: float | None) -> str:
     runs = items(arm, "runs")
-    if place >= len(runs):
-        return "–"
-    if runs[place].get("diverged"):
-        return "diverged"
-    points = items(runs[place], "checkpoints")
-    last = points[-1] if points else {}
-    return number(last.get("loss" if measure == "loss" else "metric"))
+    is_diverged = place < len(runs) and runs[place].get("diverged")
+    return "diverged" if is_diverged else number(result)
 
 
 def _count(arm: dict[str, Any]) -> str:

@@ -49,6 +49,7 @@ _LONGER = "longer-training"
 _IN_LABELS = "in_labels"  # parameter of a prescription: code that changes the labels
 _NOT_TRIED = "not tried"
 _FEW_LINES = 2  # of code fit into a line of text
+_TARGETS = "unscaled-targets"
 _SCALING = {"input-normalization", "target-normalization"}
 
 Status = Literal["healthy", "improved", "not improved", "nothing to prescribe"]
@@ -98,11 +99,15 @@ class Outcome:
         if self.rows is not None:
             lost = int((~self.rows).sum())
             line += f", without the {lost:,} samples that hold NaN or Inf (x[outcome.rows])"
+        is_own = has_own_step(self.model)
         if kept & _SCALING:
-            line += "; its data stay as they are: it scales them"
+            inside = "it scales what its layers get, and its train_step still gets your data"
+            line += f"; {inside if is_own else 'its data stay as they are: it scales them'}"
         for prescription in self.prescriptions:
             for code in prescription.parameters.get(_IN_LABELS, ()):
                 line += f". Better still, train your model as it is after {code}"
+        if is_own and self.trial is not None and self.trial.measure == "loss":
+            line += _tell_what_is_left(self.trial)
         return f"{line}."
 
     def summary(self) -> str:
@@ -129,6 +134,13 @@ class Outcome:
     def _repr_html_(self) -> str | None:
         """The page of the report inside a frame of its own."""
         return self.report._repr_html_()
+
+
+def _tell_what_is_left(trial: Trial) -> str:
+    """Of a loss that nothing can be compared with: a lower one may still be worth nothing."""
+    text = ". No constant prediction can be compared with the loss of its train_step: look at its "
+    left = [f.message for f in trial.after.findings if f.symptom == _TARGETS]
+    return "".join([f"{text}outputs", *(f". {message.removesuffix('.')}" for message in left)])
 
 
 def _tell_what_to_apply(report: Report) -> str | None:

@@ -42,6 +42,7 @@ class Scores:
     before: tuple[float, ...]
     after: tuple[float, ...]
     minimum_difference: float
+    is_held_out: bool = True
 
 
 def judge(scores: Scores) -> Judgement:
@@ -62,7 +63,8 @@ def judge(scores: Scores) -> Judgement:
     """
     d = np.subtract(scores.after, scores.before)
     mean, n, least = float(d.mean()), len(d), scores.minimum_difference
-    what = "held-out loss (log)" if scores.measure == "loss" else f"held-out {scores.measure}"
+    where = "held-out" if scores.is_held_out else "training"
+    what = f"{where} loss (log)" if scores.measure == "loss" else f"{where} {scores.measure}"
     change = f"{what} changed by {mean:+.3g} on average over {n} seed{'s' if n > 1 else ''}"
     if n < 2:
         return Judgement(
@@ -104,7 +106,8 @@ def score(before: Arm, after: Arm, measure: Measure | None, num_held_out: int) -
         values, least = -np.log(filled), -math.log1p(-MINIMUM_LOSS_FRACTION)
     else:
         values, least = -filled, MINIMUM_LOSS_FRACTION * float(np.abs(filled[0]).mean())
-    return Scores("loss", tuple(values[0].tolist()), tuple(values[1].tolist()), least)
+    is_held_out = any(_has_held_out_loss(run) for runs in arms for run in runs)
+    return Scores("loss", tuple(values[0].tolist()), tuple(values[1].tolist()), least, is_held_out)
 
 
 def rank_runs(runs: Sequence[Run], measure: Measure | None) -> tuple[float, float]:
