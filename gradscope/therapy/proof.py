@@ -98,6 +98,14 @@ def is_enough(runs: RunCache, score: float, patient: float) -> bool:
     return score - patient >= ENOUGH * (1 - patient)
 
 
+def is_as_good(runs: RunCache, trial: Trial) -> bool:
+    """Whether the treated model does no worse than the patient, and what the data allow."""
+    if runs.measure is None or trial.difference < -trial.minimum_difference:
+        return False
+    after, _ = verdicts.rank_runs(trial.after.runs, runs.measure)
+    return _is_above_chance(runs, trial) and after >= (runs.plan.goal or 0.0)
+
+
 def is_wanting(runs: RunCache, trial: Trial) -> bool:
     """Whether the treated model does not yet do what can be asked of it."""
     before, _ = verdicts.rank_runs(trial.before.runs, runs.measure)

@@ -24,6 +24,7 @@ from gradscope.therapy.decisions import (
 from gradscope.therapy.proof import (
     describe,
     is_ahead,
+    is_as_good,
     is_enough,
     is_hopeless,
     prove,
@@ -87,6 +88,8 @@ def run_search(search: Search, batches: Iterable[Sequence[Candidate | Declined]]
             refine(search, [], result)
     if result.winner is None:
         _try_longer(search, known, result)
+    if result.winner is None:
+        _keep_harmless(search, known, result)
     _reject_untried(search, known, result)
     return result
 
@@ -116,6 +119,24 @@ def _try_longer(search: Search, known: Sequence[Candidate], result: SearchResult
     candidate = min(better, key=lambda c: (c.wrong, len(c.ids)))
     if is_ahead(search, candidate, steps):
         result.settle(prove_at(search, candidate, steps))
+
+
+def _keep_harmless(search: Search, known: Sequence[Candidate], result: SearchResult) -> None:
+    """Keep what mends something that is wrong in any case, as a loss that can never be small.
+
+    A model may predict all that is asked for in spite of it, so that no score can rise. Only safe
+    treatments, which leave the function as it is, and only where none of the runs suffers.
+    """
+    wrong = Candidate((), search.report).wrong
+    tried = {trial.treatments: trial for trial in result.trials}
+    for candidate in sorted(known, key=lambda c: (c.wrong, len(c.ids))):
+        trial = tried.get(candidate.ids)
+        is_safe = all(p.safety == "safe" for p in candidate.prescriptions)
+        if trial and is_safe and candidate.wrong < wrong and is_as_good(search.runs, trial):
+            result.trials.remove(trial)
+            result.rejected.pop(candidate.name, None)
+            result.settle(Accepted(candidate, trial))
+            return
 
 
 def _compare(search: Search, others: Sequence[Candidate], winner: Accepted) -> list[Rejected]:

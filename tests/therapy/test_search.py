@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -117,6 +118,22 @@ def test_nothing_is_joined_where_little_is_left_to_be_gained():
     assert result.winner.candidate.ids == ("a",)
     # patient and winner from three seeds, a quarter of the way: nothing else is trained
     assert runs.num_steps == 3 * 25 + 3 * 25
+
+
+@pytest.mark.parametrize(
+    ("safety", "score", "is_kept"),
+    [("safe", 0.98, True), ("unsafe", 0.98, False), ("safe", 0.5, False)],
+)
+def test_what_is_wrong_in_any_case_is_mended_where_no_score_can_rise(safety, score, is_kept):
+    right = candidate("head")
+    right = dataclasses.replace(
+        right, prescriptions=(dataclasses.replace(right.prescriptions[0], safety=safety),)
+    )
+    result, _ = found({"": 0.98, "head": score}, [right], findings=(WRONG,))
+
+    assert (result.winner is not None) == is_kept
+    assert ("head" in result.rejected) != is_kept
+    assert [trial.treatments for trial in result.trials] == [("head",)]
 
 
 def test_where_nothing_helps_both_are_tried_together():
