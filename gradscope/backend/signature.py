@@ -7,6 +7,8 @@ from typing import Any
 
 import keras
 
+from gradscope.backend.keras_private import mask_of
+
 
 def input_specs(model: keras.Model) -> dict[str, Any]:
     """The model's inputs (with `.shape` and `.dtype`) by name; empty where it does not say."""
@@ -19,6 +21,11 @@ def output_specs(model: keras.Model) -> dict[str, Any]:
     if isinstance(model, keras.Sequential) and model.layers:
         names = [model.layers[-1].name]
     return _by_name(_structure(model, "output"), names)
+
+
+def has_masked_output(model: keras.Model) -> bool:
+    """Whether an output carries a mask, by which its loss leaves positions out."""
+    return any(mask_of(tensor) is not None for tensor in output_specs(model).values())
 
 
 def output_losses(model: keras.Model, loss: Any = None) -> dict[str, Any]:

@@ -20,6 +20,7 @@ import tensorflow as tf
 from gradscope.backend.isolation import patched, value_of, variable_restorer, variables_of
 from gradscope.backend.keras_private import raw
 from gradscope.backend.patches import gradients_noted
+from gradscope.backend.signature import has_masked_output
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import optimizers
 from gradscope.inputs.arrays import count_samples
@@ -180,7 +181,8 @@ class Functions:
     def _labels(self, data: Any) -> Any:
         """The labels where a constant prediction's loss follows from them alone, else None."""
         plain = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], tf.Tensor)
-        return data[1] if plain and _num_replicas() == 1 and not self.model.losses else None
+        others = _num_replicas() > 1 or self.model.losses or has_masked_output(self.model)
+        return data[1] if plain and not others else None
 
     def _pick_batch(self, data: Any) -> dict[str, Any]:
         """The batch of a step, where a call takes one step on one device."""

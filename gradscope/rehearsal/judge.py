@@ -6,16 +6,23 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.signature import loss_name, output_losses, output_specs
+from gradscope.backend.signature import (
+    has_masked_output,
+    loss_name,
+    output_losses,
+    output_specs,
+)
 from gradscope.backend.sites import sites
 from gradscope.messages import one_line
 from gradscope.monitor.baselines import constant_loss
 from gradscope.records import ConstantPrediction, Curve, YardstickRun
+from gradscope.rehearsal.arrays import Array
 from gradscope.rehearsal.labels import NoYardstick, OutputHint
 from gradscope.rehearsal.scores import Score, measure_outputs, score_predictions, score_yardstick
 from gradscope.rehearsal.yardstick import (
@@ -34,6 +41,7 @@ GOAL = 0.8  # of the way from the constant prediction to the yardstick
 FEWEST_HELD_OUT = 30  # with fewer, all samples are scored on
 _BEHIND = 0.5  # of the yardstick's share
 _CURVE_BINS = 64
+_AT_ONCE = 256
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class Judge:
         self._steps, self._batch_size, self._seed = steps, batch_size, seed
         self._trained: tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick | None = None
         self._is_comparable = True
+        self._masks: list[Array | None] = []  # by output, of the samples that are scored
 
     def judge(self, copy: keras.Model, steps: int | None = None) -> Beside:
         """Score a copy as it is now.
@@ -84,23 +93,20 @@ class Judge:
             steps: that the copy has taken, where its time was up before all of them. A yardstick
                 that is not trained yet is not trained for more.
         """
+        scored = self._scored
         if self._trained is None:
             self._steps = min(self._steps, steps or self._steps)
+            self._masks = _find_masks(copy, scored) if has_masked_output(self._model) else []
             self._trained = self._train()
         if isinstance(self._trained, NoYardstick):
             return Beside(reason=self._trained.reason)
         yardstick, run, theirs = self._trained
-        if any(target.num_positions > 1 for target in yardstick.targets) and _masks(self._model):
-            return Beside(
-                reason="its output is masked, and the labels of masked entries are not meaningful"
-            )
-        scored = self._scored
         try:
             predictions = copy.predict(scored.x, batch_size=256, verbose=0)
         except Exception as error:
             return Beside(reason=f"its predictions could not be computed: {one_line(error)}")
         names = list(output_specs(self._model))
-        mine = score_predictions(yardstick.targets, scored.y, predictions, names)
+        mine = score_predictions(yardstick.targets, scored.y, predictions, names, self._masks)
         self._is_comparable = any(score.share is not None for score in mine)
         compared = list(zip(yardstick.targets, mine, theirs, strict=True))
         target, own, other = max(compared, key=lambda pair: _lag(pair[1], pair[2]))
@@ -132,7 +138,7 @@ class Judge:
             return None
         yardstick, _, scores = self._trained
         names = tuple(output_specs(self._model))
-        measure = functools.partial(measure_outputs, yardstick.targets, names)
+        measure = functools.partial(measure_outputs, yardstick.targets, names, self._held_out_masks)
         shares = [score.share or 0.0 for score in scores]
         is_known = all(_learns(score) for score in scores)
         if len(scores) > 1:
@@ -148,6 +154,12 @@ class Judge:
             return held_out
         return splits.join(training, held_out)
 
+    @property
+    def _held_out_masks(self) -> list[Array | None]:
+        """They come last where the samples that are trained on are scored, too."""
+        count = self._data.held_out.num_samples
+        return [mask if mask is None else mask[-count:] for mask in self._masks]
+
     def _train(self) -> tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick:
         training = self._data.training
         yardstick = build_yardstick(
@@ -162,10 +174,10 @@ class Judge:
         run = train_yardstick(
             yardstick, training.x, training.y, steps=self._steps, batch_size=self._batch_size
         )
-        held_out = score_yardstick(yardstick, *self._data.held_out[:2])
+        held_out = score_yardstick(yardstick, *self._data.held_out[:2], self._held_out_masks)
         if self._scored is self._data.held_out:
             return yardstick, run, held_out
-        scores = score_yardstick(yardstick, *self._scored[:2])
+        scores = score_yardstick(yardstick, *self._scored[:2], self._masks)
         # What it has learned by heart says nothing of what the data allow.
         return (
             yardstick,
@@ -203,9 +215,20 @@ def _hints(model: keras.Model) -> list[OutputHint]:
     ]
 
 
-def _masks(model: keras.Model) -> bool:
-    """Whether an output carries a mask, by which its loss leaves positions out."""
-    return any(private.mask_of(tensor) is not None for tensor in output_specs(model).values())
+def _find_masks(copy: keras.Model, data: Examples) -> list[Array | None]:
+    """By output, which positions of each sample count; empty where that cannot be said."""
+    found: list[list[Any]] = []
+    for start in range(0, data.num_samples, _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, data.num_samples))
+        try:
+            outputs = copy(data.take(rows).tensors().x, **private.training_options(copy, False))
+        except Exception:  # whatever stands in its way is met again where it is scored
+            return []
+        found.append([private.mask_of(tensor) for tensor in keras.tree.flatten(outputs)])
+    return [
+        None if any(mask is None for mask in masks) else np.concatenate([*map(np.asarray, masks)])
+        for masks in zip(*found, strict=True)
+    ]
 
 
 def _find_tokens(model: keras.Model) -> list[bool | None]:

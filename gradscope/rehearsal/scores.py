@@ -38,18 +38,29 @@ class Score:
     reason: str | None = None
 
 
-def score_yardstick(yardstick: Yardstick, x: Any, y: Any) -> list[Score]:
+Masks = Sequence[Array | None]  # by output, True where a position counts; empty: all count
+
+
+def score_yardstick(yardstick: Yardstick, x: Any, y: Any, masks: Masks = ()) -> list[Score]:
     """Score the yardstick on held-out samples, one score for each output."""
     return [
-        _score_codes(target, array, predicted)
-        for target, (_, array), predicted in zip(
-            yardstick.targets, flatten(y), predict_with_yardstick(yardstick, x), strict=True
+        _score_codes(target, array, predicted, _mask_of(index, masks))
+        for index, (target, (_, array), predicted) in enumerate(
+            zip(yardstick.targets, flatten(y), predict_with_yardstick(yardstick, x), strict=True)
         )
     ]
 
 
+def _mask_of(index: int, masks: Masks) -> Array | None:
+    return masks[index] if masks else None
+
+
 def score_predictions(
-    targets: Sequence[Target], y: Any, predictions: Any, output_names: Sequence[str] = ()
+    targets: Sequence[Target],
+    y: Any,
+    predictions: Any,
+    output_names: Sequence[str] = (),
+    masks: Masks = (),
 ) -> list[Score]:
     """Score a model's predictions on the same labels and the same scale.
 
@@ -61,6 +72,7 @@ def score_predictions(
         y: held-out labels, in the structure the yardstick was built with.
         predictions: an array, or a list or dict of arrays; dicts are matched by name.
         output_names: of a list of predictions, for labels that are a dict.
+        masks: of the labels' outputs; what is masked is not scored, as it is not trained on.
     """
     labels = flatten(y)
     found = flatten(predictions)
@@ -75,7 +87,7 @@ def score_predictions(
         if predicted is None:
             scores.append(_abstain(target, f"{len(found)} outputs for {len(labels)} labels"))
         else:
-            scores.append(_score_output(target, array, predicted))
+            scores.append(_score_output(target, array, predicted, _mask_of(index, masks)))
     return scores
 
 
@@ -87,7 +99,7 @@ def _measure(target: Target) -> Literal["accuracy", "explained"]:
     return "explained" if target.kind == "numbers" else "accuracy"
 
 
-def _score_output(target: Target, y: Array, predicted: Array) -> Score:
+def _score_output(target: Target, y: Array, predicted: Array, mask: Array | None) -> Score:
     predicted = np.asarray(predicted, "float64")
     if len(predicted) != len(y):
         return _abstain(target, f"{len(predicted)} predictions for {len(y)} samples")
@@ -98,7 +110,7 @@ def _score_output(target: Target, y: Array, predicted: Array) -> Score:
     readings = _read_predictions(target, predicted)
     if isinstance(readings, str):
         return _abstain(target, readings)
-    scores = [_score_codes(target, y, reading) for reading in readings]
+    scores = [_score_codes(target, y, reading, mask) for reading in readings]
     return max(scores, key=lambda s: -math.inf if s.share is None else s.share)
 
 
@@ -147,7 +159,7 @@ def _is_known(loss: str | None) -> bool:
     return name in REGRESSION or any(part in name for part in _CLASSIFICATION)
 
 
-def _score_codes(target: Target, y: Array, predicted: Array) -> Score:
+def _score_codes(target: Target, y: Array, predicted: Array, mask: Array | None) -> Score:
     """Compare codes of shape (samples, positions, channels)."""
     measure = _measure(target)
     wanted = code_labels(target, y)
@@ -159,14 +171,21 @@ def _score_codes(target: Target, y: Array, predicted: Array) -> Score:
             predicted = predicted[:, target.positions]
         wanted = wanted[:, target.positions]
     constant = target.constant if target.positions is None else target.constant[target.positions]
-    wanted, predicted = wanted[kept], predicted[kept]
+    counts: Array = np.ones(wanted.shape[:2], bool)
+    if mask is not None and mask.size == len(y) * target.num_positions:
+        counts = mask.reshape(len(y), -1)
+        counts = counts if target.positions is None else counts[:, target.positions]
+        kept &= counts.any(1)
+        constant = _find_constant(target, wanted[kept][counts[kept]])
+    wanted, predicted, counts = wanted[kept], predicted[kept], counts[kept]
     if not len(wanted):
         return _abstain(target, "no held-out labels are finite")
     if target.kind == "numbers":
         errors, base = (wanted - predicted) ** 2, (wanted - constant) ** 2
     else:
         errors, base = (wanted != predicted) * 1.0, (wanted != constant) * 1.0
-    errors, base = (e.reshape(len(e), -1).mean(1) for e in (errors, base))
+    share_of_counted = counts / counts.sum(1, keepdims=True)
+    errors, base = ((e.mean(2) * share_of_counted).sum(1) for e in (errors, base))
     left = float(base.mean())
     if not left:
         return _abstain(target, "the held-out labels are all equal")
@@ -176,14 +195,26 @@ def _score_codes(target: Target, y: Array, predicted: Array) -> Score:
     return Score(share, measure, 1 - float(errors.mean()), 1 - left, errors / left)
 
 
+def _find_constant(target: Target, wanted: Array) -> Array | float:
+    """The best prediction for the positions that count, (positions, channels); one for all."""
+    if target.kind == "numbers" or not len(wanted):
+        return wanted.mean(0) if len(wanted) else 0.0
+    values, counts = np.unique(wanted, axis=0, return_counts=True)
+    commonest: Array = values[counts.argmax()]
+    return commonest
+
+
 def measure_outputs(
-    targets: Sequence[Target], names: Sequence[str], y: Any, outputs: Any
+    targets: Sequence[Target], names: Sequence[str], masks: Masks, y: Any, outputs: Any
 ) -> float | None:
     """One number for a model's outputs: the measure of the only one, or the least share.
 
-    None where an output is not finite, or nothing can be compared.
+    Samples may be missing at the end. None where an output is not finite, or nothing can be
+    compared.
     """
-    scores = score_predictions(targets, y, outputs, names)
+    num_samples = len(flatten(y)[0][1])
+    seen = [mask if mask is None else mask[:num_samples] for mask in masks]
+    scores = score_predictions(targets, y, outputs, names, seen)
     if len(scores) == 1:
         return scores[0].value
     shares = [score.share for score in scores]

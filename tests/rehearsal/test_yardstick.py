@@ -136,3 +136,18 @@ def test_outputs_in_a_dict_are_found_by_name_in_whatever_order():
     scores = score_predictions(yardstick.targets, held, predictions, ["b", "a"])
 
     assert [score.share for score in scores] == [1.0, 1.0]
+
+
+def test_what_is_masked_is_not_scored():
+    x = np.random.default_rng(0).integers(1, 9, (400, 4))
+    y = x % 3
+    mask = np.arange(4) < 2 * np.ones((400, 1))
+    yardstick = build_yardstick(
+        x, y, hints=[OutputHint(None, "sparse_categorical_crossentropy", (4, 3))], tokens=[True]
+    )
+    predicted = np.eye(3)[np.where(mask, y, (y + 1) % 3)]
+    (score,) = score_predictions(yardstick.targets, y, predicted, (), [mask])
+    (other,) = score_predictions(yardstick.targets, y, predicted)
+
+    assert (score.value, score.share) == (1.0, 1.0)
+    assert other.value == 0.5
