@@ -24,6 +24,7 @@ DIVERGENCE = "loss-divergence"
 _RUN_AWAY = 1000.0  # times the first loss
 FLOW = ("vanishing-gradient", "exploding-gradient")
 SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
+OF_THE_START = "mismatched-initialization"  # weights that were trained say nothing of it
 # By cause: what follows from it where both start at the same layer. Outputs that the loss cuts off
 # get no gradient, and units that are off hand on neither a gradient nor a signal.
 _FOLLOWS = {
@@ -292,7 +293,7 @@ def join_rehearsal(
     # Weights that were thrown off say nothing of how they started; that they were is said already.
     has_diverged = any(f.symptom == DIVERGENCE for f in training)
     for finding in layers:
-        if has_diverged and finding.symptom != FIRST:
+        if finding.symptom == OF_THE_START or (has_diverged and finding.symptom != FIRST):
             continue
         if finding.symptom not in seen and finding.severity not in ("info", *harmless):
             message = f"{finding.message} (Seen in a rehearsal of {steps:,} steps.)"

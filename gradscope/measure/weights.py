@@ -48,7 +48,30 @@ def weight_profiles(
     for variable in model.weights:
         if keras.backend.is_float_dtype(variable.dtype):
             reducer.add(("value", id(variable)), as_array(values[id(variable)]))
-    return {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}, no_update
+    found = {id(v): _weight(v, numbers.get(id(v)), captured) for v in model.weights}
+    for number, variable in enumerate(trainable):
+        gradient = captured.gradients[number]
+        if _regularizer(variable) is not None and gradient is not None:
+            pull = _penalty_ratio(variable, values[id(variable)], _unscale(gradient, scale))
+            found[id(variable)] = dataclasses.replace(found[id(variable)], penalty_ratio=pull)
+    return found, no_update
+
+
+def _regularizer(variable: Any) -> Any:
+    return getattr(variable, "regularizer", None)
+
+
+def _penalty_ratio(variable: Any, value: Any, gradient: Any) -> float | None:
+    value = tf.convert_to_tensor(value)
+    with tf.GradientTape() as tape:
+        tape.watch(value)
+        penalty = _regularizer(variable)(value)
+    pull = tape.gradient(penalty, value)
+    if pull is None:
+        return None
+    rest = float(tf.norm(tf.cast(gradient, pull.dtype) - pull))
+    pulled = float(tf.norm(pull))
+    return pulled / rest if math.isfinite(pulled) and math.isfinite(rest) and rest else None
 
 
 def _unscale(gradient: Any, scale: float) -> Any:
@@ -98,6 +121,7 @@ def weight_profile(
         fan_out=fans[1],
         num_distinct_units=distinct,
         num_zero_units=num_zero,
+        penalty_ratio=0.0 if _regularizer(variable) is None else None,
         value=value,
         gradient=gradient,
         update=update,

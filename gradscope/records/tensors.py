@@ -99,6 +99,8 @@ class WeightProfile:
         num_distinct_units: how many different columns a kernel has; None for vectors.
         num_zero_units: how many columns of a kernel are zero throughout.
         update_ratio: ||dW|| / ||W|| of one step of the model's own optimizer; None where unknown.
+        penalty_ratio: norm of the gradient of its regularizer over that of the rest of the loss; 0
+            where it has no regularizer; None where unknown.
     """
 
     path: str
@@ -114,5 +116,6 @@ class WeightProfile:
     update: TensorStats | None
     update_ratio: Size | None
     num_zero_units: Count = 0
+    penalty_ratio: Size | None = None
 
     __repr__ = brief

@@ -101,6 +101,7 @@ def example_weight(std: float = 0.18, *, reached: bool = True, fan: float = 64.0
         gradient=example_stats(1e-3) if reached else None,
         update=None,
         update_ratio=0.01,
+        penalty_ratio=0.0,
     )
 
 

@@ -256,6 +256,13 @@ def test_a_cause_leads_what_only_says_that_nothing_is_learned(start, training, f
     assert (joined[0].symptom, joined[0].severity) == (first, "error")
 
 
+def test_trained_weights_say_nothing_of_how_they_started():
+    how = {"has_learned": False, "is_learning": False, "steps": 200}
+    layers = [finding("mismatched-initialization", "error"), finding("dead-relu", "error")]
+
+    assert [f.symptom for f in join_rehearsal([], layers, [], **how)] == ["dead-relu"]
+
+
 def test_what_was_lost_in_training_clears_nothing():
     found = finding("dead-relu", "warning")
     lost = finding("loss-divergence", "error")

@@ -174,6 +174,19 @@ def cut():
     return compiled(keras.Model(x, layers.Dense(2, name="out")(h))), normal(48, 6), normal(48, 2)
 
 
+def regularized():
+    """Next to no units left, and weights that are pulled to zero."""
+    model = keras.Sequential(
+        [
+            keras.Input((6,)),
+            layers.Dense(8, "relu", kernel_regularizer=keras.regularizers.L2(9.0), name="pulled"),
+            layers.Dropout(0.9, name="drop"),
+            layers.Dense(2, name="out"),
+        ]
+    )
+    return compiled(model), normal(48, 6), normal(48, 2, seed=1)
+
+
 def damaged():
     """An infinite moving variance: its feature is lost, while outputs stay finite."""
     norm = layers.BatchNormalization(name="norm")
@@ -187,6 +200,7 @@ def damaged():
 
 KINDS = (
     mlp, cnn, residual, lstm, simple_rnn, multi, nested, shared, subclassed, mixed, cut, damaged,
+    regularized,
 )  # fmt: skip
 ZOO: dict[str, Callable] = {make.__name__: make for make in KINDS}
 
