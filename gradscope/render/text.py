@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.pictures.flow import describe_course
+from gradscope.render.pictures.flow import describe_course, signal
 from gradscope.render.remedies import join_remedies, list_remedies
 from gradscope.render.values import (
     clean,
@@ -165,12 +165,12 @@ def _render_finding(index: int, finding: dict[str, Any], report: dict[str, Any])
 
 def _sparkline(report: dict[str, Any], rows: list[dict[str, Any]]) -> RenderableType | None:
     names = labels(rows)
-    signal = [(names[i], dig(row, "activation_gradient", "l2_norm")) for i, row in enumerate(rows)]
-    signal = [(name, value) for name, value in signal if value is not None]
-    if len(signal) < 2:
+    named = [(name, signal(row)) for name, row in zip(names, rows, strict=True)]
+    known = [(name, value) for name, value in named if value is not None]
+    if len(known) < 2:
         return None
-    (first, low), (last, high) = signal[0], signal[-1]
-    values = [value for _, value in signal]
+    (first, low), (last, high) = known[0], known[-1]
+    values = [value for _, value in known]
     ends = f"{shorten(first, 36)} {number(low)} … {shorten(last, 36)} {number(high)}"
     dead = values.count(0)
     zeros = f" It is exactly zero at {plural(dead, 'layer')}." if dead else ""

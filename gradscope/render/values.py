@@ -77,7 +77,8 @@ def number(value: float | int | None) -> str:
 
 def in_words(symptom: str | None) -> str:
     """A symptom's id as words ("vanishing gradient")."""
-    return (symptom or "unnamed symptom").replace("-", " ").replace("non finite", "non-finite")
+    words = (symptom or "unnamed symptom").replace("-", " ").replace("non finite", "non-finite")
+    return words.replace("relu", "ReLU")
 
 
 def capitalize(text: str) -> str:

@@ -197,9 +197,9 @@ def _compare(rehearsal: Rehearsal) -> str:
     if rehearsal.score is None:
         reaches = f"predicts numbers that are not finite{where}"
     else:
-        reaches = f"reaches {what} {rehearsal.score:.2f}{where}"
+        reaches = f"reaches {what} {rehearsal.score:.3g}{where}"
     return (
         f"After {num(rehearsal.steps, 'step')} the model {reaches}; a plain network "
-        f"({beside.kind}) trained on the same data reaches {what} {beside.score:.2f}, a constant "
-        f"prediction {constant or 0.0:.2f}."
+        f"({beside.kind}) trained on the same data reaches {what} {beside.score:.3g}, a constant "
+        f"prediction {constant or 0.0:.3g}."
     )

@@ -41,13 +41,13 @@ def test_sentence_names_symptom_measurement_and_culprits():
 def test_sentence_is_the_first_of_the_message(message, told):
     found = replace(finding("dead-relu", ()), message=message, layers=())
     opinion = verdict(report(healthy_report().layers, (found,)).to_plain())
-    assert opinion.sentence == f"Dead relu: {told}."
+    assert opinion.sentence == f"Dead ReLU: {told}."
 
 
 def test_several_findings_of_one_symptom_are_one_symptom():
     found = tuple(finding("dead-relu", (f"dense_{i}",)) for i in range(2))
     sentence = verdict(report(healthy_report().layers, found).to_plain()).sentence
-    assert sentence.startswith("Dead relu: ")
+    assert sentence.startswith("Dead ReLU: ")
     assert sentence.endswith(", caused by dense_0.")
 
 

@@ -216,7 +216,7 @@ def test_text_tells_every_symptom_that_changed():
 
     assert text.startswith("1 change for the better, 0 for the worse.")
     assert "What got better" in text
-    assert "dead relu    error → none" in text
+    assert "dead ReLU    error → none" in text
 
 
 def test_text_of_no_change():

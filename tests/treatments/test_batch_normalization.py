@@ -135,6 +135,7 @@ def test_the_snippet_names_a_few_places_and_counts_the_rest():
     model.compile("adam", "mse")
     snippet = planned(ID, model, *DATA, symptom="exploding-gradient").snippet
 
+    assert snippet.startswith("x = keras.layers.Dense(")
     assert "behind 'hidden_23'" in snippet
     assert "behind 'hidden_24'" not in snippet
     assert "16 more layers" in snippet

@@ -96,21 +96,27 @@ def _needs_scaling(layer: LayerProfile) -> bool:
 
 def _snippet(normalization: str, layers: Sequence[LayerProfile]) -> str:
     made = f"keras.layers.{normalization}({_options(normalization)})"
-    lines = [f"# put {made} ...", *map(_describe_place, layers[:_MOST_TOLD])]
+    others = ["# in the same way:", *map(_describe_place, layers[1:_MOST_TOLD])]
     if len(layers) > _MOST_TOLD:
-        lines.append(f"# ... and so at {len(layers) - _MOST_TOLD:,} more layers named above")
-    first = layers[0]
-    if first.class_ in RECURRENT:
-        return "\n".join([*lines, f"x = {made}(x)", f"x = {first.path.rpartition('/')[2]}(x)"])
-    size = "filters" if "Conv" in first.class_ else "units"
-    units = (first.output_shape or (None, "..."))[-1]
-    options = ", kernel_size=..., padding=..." if "Conv" in first.class_ else ""
-    name = first.path.rpartition("/")[2]
-    lines.append(f"x = keras.layers.{first.class_}({size}={units}{options}, name={name!r})(x)")
-    lines.append(f"x = {made}(x)")
-    if first.activation:
-        lines.append(f"x = keras.layers.Activation({first.activation!r})(x)")
-    return "\n".join(lines)
+        others.append(f"# ... and at {len(layers) - _MOST_TOLD:,} more layers named above")
+    return "\n".join([*_write_place(made, layers[0]), *(others if len(layers) > 1 else ())])
+
+
+def _write_place(made: str, layer: LayerProfile) -> list[str]:
+    """The change at one layer, as a functional model is written."""
+    name = layer.path.rpartition("/")[2]
+    if layer.class_ in RECURRENT:
+        return [f"x = {made}(x)", f"x = {name}(x)"]
+    size = "filters" if "Conv" in layer.class_ else "units"
+    units = (layer.output_shape or (None, "..."))[-1]
+    options = ", kernel_size=..., padding=..." if "Conv" in layer.class_ else ""
+    lines = [
+        f"x = keras.layers.{layer.class_}({size}={units}{options}, name={name!r})(x)",
+        f"x = {made}(x)",
+    ]
+    if layer.activation:
+        lines.append(f"x = keras.layers.Activation({layer.activation!r})(x)")
+    return lines
 
 
 def _describe_place(layer: LayerProfile) -> str:
