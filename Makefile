@@ -1,6 +1,6 @@
 # Everything runs in .venv, made on first use from python3 and its venv module alone.
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all lint docs package picture tables gallery browser clean
+.PHONY: help demo test test-slow test-all lint docs package picture tables examples gallery browser clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -31,6 +31,7 @@ help:
 	@echo 'make package  build wheel and sdist into dist/, install the wheel anew and run the demo'
 	@echo 'make picture  take the picture of the demo report again'
 	@echo 'make tables   write the tables in README.md anew, from the symptoms that there are'
+	@echo 'make examples run the examples of the symptoms (five minutes), for their pages'
 	@echo 'make gallery  run every sample (twenty minutes) and write docs/gallery.md from it'
 	@echo 'make clean    remove .venv, demo and caches'
 
@@ -58,7 +59,7 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 # The demo runs from what a user would install, in an environment that knows nothing of the sources.
 package: $(STAMP)
@@ -75,6 +76,9 @@ picture: demo browser
 
 tables: $(STAMP)
 	$(BIN)/python -m docs.reference_pages
+
+examples: $(STAMP)
+	$(BIN)/python -m docs.example_runs
 
 gallery: $(STAMP)
 	@$(BIN)/gradscope demo $$($(BIN)/gradscope demo --list | cut -d ' ' -f 1)

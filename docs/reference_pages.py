@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from docs import example_runs
 from gradscope import symptoms, treatments
 from gradscope.diagnosis import reference
 
@@ -46,10 +48,12 @@ def pages() -> Iterator[tuple[str, str]]:
         yield f"{kind}/index.md", _index(title, _registry(kind).values())
     for symptom in symptoms.registry().values():
         page = reference.symptom_page(symptom, {}, None)
-        yield f"symptoms/{symptom.id}.md", _page(page, links="treatments")
+        text = _page(page, links="treatments", example=_example(symptom.id))
+        yield f"symptoms/{symptom.id}.md", text
     for treatment in treatments.registry().values():
         page = reference.treatment_page(treatment)
-        yield f"treatments/{treatment.id}.md", _page(page, links="symptoms")
+        text = _page(page, links="symptoms", example=_treatment_example(treatment.id))
+        yield f"treatments/{treatment.id}.md", text
     yield "thresholds.md", _thresholds()
 
 
@@ -70,9 +74,10 @@ def _index(title: str, entries: Iterable[Any]) -> str:
     return f"# {title}\n\n| Id | What it is |\n|---|---|\n{rows}"
 
 
-def _page(page: dict[str, Any], links: str) -> str:
+def _page(page: dict[str, Any], links: str, example: str) -> str:
     parts = [f"# {page['id']}", f"*{page['summary'][:1].upper()}{page['summary'][1:]}.*"]
-    for section in page["sections"]:
+    for number, section in enumerate(page["sections"]):
+        parts += [example] if number == 1 and example else []
         parts.append(f"## {section['heading']}")
         parts += [section["text"]] if "text" in section else []
         if "entries" in section:
@@ -86,6 +91,59 @@ def _page(page: dict[str, Any], links: str) -> str:
         if "thresholds" in section:
             parts.append(_threshold_table(section["thresholds"], links=False))
     return "\n\n".join(parts) + "\n"
+
+
+def _example(id: str) -> str:
+    """A sick model, what is said of it, and what cured it, as `make examples` found them."""
+    known = example_runs.results()[id]
+    parts = [
+        "## Example",
+        _code(example_runs.source(id)),
+        f"`{known['call']}` finds, among others:"
+        if known["others"]
+        else f"`{known['call']}` says:",
+        _code(textwrap.fill(f"{known['severity'].upper()}  {known['message']}", 76), "text"),
+    ]
+    cure, offers = known["cure"], known["prescriptions"]
+    chosen = [p for p in offers if cure and p["treatment"] == cure["treatment"]] or offers[:1]
+    for offer in chosen:
+        link = f"[`{offer['treatment']}`](../treatments/{offer['treatment']}.md)"
+        parts.append(f"{f'What cures it is {link}' if cure else f'It prescribes {link}'}:")
+        parts += _quote(offer)
+    if cure:
+        parts.append(f"Of the treated copy it says: *{_cell(cure['after'])}*")
+    return "\n\n".join(parts)
+
+
+def _treatment_example(treatment: str) -> str:
+    """The first of the sick models that it cures, or else that it is prescribed for."""
+    known = example_runs.results()
+    if treatment in known:
+        return _example(treatment)
+    prescribed = {
+        symptom: offer
+        for symptom, run in known.items()
+        if run["symptom"] == symptom
+        for offer in run["prescriptions"]
+        if offer["treatment"] == treatment
+    }
+    cured = [s for s in prescribed if (known[s]["cure"] or {}).get("treatment") == treatment]
+    for symptom in (cured or list(prescribed))[:1]:
+        link = f"[the example of `{symptom}`](../symptoms/{symptom}.md#example)"
+        verb = "cures" if cured else "is prescribed for"
+        return "\n\n".join(["## Example", f"It {verb} {link}:", *_quote(prescribed[symptom])])
+    return ""
+
+
+def _quote(offer: dict[str, Any]) -> list[str]:
+    return [
+        f"> {_cell(offer['rationale'])}",
+        *([_code(offer["snippet"])] if offer["snippet"] else []),
+    ]
+
+
+def _code(text: str, language: str = "python") -> str:
+    return f"```{language}\n{text.strip()}\n```"
 
 
 def _thresholds() -> str:

@@ -1,0 +1,19 @@
+import keras
+import numpy as np
+
+keras.utils.set_random_seed(0)
+rng = np.random.default_rng(0)
+x = rng.normal(size=(1024, 20)).astype("float32")
+y = (x[:, :5].sum(axis=1) > 0).astype("float32")
+
+model = keras.Sequential(
+    [
+        keras.Input((20,)),
+        keras.layers.Dense(64, "relu"),
+        keras.layers.Dense(1, "sigmoid"),
+    ]
+)
+model.compile("adam", "binary_crossentropy")
+kernel, bias = model.layers[0].get_weights()
+kernel[3, 5] = np.nan  # a damaged checkpoint
+model.layers[0].set_weights([kernel, bias])
