@@ -93,9 +93,9 @@ class Outcome:
         if self.status != "improved":
             return _tell_what_to_apply(self.report) or _tell_by_hand(self.report)
         line = "Train outcome.model in place of your model"
-        longer = next((p for p in self.report.prescriptions if p.treatment == _LONGER), None)
-        if longer is not None and "epochs" in longer.parameters:
-            line += f", for about {longer.parameters['epochs']:,} epochs"
+        # Epochs that were foreseen from the patient's curve say nothing of that of the copy.
+        if self.trial is not None and _LONGER in {p.treatment for p in self.report.prescriptions}:
+            line += f", for at least the {self.trial.steps:,} steps of its trial"
         if self.rows is not None:
             lost = int((~self.rows).sum())
             line += f", without the {lost:,} samples that hold NaN or Inf (x[outcome.rows])"

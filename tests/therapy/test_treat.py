@@ -12,10 +12,12 @@ from keras import layers
 
 import gradscope
 from gradscope.errors import UsageError
+from gradscope.records import Arm, Prescription, Trial
 from gradscope.report.load import load_report
 from gradscope.therapy.apply_prescriptions import carry_out
 from gradscope.therapy.treat_model import Outcome, admit
 from gradscope.trials.splits import split
+from tests.support import factories
 from tests.support.by_hand import normal
 from tests.support.healthy import sequential
 from tests.support.snapshot import Snapshot
@@ -175,6 +177,33 @@ def test_what_only_the_labels_can_mend_is_told_as_code():
     for status in ("not improved", "nothing to prescribe"):
         told = Outcome(model, report, None, (), status).next_steps
         assert "y = np.unique(y, return_inverse=True)[1].reshape(y.shape)" in told
+
+
+def test_a_copy_is_not_trained_for_as_long_as_its_patient_would_need():
+    arm = Arm((), ())
+    trial = Trial(
+        ("learning-rate",),
+        (0,),
+        300,
+        arm,
+        arm,
+        "improved",
+        32,
+        "accuracy",
+        0.5,
+        0.1,
+        0.01,
+        "It is.",
+    )
+    longer = Prescription(
+        "longer-training", (), {"epochs": 1900}, "advice", ("undertraining",), "why", "code"
+    )
+    patient = factories.report((), prescriptions=(longer,), outcome="improved")
+
+    told = Outcome(classifier(0), patient, trial, (), "improved").next_steps
+
+    assert "for at least the 300 steps of its trial" in told
+    assert "1,900" not in told
 
 
 def test_of_a_slow_learner_the_rates_are_tried():
