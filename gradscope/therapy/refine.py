@@ -124,7 +124,7 @@ def _join_more(
 
 
 def _find_least_gain(search: Search, winner: Accepted, candidate: Candidate) -> float:
-    """By how much more treatments have to be better: a good part of what the winner leaves.
+    """By how much more treatments have to be better: a good part of what can still be had.
 
     They may tie where they leave less that is wrong in any case.
     """
@@ -132,7 +132,8 @@ def _find_least_gain(search: Search, winner: Accepted, candidate: Candidate) -> 
     margin = search.runs.margin(score)
     if candidate.wrong < winner.candidate.wrong:
         return -margin
-    return max(margin, (1 - ENOUGH) * (1 - score))
+    goal = search.runs.plan.goal
+    return max(margin, (1 - ENOUGH) * ((1.0 if goal is None else goal) - score))
 
 
 def _choose_steps(search: Search, winner: Accepted) -> int:

@@ -30,9 +30,9 @@ class Scored(RunCache):
     A score may be a function of the steps.
     """
 
-    def __init__(self, scores):
+    def __init__(self, scores, goal=None):
         part = Examples(np.zeros((400, 1)), np.zeros(400))
-        plan = Plan(Split(part, part), STEPS, 32, ("accuracy",))
+        plan = Plan(Split(part, part), STEPS, 32, ("accuracy",), goal=goal)
         super().__init__(None, plan, SEEDS)
         self.scores = scores
         self.num_steps = 0
@@ -74,8 +74,8 @@ def without_models(monkeypatch):
     monkeypatch.setattr(refine, "examine", examine)
 
 
-def found(scores, *batches, prescribed=(), allowed=True, findings=(), longest=None):
-    runs = Scored(scores)
+def found(scores, *batches, prescribed=(), allowed=True, findings=(), longest=None, goal=None):
+    runs = Scored(scores, goal)
     offered = tuple(p for c in prescribed for p in c.prescriptions)
     report = SimpleNamespace(prescriptions=offered, findings=findings)
     return run_search(Search(None, report, runs, lambda p: allowed, longest), batches), runs
@@ -181,6 +181,17 @@ def test_more_treatments_have_to_gain_a_third_of_what_is_left():
     result, _ = found(scores, [candidate("a")], prescribed=offered)
 
     assert result.winner.candidate.ids == ("a",)
+
+
+def test_what_is_left_to_gain_ends_at_what_the_data_allow(monkeypatch):
+    monkeypatch.setattr(refine, "_ask_treated_copy", lambda search, winner: [])
+    scores, offered = (
+        {"": 0.1, "a": 0.4, "b": 0.38, "a + b": 0.55},
+        [candidate("a"), candidate("b")],
+    )
+
+    assert found(scores, offered)[0].winner.candidate.ids == ("a",)
+    assert found(scores, offered, goal=0.7)[0].winner.candidate.ids == ("a", "b")
 
 
 def test_what_is_proven_early_is_compared_at_the_end():
