@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.records import Declined, Finding, LossTerm, Prescription, Profile
+from gradscope.records import Declined, Finding, LayerProfile, LossTerm, Prescription, Profile
 from gradscope.signals.loss_rules import verdicts
 from gradscope.signals.losses import CROSSENTROPIES, REGRESSIONS, SLACK
 from gradscope.symptoms import registry as symptoms
 from gradscope.treatments import treatment
 from gradscope.treatments.support.heads import class_name, end_in, match_losses
 from gradscope.treatments.support.matching import Match, match
-from gradscope.treatments.support.plans import make_prescription
+from gradscope.treatments.support.plans import KERNELS, make_prescription
 
 if TYPE_CHECKING:
     import keras
@@ -57,7 +57,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         safety="unsafe" if layers else "safe",
         parameters={"outputs": edits, "num_outputs": len(terms)},
         rationale=" ".join(told),
-        snippet=_snippet(edits, terms),
+        snippet=_snippet(edits, terms, layers),
         sources=_SOURCES,
     )
 
@@ -122,12 +122,12 @@ def _describe(term: LossTerm, found: Match, edit: dict[str, Any]) -> str:
     return f"{text}: use {' and '.join(change)}."
 
 
-def _snippet(edits: Sequence[dict[str, Any]], terms: Sequence[LossTerm]) -> str:
-    lines = [
-        f"# let {edit['layer']!r} end in activation={edit['activation']!r}"
-        for edit in edits
-        if edit["activation"]
-    ]
+def _snippet(
+    edits: Sequence[dict[str, Any]],
+    terms: Sequence[LossTerm],
+    layers: Mapping[str, LayerProfile],
+) -> str:
+    lines = [_write_ending(layers.get(edit["layer"]), edit) for edit in edits if edit["activation"]]
     losses = {edit["output"]: f"keras.losses.{class_name(edit['loss'])}({_logits(edit)})"
               for edit in edits}  # fmt: skip
     if len(terms) == 1:
@@ -137,6 +137,14 @@ def _snippet(edits: Sequence[dict[str, Any]], terms: Sequence[LossTerm]) -> str:
         pairs = [f"{t.output!r}: {losses.get(t.output, repr(t.loss))}" for t in terms]
         code = f"{{{', '.join(pairs)}}}"
     return "\n".join([*lines, f"model.compile(optimizer=model.optimizer, loss={code})"])
+
+
+def _write_ending(layer: LayerProfile | None, edit: dict[str, Any]) -> str:
+    """Code that ends a layer in an activation; a remark where the layer is none that has one."""
+    path, activation = edit["layer"], edit["activation"]
+    if layer is None or "/" in path or layer.class_ not in (*KERNELS, "Activation"):
+        return f"# let {path!r} end in activation={activation!r}"
+    return f"model.get_layer({path!r}).activation = keras.activations.{activation}"
 
 
 def _logits(edit: dict[str, Any]) -> str:

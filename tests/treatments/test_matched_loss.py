@@ -352,6 +352,17 @@ def test_the_snippet_compiles_the_model_anew(name):
     assert loss_name(patient.loss) == matched
 
 
+@pytest.mark.parametrize("is_apart", [False, True])
+def test_the_snippet_ends_the_output_as_the_treatment_does(is_apart):
+    out = [layers.Dense(1), layers.Activation("tanh")] if is_apart else [layers.Dense(1, "tanh")]
+    patient = sequential(*out, shape=(8,), loss="binary_crossentropy")
+
+    prescription = planned(ID, patient, X, FLAGS, symptom=SYMPTOM)
+    exec(prescription.snippet, {"model": patient, "keras": keras})
+
+    assert patient.layers[-1].activation is keras.activations.sigmoid
+
+
 def test_ctc_gets_logits():
     model = sequential(dense(5, "softmax")()[0], shape=(8, 4), loss=losses.CTC())
     x, y = normal(64, 8, 4), np.tile([1, 2, 3], (64, 1))
