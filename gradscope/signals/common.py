@@ -66,7 +66,7 @@ def lacks_weights(layer: LayerProfile) -> bool:
 
 
 def num(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def names(ids: Sequence[str], limit: int = 4) -> str:

@@ -78,7 +78,7 @@ def _sentence(tensor: DataTensor) -> str:
     seen = "" if tensor.num_read == tensor.num_samples else " looked at"
     what = num(tensor.num_non_finite, "entry").replace("entrys", "entries")
     return (
-        f"{tensor.name} holds NaN or Inf in {tensor.num_non_finite_samples} of "
+        f"{tensor.name} holds NaN or Inf in {tensor.num_non_finite_samples:,} of "
         f"{num(tensor.num_read, 'sample')}{seen} ({what}), first in sample "
         f"{tensor.first_non_finite}."
     )

@@ -31,7 +31,7 @@ def test_a_rare_sample_that_was_not_run_on(seeded):
 
     assert finding.symptom == ID
     assert finding.severity == "error"
-    assert "x holds NaN or Inf in 1 of 20000 samples (1 entry), first in sample 19998." in (
+    assert "x holds NaN or Inf in 1 of 20,000 samples (1 entry), first in sample 19998." in (
         finding.message
     )
 
