@@ -645,3 +645,71 @@ def has_usual_loop(layer: Any) -> bool:
         return False
     kinds = (keras.layers.RNN, keras.layers.LSTM, keras.layers.GRU)
     return type(layer).inner_loop in [kind.inner_loop for kind in kinds]
+
+
+# Attention
+
+
+ATTENTION = Capability(
+    "attention",
+    feature="Looking into attention",
+    needs=(
+        "keras.layers.MultiHeadAttention._compute_attention",
+        "keras.layers.MultiHeadAttention._masked_softmax",
+        "keras.layers.GroupQueryAttention._compute_attention",
+        "keras.layers.GroupQueryAttention._masked_softmax",
+        "keras.layers.Attention._apply_scores",
+        "MultiHeadAttention._inverse_sqrt_key_dim",
+        "GroupQueryAttention._inverse_sqrt_head_dim",
+    ),
+    since=_SINCE,
+    without="the probabilities of attention layers are not measured, and symptoms that ask for "
+    "them are not examined",
+)
+
+
+class Attention(NamedTuple):
+    """Where a layer of Keras's computes its attention.
+
+    Attributes:
+        compute: the method to replace; it takes query, key and value of (samples, positions,
+            heads, features), or scores and values.
+        softmax: the method that turns scores into probabilities, where `compute` has one.
+        is_usual: whether `compute` is Keras's own.
+        takes_scores: whether `compute` gets the scores.
+    """
+
+    compute: str
+    softmax: str | None
+    is_usual: bool
+    takes_scores: bool
+
+
+def attention_of(layer: Any) -> Attention | None:
+    """How to look into an attention layer; None of any other layer, or where that is off."""
+    if ATTENTION.missing:
+        return None
+    kind = type(layer)
+    for known in (keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention):
+        if isinstance(layer, known):
+            is_usual = kind._compute_attention is known._compute_attention
+            return Attention("_compute_attention", "_masked_softmax", is_usual, False)
+    if isinstance(layer, keras.layers.Attention):
+        is_usual = kind._apply_scores is keras.layers.Attention._apply_scores
+        return Attention("_apply_scores", None, is_usual, True)
+    return None
+
+
+def score_scale(layer: Any) -> float:
+    """What the products of queries and keys are multiplied by."""
+    names = ("_inverse_sqrt_key_dim", "_inverse_sqrt_head_dim")
+    return float(next(held for name in names if (held := vars(layer).get(name)) is not None))
+
+
+@ATTENTION.probe
+def _probe_attention() -> None:
+    many = keras.layers.MultiHeadAttention(2, 3)
+    grouped = keras.layers.GroupQueryAttention(3, 2, 1)
+    for layer in (many, grouped):
+        if abs(score_scale(layer) - 3**-0.5) > 1e-6:
+            raise RuntimeError("attention layers do not scale their scores by their dimension")

@@ -8,6 +8,7 @@ import numpy as np
 
 from gradscope.backend.sites import Site
 from gradscope.measure.activations import ActivationDerivative
+from gradscope.measure.attention_stats import HeadSums
 from gradscope.measure.feature_stats import FeatureSums
 
 Origin = tuple[str, int]  # the row a tensor came from, and that row's depth
@@ -47,6 +48,8 @@ class Row:
     follows_trainable: bool = False
     # of what arrives, for the first rows that learn, and the first that once did
     features: FeatureSums | None = None
+    # of attention layers, and of the queries of those that are made of layers
+    attention: HeadSums | None = None
     _counts_before: _Counts = (0, 0, 0, 0)
     _counts_first: _Counts = (0, 0, 0, 0)
     # per time step: [squares entering, squares leaving, squares of the first state, its count]

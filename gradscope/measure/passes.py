@@ -24,6 +24,7 @@ from gradscope.inputs.arrays import count_samples
 from gradscope.inputs.batches import Batch
 from gradscope.measure import curvature
 from gradscope.measure.activations import know_derivatives
+from gradscope.measure.attention import attention_patches
 from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import describe
 from gradscope.measure.recorder import Rows, as_array
@@ -305,7 +306,7 @@ def _tapped(model: keras.Model, sites: tuple[Site, ...], objective: Objective) -
 
 
 def _taps(sites: tuple[Site, ...], rows: Rows) -> Patches:
-    return patches(sites, lambda: rows)
+    return patches(sites, lambda: rows) + attention_patches(sites, rows)
 
 
 def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, str, Any]]:

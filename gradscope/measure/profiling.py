@@ -307,6 +307,7 @@ def _layer(
         underflow_fraction=_underflow_fraction(row, captured),
         stop=stop_of(row.site.layer),
         inference_gap=gap,
+        attention=None if row.attention is None else row.attention.profile(),
         features=None if row.features is None else row.features.scales(),
         weights=weights,
         unmeasured=row.unmeasured | _without_update(weights, no_update),

@@ -59,6 +59,8 @@ class Rows:
         self.trail = Trail(self.rows)
         self.active: list[Row] = []
         self._num_samples = 0
+        # of this pass, by shape: which positions are padding; None where masks disagree
+        self._padding: dict[tuple[int, ...], np.ndarray | None] = {}
         self._calls: dict[str, int] = {}
         self._outer: list[tuple[Site, list[Origin]]] = []
         self._latest: Origin | None = None
@@ -85,6 +87,17 @@ class Rows:
         self._calls.clear()
         self._latest = self._last = None
         self._noted.clear()
+        self._padding.clear()
+
+    def note_padding(self, padded: np.ndarray) -> None:
+        """Note that a mask was made; `padded` is True where it hides a position."""
+        known = self._padding.setdefault(padded.shape, padded)
+        if known is not None and not np.array_equal(known, padded):
+            self._padding[padded.shape] = None
+
+    def padding_of(self, num_samples: int, num_positions: int) -> np.ndarray | None:
+        """Which positions of sequences of that shape are padding; None where that is unknown."""
+        return self._padding.get((num_samples, num_positions))
 
     def enter(self, site: Site, origins: list[Origin]) -> None:
         self._outer.append((site, origins))

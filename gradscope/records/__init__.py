@@ -26,6 +26,7 @@ from gradscope.records.numerics import Cause, FlatCurvature, NonFiniteOrigin
 from gradscope.records.profiles import DataCard, LossCard, ModelCard, Profile
 from gradscope.records.rehearsal import ConstantPrediction, Rehearsal, YardstickRun
 from gradscope.records.tensors import (
+    AttentionProfile,
     BackwardFactors,
     Histogram,
     TensorStats,
@@ -39,6 +40,7 @@ SCHEMA = "gradscope.report/1"
 __all__ = [
     "SCHEMA",
     "Arm",
+    "AttentionProfile",
     "BackwardFactors",
     "Cause",
     "Check",

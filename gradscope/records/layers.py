@@ -7,7 +7,13 @@ from dataclasses import dataclass, field
 from gradscope.records.brief import brief
 from gradscope.records.data import FeatureScales
 from gradscope.records.ranges import Count, Fraction, Size
-from gradscope.records.tensors import BackwardFactors, TensorStats, Timesteps, WeightProfile
+from gradscope.records.tensors import (
+    AttentionProfile,
+    BackwardFactors,
+    TensorStats,
+    Timesteps,
+    WeightProfile,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,8 @@ class LayerProfile:
         stop: the operation without a derivative that the layer's class or code names (argmax,
             round, sign, stop_gradient, cast); None where none is named. Whether it lets a gradient
             pass all the same, the gradients say.
+        attention: of an attention layer; of one that is made of layers (MultiHeadAttention,
+            GroupQueryAttention) the row of its queries' kernel holds it.
         unmeasured: by field, why it could not be measured although the layer has it.
     """
 
@@ -86,6 +94,7 @@ class LayerProfile:
     features: FeatureScales | None = None
     stop: str | None = None
     inference_gap: Size | None = None
+    attention: AttentionProfile | None = None
     weights: tuple[WeightProfile, ...] = ()
     unmeasured: dict[str, str] = field(default_factory=dict)
 

@@ -90,6 +90,35 @@ class Timesteps:
 
 
 @dataclass(frozen=True, slots=True)
+class AttentionProfile:
+    """What the softmax of one attention call does, head by head.
+
+    All are means over rows, what one query gives to all keys. Rows to which the mask leaves fewer
+    than two keys have no choice and are left out; None of a head that has no other.
+
+    Attributes:
+        heads: how many.
+        entropy_fraction: entropy of the probabilities over the logarithm of the number of keys
+            that the mask leaves: 1 where all get as much, 0 where one gets all.
+        max_probability: the largest probability.
+        backward_factor: rms(dL/d score) / rms(dL/d probability), over the keys that are left.
+        score_std: standard deviation of a row's scores (rms over rows); the softmax sees nothing
+            else of their scale.
+        padding_fraction: what goes to keys that are padding; None where no Embedding(mask_zero) or
+            Masking says which those are.
+    """
+
+    heads: Count
+    entropy_fraction: tuple[Fraction | None, ...]
+    max_probability: tuple[Fraction | None, ...]
+    backward_factor: tuple[Size | None, ...]
+    score_std: tuple[Size | None, ...]
+    padding_fraction: tuple[Fraction | None, ...] | None = None
+
+    __repr__ = brief
+
+
+@dataclass(frozen=True, slots=True)
 class WeightProfile:
     """One weight of a layer.
 
