@@ -198,9 +198,17 @@ def damaged():
     return compiled(model), normal(48, 6), normal(48, 2)
 
 
+def attention():
+    """Heads that take one key each."""
+    x = keras.Input((4, 6))
+    h = layers.MultiHeadAttention(2, 3, kernel_initializer=HUGE, name="attention")(x, x)
+    h = layers.Flatten(name="flat")(h)
+    return compiled(keras.Model(x, layers.Dense(2, name="out")(h))), normal(48, 4, 6), normal(48, 2)
+
+
 KINDS = (
     mlp, cnn, residual, lstm, simple_rnn, multi, nested, shared, subclassed, mixed, cut, damaged,
-    regularized,
+    regularized, attention,
 )  # fmt: skip
 ZOO: dict[str, Callable] = {make.__name__: make for make in KINDS}
 
