@@ -30,7 +30,7 @@ class Task:
     make: Callable[[], keras.Model]
     data: Callable[[], Data]
     steps: int
-    threshold: float = 0.85
+    threshold: float = 0.95
 
     def build(self, factor: float = 1.0) -> keras.Model:
         """The same model for the same factor of its attention scores."""
