@@ -92,8 +92,8 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
             ),
             message=(
                 f"{worst:.0%} of the attention in {names(paths)} goes to padding: the mask of the "
-                "sequence is lost before. Set supports_masking = True in the layer that drops it "
-                "(Keras warns of it), or pass attention_mask."
+                "sequence is lost on the way. Set supports_masking = True in the layer that drops "
+                "it (Keras warns of it), or pass attention_mask."
             ),
         )
     ]
