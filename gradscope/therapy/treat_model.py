@@ -21,7 +21,7 @@ from gradscope.inputs.arrays import is_arrays
 from gradscope.messages import as_ids
 from gradscope.progress import Verbose, show_progress
 from gradscope.records import Declined, Prescription, Trial
-from gradscope.rehearsal.judge import FEWEST_HELD_OUT, Judge
+from gradscope.rehearsal.judge import FEWEST_HELD_OUT, GOAL, Judge
 from gradscope.rehearsal.rehearse import EXTENSION, rehearse_copy
 from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
 from gradscope.report.report import Report
@@ -103,11 +103,13 @@ class Outcome:
         if kept & _SCALING:
             inside = "it scales what its layers get, and its train_step still gets your data"
             line += f"; {inside if is_own else 'its data stay as they are: it scales them'}"
-        for prescription in self.prescriptions:
+        for prescription in (*self.prescriptions, *_list_advice(self.report)):
             for code in prescription.parameters.get(_IN_LABELS, ()):
                 line += f". Better still, train your model as it is after {code}"
-        if is_own and self.trial is not None and self.trial.measure == "loss":
-            line += _tell_what_is_left(self.trial)
+        if self.trial is not None:
+            line += _tell_what_is_left(self.trial, self.report)
+            if is_own and self.trial.measure == "loss":
+                line += _tell_what_is_unknown(self.trial)
         return f"{line}."
 
     def summary(self) -> str:
@@ -136,7 +138,27 @@ class Outcome:
         return self.report._repr_html_()
 
 
-def _tell_what_is_left(trial: Trial) -> str:
+def _list_advice(report: Report) -> list[Prescription]:
+    return [p for p in report.prescriptions if p.safety == "advice"]
+
+
+def _tell_what_is_left(trial: Trial, report: Report) -> str:
+    """How far a treated model that improved stays from what a plain network reaches."""
+    rehearsal = report.rehearsal
+    beside = None if rehearsal is None else rehearsal.yardstick
+    reached = [run.checkpoints[-1].metric for run in trial.after.runs]
+    if rehearsal is None or beside is None or trial.measure == "loss" or None in reached:
+        return ""
+    score = float(np.mean([value for value in reached if value is not None]))
+    # Of several outputs a trial scores the worst one's share of the way from the constant.
+    is_share = rehearsal.output is not None
+    low, high = (0.0, beside.share) if is_share else (rehearsal.constant.score, beside.score)
+    if low is None or high is None or score >= low + GOAL * (high - low):
+        return ""
+    return f". It does not do yet what the data allow: {score:.2g}, and a plain network {high:.2g}"
+
+
+def _tell_what_is_unknown(trial: Trial) -> str:
     """Of a loss that nothing can be compared with: a lower one may still be worth nothing."""
     text = ". No constant prediction can be compared with the loss of its train_step: look at its "
     left = [f.message for f in trial.after.findings if f.symptom == _TARGETS]

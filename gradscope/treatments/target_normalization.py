@@ -13,6 +13,7 @@ from gradscope.signals.targets import (
     RESCALED_STEPS,
     SQUARED,
     Scales,
+    standardize_in_code,
     target_scales,
 )
 from gradscope.treatments import treatment
@@ -45,6 +46,8 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     """Scale and offset of each output in question, and the loss weight that goes with them."""
     if profile.model.optimizer is None:
         return Declined(_ID, NOT_COMPILED)
+    if not profile.loss.terms and profile.loss.own_terms:
+        return _advise(profile.loss.own_terms, findings)
     rows = {layer.path: layer for layer in profile.layers}
     named = {id.rpartition(":")[0] for f in findings if f.symptom == _SYMPTOM for id in f.layers}
     edits, reasons = [], []
@@ -73,6 +76,28 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
         },
         rationale=_rationale(edits, rate, new),
         snippet=_snippet(edits, len(profile.loss.terms), new),
+        sources=_SOURCES,
+    )
+
+
+def _advise(terms: Sequence[LossTerm], findings: Sequence[Finding]) -> Prescription | Declined:
+    """Of a loss in train_step: what it compares is scaled before it gets there, or not at all."""
+    named = {id.rpartition(":")[0] for f in findings if f.symptom == _SYMPTOM for id in f.layers}
+    chosen = [term for term in terms if term.layer in named]
+    if not chosen:
+        return Declined(_ID, "the model computes its loss itself")
+    lines = [standardize_in_code(term) for term in chosen]
+    return Prescription(
+        treatment=_ID,
+        layers=tuple(term.layer for term in chosen if term.layer),
+        parameters={"in_labels": lines},
+        safety="advice",
+        resolves=tuple(dict.fromkeys(finding.symptom for finding in findings)),
+        rationale=(
+            "The loss is computed in train_step, where no Rescaling gets between output and "
+            f"target. Scale what it compares before you call fit: {'; '.join(lines)}."
+        ),
+        snippet="\n".join(lines),
         sources=_SOURCES,
     )
 
@@ -200,6 +225,8 @@ def _snippet(edits: Sequence[dict[str, Any]], num_outputs: int, rate: float | No
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
 
+    if prescription.safety == "advice":
+        return Declined(_ID, "the loss is computed in train_step, which is the model's own code")
     if not model.compiled or model.loss is None:
         return Declined(_ID, "the model is not compiled, so it has no loss to weight")
     with isolated(model):

@@ -172,3 +172,6 @@ def test_what_a_step_of_its_own_compares_is_read_from_its_loss(x, y, size, found
     report = gradscope.analyze(patient, x, y, select=[ID])
 
     assert [found in f.message for f in report.findings] == ([True] if found else [])
+    advised = [p for p in report.prescriptions if p.treatment == "target-normalization"]
+    told = [(p.safety, p.parameters["in_labels"]) for p in advised]
+    assert told == ([("advice", [found])] if found else [])

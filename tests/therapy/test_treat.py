@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -12,10 +13,18 @@ from keras import layers
 
 import gradscope
 from gradscope.errors import UsageError
-from gradscope.records import Arm, Prescription, Trial
+from gradscope.records import (
+    Arm,
+    Checkpoint,
+    ConstantPrediction,
+    Prescription,
+    Run,
+    Trial,
+    YardstickRun,
+)
 from gradscope.report.load import load_report
 from gradscope.therapy.apply_prescriptions import carry_out
-from gradscope.therapy.treat_model import Outcome, admit
+from gradscope.therapy.treat_model import Outcome, _tell_what_is_left, admit
 from gradscope.trials.splits import split
 from tests.support import factories
 from tests.support.by_hand import normal
@@ -358,3 +367,25 @@ def test_a_killed_dask_worker_loses_nothing(tmp_path):
         for a, b in zip(one.runs, two.runs, strict=True):
             np.testing.assert_allclose(a.losses, b.losses, rtol=1e-3, atol=1e-5)
     assert spread.verdict == alone.verdict
+
+
+@pytest.mark.parametrize(
+    ("reached", "output", "told"),
+    [
+        (0.3, None, "0.3, and a plain network 0.9"),
+        (0.85, None, ""),
+        (0.3, "price", "0.3, and a plain network 0.8"),  # a share of the worst output
+        (0.7, "price", ""),
+    ],
+)
+def test_what_a_treated_model_still_lacks_is_told(reached, output, told):
+    run = Run(0, 9, (), (Checkpoint(9, None, reached),), diverged=False, seconds=0.0)
+    beside = YardstickRun("dense network", 9, 0.0, score=0.9, share=0.8)
+    rehearsal = SimpleNamespace(
+        yardstick=beside, constant=ConstantPrediction(score=0.5), output=output
+    )
+    trial = SimpleNamespace(after=Arm((run,)), measure="accuracy")
+    left = _tell_what_is_left(trial, SimpleNamespace(rehearsal=rehearsal))
+
+    assert left.endswith(told)
+    assert bool(left) == bool(told)
