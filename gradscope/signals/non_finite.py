@@ -61,8 +61,9 @@ _TOLD: dict[Cause, tuple[str, str]] = {
     ),
     "log-of-negative": (
         "gets a number below where it is defined",
-        "Keep its argument above 0: ops.log(ops.maximum(x, 1e-7)), or make it positive "
-        "(ops.softplus, a sigmoid or softmax output).",
+        "Make its argument positive, wherever it is used: ops.softplus(x) + 1e-6 for a scale or a "
+        "rate, sigmoid or softmax for a probability. ops.maximum keeps it above 0, too, but what "
+        "falls below gets no gradient and stays there.",
     ),
     "division-by-zero": (
         "divides by 0",
@@ -123,7 +124,7 @@ _CODE: dict[Cause, str] = {
     "root-of-negative": "ops.sqrt(ops.maximum(x, 1e-6))",
     "log-of-zero": "ops.log(ops.maximum(x, 1e-7))",
     "log-of-exponentials": "ops.logsumexp(ops.log(w) + a, axis)",
-    "log-of-negative": "ops.log(ops.maximum(x, 1e-7))",
+    "log-of-negative": "x = ops.softplus(x) + 1e-6",
     "division-by-zero": "y / ops.maximum(x, 1e-7)",
     "power-of-zero": "ops.power(x + 1e-6, p)",
     "power-of-negative": "ops.power(ops.maximum(x, 1e-6), p)",

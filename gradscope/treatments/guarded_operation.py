@@ -102,6 +102,8 @@ def _guard_origin(
     if can_be_reached:
         least = round_rate(_AT_FAULT[origin.cause][0] * (origin.operand or 1.0))
         parameters |= {"least": least, "least_by_layer": {origin.layer: least}}
+        if origin.cause == "log-of-negative":  # what is carried out
+            written = [f"ops.log(ops.maximum(x, {least:g}))"]
     return Prescription(
         treatment=_ID,
         layers=(origin.layer,) if origin.layer else (),

@@ -162,3 +162,17 @@ def test_a_report_keeps_the_operation(tmp_path):
 
     assert report.to_plain()["non_finite"]["operation"] == "Log"
     assert gradscope.load_report(tmp_path / "report.json") == report
+
+
+def test_the_scale_of_a_likelihood_is_made_positive_by_what_has_a_gradient():
+    def likelihood(y, p):
+        return ops.mean(ops.log(p[:, 1:]) + ops.square((y - p[:, :1]) / p[:, 1:]))
+
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(2)])
+    model.layers[0].bias.assign([0.0, -9.0])
+    model.compile("sgd", likelihood)
+    (prescription,) = [p for p in gradscope.analyze(model, X, Y).prescriptions if p.treatment == ID]
+
+    assert prescription.safety == "advice"
+    assert prescription.snippet.splitlines()[-1] == "x = ops.softplus(x) + 1e-6"
