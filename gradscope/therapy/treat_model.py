@@ -50,6 +50,12 @@ _IN_LABELS = "in_labels"  # parameter of a prescription: code that changes the l
 _NOT_TRIED = "not tried"
 _FEW_LINES = 2  # of code fit into a line of text
 _TARGETS = "unscaled-targets"
+_SCALED_INSIDE = "its data stay as they are: it scales them"
+_SCALED_FOR_LAYERS = (
+    "it scales what its layers get, and its train_step still gets x as it is. If that compares "
+    "outputs with x, as an autoencoder does, train your model as it is after "
+    "x = (x - x.mean(0)) / x.std(0)"
+)
 _SCALING = {"input-normalization", "target-normalization"}
 
 Status = Literal["healthy", "improved", "not improved", "nothing to prescribe"]
@@ -101,8 +107,7 @@ class Outcome:
             line += f", without the {lost:,} samples that hold NaN or Inf (x[outcome.rows])"
         is_own = has_own_step(self.model)
         if kept & _SCALING:
-            inside = "it scales what its layers get, and its train_step still gets your data"
-            line += f"; {inside if is_own else 'its data stay as they are: it scales them'}"
+            line += f"; {_SCALED_FOR_LAYERS if is_own else _SCALED_INSIDE}"
         for prescription in (*self.prescriptions, *_list_advice(self.report)):
             for code in prescription.parameters.get(_IN_LABELS, ()):
                 line += f". Better still, train your model as it is after {code}"

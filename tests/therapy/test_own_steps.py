@@ -73,3 +73,4 @@ def test_an_autoencoder_on_unscaled_columns_no_longer_ends_in_nan():
     assert "input-normalization" in [p.treatment for p in outcome.prescriptions]
     assert type(outcome.model) is type(program.build())
     assert np.isfinite(losses).all()
+    assert "x = (x - x.mean(0)) / x.std(0)" in outcome.next_steps
