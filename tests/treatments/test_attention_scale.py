@@ -16,6 +16,7 @@ from tests.support.treated import operated, planned, profile_of
 ID = "attention-scale"
 SYMPTOM = "saturated-attention"
 DIGITS = next(task for task in TASKS if task.name == "digits")
+GROUPS = next(task for task in TASKS if task.name == "groups")
 by_task = pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)
 
 
@@ -83,8 +84,8 @@ def test_a_layer_without_weights_of_its_own_is_declined():
 
 @pytest.mark.slow
 def test_treat_proves_it():
-    made = DIGITS.data()
-    outcome = gradscope.treat(DIGITS.build(LARGE), made.x, made.y, batch_size=64)
+    made = GROUPS.data()
+    outcome = gradscope.treat(GROUPS.build(LARGE), made.x, made.y, batch_size=64)
 
     assert outcome.prescriptions[0].treatment == ID
     assert outcome.status == "improved"
