@@ -43,12 +43,13 @@ def patches(
         recurrent: what to set on a recurrent layer; by default taps on every step as it is run.
     """
     changes: Patches = []
-    # Between the layers of graphs there is nothing to follow, and following costs a little.
-    has_code = any(site.kind == "composite" for site in sites)
+    # Between the layers of a graph nothing happens but casts, and following costs a little.
+    casts = len({getattr(site.layer, "compute_dtype", None) for site in sites}) > 1
+    follows = casts or any(site.kind == "composite" for site in sites)
     for site in sites:
         layer = site.layer
         if site.kind in ("graph", "composite"):
-            call = _follow_call(layer.call, current) if has_code else layer.call
+            call = _follow_call(layer.call, current) if follows else layer.call
             changes.append((layer, "call", _composite_call(site, call, current)))
             continue
         grouped = isinstance(layer, _CONVOLUTIONS) and layer.groups > 1

@@ -145,9 +145,27 @@ def test_a_sum_with_the_input_of_the_model_counts_from_zero():
     assert [layer.depth for layer in report.layers] == [1, 1, 2]
 
 
+def with_float32_head() -> keras.Model:
+    half = [layers.Dense(4, "relu", dtype="mixed_float16") for _ in range(2)]
+    model = keras.Sequential([keras.Input((4,)), *half, layers.Dense(1, dtype="float32")])
+    model.compile("sgd", "mse")
+    return model
+
+
+def test_a_cast_between_layers_is_no_end():
+    report = analysed(with_float32_head())
+
+    assert [layer.depth for layer in report.layers] == [1, 2, 3]
+
+
 @pytest.mark.slow
-def test_a_compiled_step_follows_as_an_eager_one_does():
-    model = built(Block(4, 0), Block(4, 2), Mixed())
+@pytest.mark.parametrize(
+    "make",
+    [lambda: built(Block(4, 0), Block(4, 2), Mixed()), with_float32_head],
+    ids=["own code", "casts"],
+)
+def test_a_compiled_step_follows_as_an_eager_one_does(make):
+    model = make()
     expected = analysed(model).layers
     monitor = gradscope.Monitor(log_freq=1)
     x = np.random.default_rng(0).standard_normal((16, 4)).astype("float32")
