@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-def inner(optimizer: Any) -> Any:
+def unwrap(optimizer: Any) -> Any:
     """The optimizer that makes the steps, inside of a LossScaleOptimizer too."""
     return getattr(optimizer, "inner_optimizer", optimizer)
 
@@ -15,4 +15,4 @@ def momentum_name(optimizer: Any) -> str | None:
 
     Adam and its kin call it `beta_1`.
     """
-    return next((n for n in ("momentum", "beta_1") if getattr(inner(optimizer), n, None)), None)
+    return next((n for n in ("momentum", "beta_1") if getattr(unwrap(optimizer), n, None)), None)

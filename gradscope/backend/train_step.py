@@ -30,7 +30,7 @@ class Updater(NamedTuple):
     numbers: tuple[int, ...]
 
 
-class Step(NamedTuple):
+class BackwardPass(NamedTuple):
     """What one backward pass gave: the loss, and by trainable weight its gradient and optimizer.
 
     `outputs` are the model's, None of a step of the user's own.
@@ -67,7 +67,7 @@ def optimizers(model: keras.Model) -> list[Any]:
     return list(found.values())
 
 
-def own_step(model: keras.Model, item: Any, scale: float) -> Step:
+def own_step(model: keras.Model, item: Any, scale: float) -> BackwardPass:
     """Run `train_step` once; the gradients it hands to its optimizers are kept, not applied.
 
     Weights stay as they are, so of a step that updates one part after the other, each is measured
@@ -105,7 +105,7 @@ def own_step(model: keras.Model, item: Any, scale: float) -> Step:
             "Keras optimizer. Have it call optimizer.apply(gradients, weights), or pass loss=."
         )
     gradients = [caught.get(n) for n in range(len(weights))]
-    return Step(
+    return BackwardPass(
         _loss(model, logs), gradients, tuple(Updater(o, tuple(ns)) for o, ns in updated.values())
     )
 

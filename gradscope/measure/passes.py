@@ -18,7 +18,7 @@ from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import patched
 from gradscope.backend.patches import functions_eager, gradients_noted, without_recomputation
 from gradscope.backend.sites import Site
-from gradscope.backend.train_step import Step, Updater, optimizers, own_step
+from gradscope.backend.train_step import BackwardPass, Updater, optimizers, own_step
 from gradscope.errors import CannotExamineError
 from gradscope.inputs.arrays import count_samples
 from gradscope.inputs.batches import Batch
@@ -207,7 +207,7 @@ def _choose_scale(captured: Captured) -> float:
     return captured.loss_scale * 2.0 ** max(0, octaves)
 
 
-def gradients(model: keras.Model, batch: Batch, objective: Objective) -> Step:
+def gradients(model: keras.Model, batch: Batch, objective: Objective) -> BackwardPass:
     """The plain gradient of one batch by trainable variable, in training mode."""
     with patched(_loss_patches(model, objective)):
         return _backward(model, batch, objective, 1.0)
@@ -221,7 +221,7 @@ def _run_passes(
     scale: float,
 ) -> Captured:
     losses: list[float] = []
-    step = Step(0.0, [], ())
+    step = BackwardPass(0.0, [], ())
     outputs = None
     num_gradients = Counter[int]()
     # User code under tf.function would hide its tensors from the taps.
@@ -235,7 +235,7 @@ def _run_passes(
     ):
         for batch in batches:
             rows.begin_pass(count_samples(batch.x))
-            step = Step(0.0, [], ())  # gradients of one batch only are held at a time
+            step = BackwardPass(0.0, [], ())  # gradients of one batch only are held at a time
             step = _backward(model, batch, objective, scale)
             outputs = describe(step.outputs, rows) if outputs is None else outputs
             step = step._replace(outputs=None)
@@ -274,7 +274,7 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: float) -> Step:
+def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: float) -> BackwardPass:
     try:
         if objective.own_step:
             return own_step(model, batch.as_fitted(), scale)
@@ -288,7 +288,7 @@ def _backward(model: keras.Model, batch: Batch, objective: Objective, scale: flo
         weights = [private.raw(v) for v in model.trainable_weights]
         optimizer = getattr(model, "optimizer", None)
         updater = () if optimizer is None else (Updater(optimizer, tuple(range(len(weights)))),)
-        return Step(loss, tape.gradient(scaled, weights), updater, y_pred)
+        return BackwardPass(loss, tape.gradient(scaled, weights), updater, y_pred)
     except (tf.errors.OpError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise CannotExamineError(
             f"The model could not be run on the data: {one_line(error)} "

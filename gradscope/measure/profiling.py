@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from gradscope._version import __version__
 from gradscope.backend.isolation import value_of
-from gradscope.backend.optimizers import inner, momentum_name
+from gradscope.backend.optimizers import momentum_name, unwrap
 from gradscope.backend.sites import Site, own_variables, sites
 from gradscope.errors import CannotExamineError
 from gradscope.inputs.batches import Batch
@@ -198,7 +198,7 @@ def _attribute(model: keras.Model, optimizer: Any) -> str | None:
 def _momentum(optimizer: Any) -> float | None:
     """The share of its last step that a step keeps."""
     name = momentum_name(optimizer)
-    held = getattr(inner(optimizer), name) if name else None
+    held = getattr(unwrap(optimizer), name) if name else None
     return float(held) if isinstance(held, int | float) and 0 < held < 1 else None
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import value_of
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.measure.recorder import as_array
 
 # Optimizers whose update of an entry depends on that entry's own history only: many small weights
@@ -51,7 +51,7 @@ def updates(
         gradients: unscaled, one a variable, None where there is none.
     """
     clipped = _clip(optimizer, gradients)
-    optimizer = inner(optimizer)
+    optimizer = unwrap(optimizer)
     elementwise = type(optimizer) in _ELEMENTWISE
     strides = [_stride(v) if elementwise else 1 for v in variables]
     for twin in _twins(optimizer, variables, strides):
@@ -84,7 +84,7 @@ def train(
 
 
 def _shadows(optimizer: Any, variables: list[Any]) -> Iterator[_Twin]:
-    optimizer = inner(optimizer)
+    optimizer = unwrap(optimizer)
     return _twins(optimizer, variables, [1] * len(variables))
 
 
@@ -205,7 +205,7 @@ def _length(variable: Any, stride: int) -> int:
 
 def _clip(optimizer: Any, gradients: list[Any]) -> list[Any]:
     """The gradients, dense and clipped as the optimizer would."""
-    optimizer = inner(optimizer)
+    optimizer = unwrap(optimizer)
     present = [i for i, g in enumerate(gradients) if g is not None]
     dense = private.clip(optimizer, [tf.convert_to_tensor(gradients[i]) for i in present])
     clipped = [None] * len(gradients)

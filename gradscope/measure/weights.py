@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend.isolation import value_of
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.measure import tensor_stats
 from gradscope.measure.passes import Captured
 from gradscope.measure.recorder import as_array
@@ -42,7 +42,7 @@ def weight_profiles(
             for place, change in updates(optimizer, [trainable[n] for n in numbered], grads):
                 reducer.add(("update", numbered[place]), change)
         except Exception as error:  # an optimizer of the user's own may refuse to be copied
-            kind = type(inner(optimizer)).__name__
+            kind = type(unwrap(optimizer)).__name__
             no_update = f"no step of {kind} could be taken on copies: {one_line(error)}"
     numbers = {id(v): number for number, v in enumerate(trainable)}
     for variable in model.weights:

@@ -10,11 +10,11 @@ from gradscope.measure.feature_stats import FeatureSums
 from gradscope.measure.recorder import Rows
 from gradscope.measure.tensor_stats import merge_all
 from gradscope.monitor import graph_stats
-from gradscope.monitor.graph_recorder import Key, Plan
+from gradscope.monitor.graph_recorder import Key, Layout
 from gradscope.records import TensorStats
 
 
-def fill_rows(plan: Plan, replicas: list[dict[str, np.ndarray]]) -> Rows:
+def fill_rows(plan: Layout, replicas: list[dict[str, np.ndarray]]) -> Rows:
     """Rows as an eager run would have left them, from the numbers of every replica."""
     rows = Rows()
     for found in replicas:
@@ -41,7 +41,7 @@ def _merge_parts(
     return [(key, stats) for key, stats in together if stats is not None]
 
 
-def _fill_units(rows: Rows, plan: Plan, found: dict[str, np.ndarray]) -> None:
+def _fill_units(rows: Rows, plan: Layout, found: dict[str, np.ndarray]) -> None:
     for id, (low, size) in zip(plan.preactivations, found["low"].tolist(), strict=True):
         rows.rows[id].num_low += round(low)
         rows.rows[id].num_preactivations += round(size)
@@ -58,7 +58,7 @@ def _fill_units(rows: Rows, plan: Plan, found: dict[str, np.ndarray]) -> None:
             row.compared_squares = (row.compared_squares or 0.0) + squares
 
 
-def _fill_features(rows: Rows, plan: Plan, found: dict[str, np.ndarray]) -> None:
+def _fill_features(rows: Rows, plan: Layout, found: dict[str, np.ndarray]) -> None:
     start = 0
     wide = found["features"].astype(np.float64)
     for id, size in plan.arriving:
@@ -69,7 +69,7 @@ def _fill_features(rows: Rows, plan: Plan, found: dict[str, np.ndarray]) -> None
         row.features = sums if row.features is None else row.features.merge(sums)
 
 
-def _fill_steps(rows: Rows, plan: Plan, found: dict[str, np.ndarray]) -> None:
+def _fill_steps(rows: Rows, plan: Layout, found: dict[str, np.ndarray]) -> None:
     start = 0
     for (id, role), num_steps in zip(plan.states, found["steps"].tolist(), strict=True):
         table = found["states"][start : start + 2 * int(num_steps)].reshape(-1, 2)

@@ -166,7 +166,7 @@ def _inside(z: Any, intervals: tuple[activations.Interval, ...]) -> Any:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class Layout:
     """What the numbers that a graph hands out belong to, in their order."""
 
     rows: dict[str, Row]
@@ -181,7 +181,7 @@ class Plan:
 
 def outputs(
     rows: TracedRows, pooled: Callable[[list[Any]], list[Any]]
-) -> tuple[Plan, dict[str, Any]]:
+) -> tuple[Layout, dict[str, Any]]:
     """The tensors to hand out of the graph, and what they are.
 
     Args:
@@ -200,7 +200,7 @@ def outputs(
     found["states"] = _join([_by_step(g) for _, _, g in rows.states])
     found["steps"] = _stack([tf.shape(g)[1] for _, _, g in rows.states])
     found["saturated"] = _stack([tf.reduce_sum(c, axis=0) for _, c in rows.counts])
-    plan = Plan(
+    plan = Layout(
         rows=rows.rows,
         keys=tuple(key for key, _ in keyed),
         preactivations=tuple(row.id for row, _ in rows.preactivations),

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from gradscope.backend import keras_private as private
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.backend.sites import sites
 from gradscope.backend.train_step import optimizers
 from gradscope.measure import profiling
@@ -53,7 +53,7 @@ _MEANS = ("mean", "sum_over_batch_size", "mean_with_sample_weight")
 
 def will_update(model: Any) -> bool:
     """Whether the next step changes the weights: of accumulated gradients the last one does."""
-    optimizer = inner(model.optimizer)
+    optimizer = unwrap(model.optimizer)
     every = getattr(optimizer, "gradient_accumulation_steps", None)
     if not every:
         return True

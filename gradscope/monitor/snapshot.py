@@ -13,7 +13,7 @@ from gradscope.measure import profiling, tensor_stats
 from gradscope.measure.passes import Captured
 from gradscope.measure.weights import undo_scale, weight_profile
 from gradscope.monitor.filling import fill_rows
-from gradscope.monitor.graph_recorder import Plan
+from gradscope.monitor.graph_recorder import Layout
 from gradscope.records import LayerProfile
 
 
@@ -47,7 +47,7 @@ class Source(Protocol):
     sites: tuple[Site, ...]
     weights: list[Any]
     trainable: set[int]
-    plans: dict[Any, tuple[int, Plan, list[bool]]]
+    plans: dict[Any, tuple[int, Layout, list[bool]]]
 
 
 class Snap:
@@ -60,7 +60,7 @@ class Snap:
         self.scale = 1.0
 
     @property
-    def _plan(self) -> Plan:
+    def _plan(self) -> Layout:
         number = int(self._found["plan"])
         return next(plan for n, plan, _ in self._functions.plans.values() if n == number)
 

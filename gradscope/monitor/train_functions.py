@@ -50,7 +50,7 @@ class Functions:
         self.sites = sites(model)
         self.weights = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
         self.trainable = {id(raw(v)) for v in model.trainable_weights}
-        self.plans: dict[Any, tuple[int, graph_recorder.Plan, list[bool]]] = {}
+        self.plans: dict[Any, tuple[int, graph_recorder.Layout, list[bool]]] = {}
         self._captured: Captured | None = None
         self._held = variables_of(model)
         self._optimizers = tuple(optimizers(model))

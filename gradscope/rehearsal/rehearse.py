@@ -145,7 +145,7 @@ def rehearse(
             verbose=0,
             **rules,
         )
-        plan = Plan(size, steps, seconds, epochs, seed, class_weight)
+        plan = RehearsalPlan(size, steps, seconds, epochs, seed, class_weight)
         return rehearse_copy(model, start, data, plan, rules, tell)[0]
 
 
@@ -153,7 +153,7 @@ def rehearse_copy(
     model: keras.Model,
     start: Report,
     data: Split,
-    plan: Plan,
+    plan: RehearsalPlan,
     rules: Mapping[str, Any] = NO_RULES,
     tell: Tell = lambda *_: None,
 ) -> tuple[Report, Judge | None]:
@@ -176,7 +176,7 @@ def _rehearse_copy(
     model: keras.Model,
     start: Report,
     data: Split,
-    plan: Plan,
+    plan: RehearsalPlan,
     rules: Mapping[str, Any],
     tell: Tell,
 ) -> tuple[Report, Judge | None]:
@@ -187,7 +187,10 @@ def _rehearse_copy(
 
 
 def _try_rates(
-    model: keras.Model, data: Split, plan: Plan, optimizer: keras.optimizers.Optimizer | None
+    model: keras.Model,
+    data: Split,
+    plan: RehearsalPlan,
+    optimizer: keras.optimizers.Optimizer | None,
 ) -> RangeTest | None:
     try:
         test = range_test(
@@ -210,7 +213,7 @@ def is_trainable(model: keras.Model, x: Any, y: Any) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class RehearsalPlan:
     """How a rehearsal is run; `steps` and `epochs` are None where the user leaves them open."""
 
     batch_size: int
@@ -239,7 +242,7 @@ def _check(steps: Any, seconds: Any, epochs: Any) -> None:
 
 
 def _train(
-    model: keras.Model, data: Split, plan: Plan, rules: Mapping[str, Any], tell: Tell
+    model: keras.Model, data: Split, plan: RehearsalPlan, rules: Mapping[str, Any], tell: Tell
 ) -> Run | Skipped:
     """Train a copy under a Monitor; Skipped where it cannot be copied or trained."""
     if not model.compiled:
@@ -289,7 +292,7 @@ def _train(
     return Run(watched, _rehearsal_of(watched, stopper, beside, plan.epochs), judge)
 
 
-def _batches(examples: Examples, num_steps: int, plan: Plan) -> tf.data.Dataset:
+def _batches(examples: Examples, num_steps: int, plan: RehearsalPlan) -> tf.data.Dataset:
     """One shuffled epoch after another, cut into batches of one size, as trials do."""
     rows = splits.draw_order(examples.num_samples, num_steps, plan.batch_size, plan.seed)
     held = examples.tensors()
@@ -453,7 +456,11 @@ def _judge(
 
 
 def suggest_rates(
-    model: keras.Model, data: Split, plan: Plan, findings: Sequence[Finding], card: ModelCard
+    model: keras.Model,
+    data: Split,
+    plan: RehearsalPlan,
+    findings: Sequence[Finding],
+    card: ModelCard,
 ) -> Suggested:
     """The findings with the rates that range tests suggest, for those that ask for one.
 

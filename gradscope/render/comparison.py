@@ -14,7 +14,7 @@ from rich.text import Text
 
 from gradscope.render.page import page
 from gradscope.render.pictures.canvas import Picture, Series, box, by_layer, path
-from gradscope.render.pictures.flow import signal
+from gradscope.render.pictures.flow import read_signal
 from gradscope.render.pictures.lines import line_chart
 from gradscope.render.pictures.rows import ALONG, Row, rows_of
 from gradscope.render.values import clean, dig, in_words, items, number, percent, plural
@@ -174,4 +174,4 @@ def _flows(comparison: dict[str, Any]) -> list[Picture]:
 
 
 def _signal(row: Row | None) -> float | None:
-    return None if row is None else signal(row.data)
+    return None if row is None else read_signal(row.data)

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
-from gradscope.render.pictures.flow import describe_course, signal
+from gradscope.render.pictures.flow import describe_course, read_signal
 from gradscope.render.remedies import join_remedies, list_remedies
 from gradscope.render.values import (
     clean,
@@ -165,7 +165,7 @@ def _render_finding(index: int, finding: dict[str, Any], report: dict[str, Any])
 
 def _sparkline(report: dict[str, Any], rows: list[dict[str, Any]]) -> RenderableType | None:
     names = labels(rows)
-    named = [(name, signal(row)) for name, row in zip(names, rows, strict=True)]
+    named = [(name, read_signal(row)) for name, row in zip(names, rows, strict=True)]
     known = [(name, value) for name, value in named if value is not None]
     if len(known) < 2:
         return None

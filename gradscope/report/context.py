@@ -21,7 +21,7 @@ def context(profile: Profile, thresholds: dict[str, float] | None) -> dict[str, 
 
     Returns:
         `flow`: the backward signal's way from the loss to the inputs, one entry a unit of depth,
-        in decades, with `lost` = `activation` + `weight` + `rest` (see `flow.Step`); `bounds`:
+        in decades, with `lost` = `activation` + `weight` + `rest` (see `flow.FlowStep`); `bounds`:
         all thresholds in force by id; `symptoms`: what each is and why it hurts, by id;
         `treatments`: what each alters where it is not safe ("weights" or "function"), by id.
     """
@@ -35,6 +35,6 @@ def context(profile: Profile, thresholds: dict[str, float] | None) -> dict[str, 
     }
 
 
-def _step(step: flow.Step) -> dict[str, Any]:
+def _step(step: flow.FlowStep) -> dict[str, Any]:
     parts = {name: getattr(step, name) for name in ("lost", "activation", "weight", "rest")}
     return {"layer": step.layer.id, **parts, "settled": step.settled}

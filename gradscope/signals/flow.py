@@ -22,7 +22,7 @@ _UNSETTLED_UPDATE_RATIO = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class FlowStep:
     """What one layer call does to the signal on its way down one unit of depth, in decades.
 
     `lost` = `activation` + `weight` + `rest`; negative where the signal grows. `normalizes` marks
@@ -86,7 +86,7 @@ def _strongest(layers: Sequence[LayerProfile]) -> list[LayerProfile]:
     return [best[depth] for depth in sorted(best)]
 
 
-def steps(profile: Profile) -> list[Step]:
+def steps(profile: Profile) -> list[FlowStep]:
     """The signal's way from the loss down to the inputs, first step first, balanced."""
     path = strongest(profile)
     top = max((signal(layer) or 0.0 for layer in path), default=0.0)
@@ -105,7 +105,7 @@ def steps(profile: Profile) -> list[Step]:
     return _balance(list(behind))
 
 
-def _balance(path: list[Step]) -> list[Step]:
+def _balance(path: list[FlowStep]) -> list[FlowStep]:
     """The steps with each normalisation and what it normalises taken together.
 
     A normalisation divides by the scale of what it gets. A kernel before it that is too large by
@@ -131,11 +131,11 @@ def _balance(path: list[Step]) -> list[Step]:
     return found
 
 
-def _book(step: Step, decades: float) -> Step:
+def _book(step: FlowStep, decades: float) -> FlowStep:
     return replace(step, lost=step.lost + decades, rest=step.rest + decades)
 
 
-def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
+def steepest(path: Sequence[FlowStep], *, growing: bool = False) -> list[FlowStep]:
     """The stretch of `path` over which the signal shrinks (or grows) most, possibly empty.
 
     Where the signal shrinks, steps whose weights are not settled count nothing: a kernel that
@@ -161,7 +161,7 @@ def steepest(path: Sequence[Step], *, growing: bool = False) -> list[Step]:
     return [s for s in stretch if (not _gives_back(s) if growing else s.settled)]
 
 
-def _gives_back(step: Step) -> bool:
+def _gives_back(step: FlowStep) -> bool:
     return step.normalizes and step.lost < 0.0
 
 
@@ -174,7 +174,7 @@ def _level(value: float | None, floor: float) -> float:
     return max(floor, math.log10(value)) if value else floor
 
 
-def _step(layer: LayerProfile, lost: float) -> Step:
+def _step(layer: LayerProfile, lost: float) -> FlowStep:
     factors = layer.backward
     activation = -_log(factors.activation_factor)
     if normalizes(layer):
@@ -187,7 +187,7 @@ def _step(layer: LayerProfile, lost: float) -> Step:
     else:
         weight = 0.0
     rest = lost - activation - weight
-    return Step(layer, lost, activation, weight, rest, is_settled(layer), normalizes(layer))
+    return FlowStep(layer, lost, activation, weight, rest, is_settled(layer), normalizes(layer))
 
 
 def _size_decades(layer: LayerProfile) -> float:

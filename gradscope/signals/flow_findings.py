@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from gradscope.records import Evidence, Finding, Profile
 from gradscope.signals import common, flow
-from gradscope.signals.flow import Step
+from gradscope.signals.flow import FlowStep
 
 # A layer is a culprit when it does at least this part of the work of the average layer affected.
 _CULPRIT_PART = 0.5
@@ -65,7 +65,7 @@ def flow_finding(
     ]
 
 
-def shares(stretch: Sequence[Step]) -> dict[str, float]:
+def shares(stretch: Sequence[FlowStep]) -> dict[str, float]:
     """How many decades of the change are owed to activations, to weights and to the rest."""
     return {
         "activation": sum(s.activation for s in stretch),
@@ -74,7 +74,7 @@ def shares(stretch: Sequence[Step]) -> dict[str, float]:
     }
 
 
-def guilty(stretch: Sequence[Step], *, growing: bool) -> str:
+def guilty(stretch: Sequence[FlowStep], *, growing: bool) -> str:
     """The factor that the largest part of the change is owed to."""
     sign = -1.0 if growing else 1.0
     parts = shares(stretch)
@@ -82,7 +82,7 @@ def guilty(stretch: Sequence[Step], *, growing: bool) -> str:
 
 
 def _evidence(
-    stretch: Sequence[Step], total: float, limits: dict[str, float], growing: bool
+    stretch: Sequence[FlowStep], total: float, limits: dict[str, float], growing: bool
 ) -> tuple[Evidence, ...]:
     sign = -1.0 if growing else 1.0
     bound = limits["warning_decades"]
@@ -96,7 +96,9 @@ def _evidence(
     return tuple(evidence)
 
 
-def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, growing: bool) -> str:
+def _message(
+    stretch: Sequence[FlowStep], culprits: Sequence[FlowStep], total: float, growing: bool
+) -> str:
     verb = "grows" if growing else "shrinks"
     sign = -1.0 if growing else 1.0
     ids = [s.layer.id for s in stretch]
@@ -124,7 +126,7 @@ def _message(stretch: Sequence[Step], culprits: Sequence[Step], total: float, gr
     return text + ("" if growing else _bound(stretch))
 
 
-def _bound(stretch: Sequence[Step]) -> str:
+def _bound(stretch: Sequence[FlowStep]) -> str:
     """The ceiling that the activations' maximum derivatives put on what can arrive."""
     bounded = [
         s.layer

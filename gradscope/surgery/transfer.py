@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated, value_of
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.backend.train_step import has_own_compile
 from gradscope.messages import gist
 
@@ -239,7 +239,7 @@ def compile_like(
     settings["auto_scale_loss"] = False  # where the patient's loss is scaled, its optimizer does it
     keras.Model.compile(model, **settings)  # what an own compile() sets besides has been copied
     for old, new in optimizers:
-        private.copy_decay_rules(inner(old), inner(new), moved)
+        private.copy_decay_rules(unwrap(old), unwrap(new), moved)
         if with_state and getattr(old, "built", False):
             _move_optimizer_state(old, new, moved)
 

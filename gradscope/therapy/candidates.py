@@ -21,8 +21,7 @@ from gradscope.diagnosis.prescribe import prescribe
 from gradscope.errors import GradscopeError
 from gradscope.records import Declined, Evidence, Finding, Prescription, Run
 from gradscope.rehearsal.judge import GOAL
-from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
-from gradscope.rehearsal.rehearse import rehearse_copy, suggest_rates
+from gradscope.rehearsal.rehearse import RehearsalPlan, rehearse_copy, suggest_rates
 from gradscope.report.report import Report
 from gradscope.signals.rates import SUGGESTED, SUGGESTED_FOR_ADAM
 from gradscope.signals.rehearsals import MIN_YARDSTICK_SHARE
@@ -31,7 +30,7 @@ from gradscope.symptoms import registry as symptoms
 from gradscope.symptoms.underfitting import make_finding
 from gradscope.therapy.apply_prescriptions import Treated, carry_out
 from gradscope.treatments import registry
-from gradscope.trials.paired import Plan
+from gradscope.trials.paired import TrialPlan
 from gradscope.trials.splits import Examples, Split
 
 FEW = 4
@@ -179,7 +178,7 @@ def _drop_rates(finding: Finding) -> Finding:
     return dataclasses.replace(finding, evidence=kept)
 
 
-def rehearse_candidate(model: keras.Model, candidate: Candidate, plan: Plan) -> Report:
+def rehearse_candidate(model: keras.Model, candidate: Candidate, plan: TrialPlan) -> Report:
     """The report of a rehearsal of the treated copy."""
     data = plan.data
     done = make_copy(model, candidate.prescriptions, data.training.x, seed=0)

@@ -12,7 +12,7 @@ from gradscope.errors import TrialError
 from gradscope.records import Declined, Prescription, Run
 from gradscope.therapy.candidates import Candidate, make_copy
 from gradscope.trials import training, verdicts
-from gradscope.trials.paired import Plan, train
+from gradscope.trials.paired import TrialPlan, train
 from gradscope.trials.traced_loop import Loops
 from gradscope.trials.training import Make
 
@@ -32,7 +32,7 @@ class RunCache:
     def __init__(
         self,
         model: keras.Model,
-        plan: Plan,
+        plan: TrialPlan,
         seeds: Sequence[int],
         jobs: int = 1,
         progress: Callable[[str], None] = lambda line: None,
@@ -54,7 +54,7 @@ class RunCache:
         makes = {PATIENT: self._bind(())}
         return self._train(makes, self.plan_for(steps), seeds or self.seeds)[PATIENT]
 
-    def plan_for(self, steps: int) -> Plan:
+    def plan_for(self, steps: int) -> TrialPlan:
         """The plan of runs of `steps` steps, looked at at every quarter of a whole run."""
         looks = max(1, round(training.NUM_CHECKPOINTS * steps / self.plan.steps))
         return dataclasses.replace(self.plan, steps=steps, num_checkpoints=looks)
@@ -95,7 +95,7 @@ class RunCache:
         return tuple(self._runs[k] for k in keys) if all(k in self._runs for k in keys) else None
 
     def _train_possible(
-        self, makes: dict[str, Make], plan: Plan, seeds: Sequence[int]
+        self, makes: dict[str, Make], plan: TrialPlan, seeds: Sequence[int]
     ) -> dict[str, tuple[Run, ...]]:
         """Runs of those that can be trained; the others are `refused`."""
         if self._jobs > 1 and len(makes) > 1:
@@ -115,7 +115,7 @@ class RunCache:
             self.refused[name] = str(error)
 
     def _train(
-        self, makes: dict[str, Make], plan: Plan, seeds: Sequence[int]
+        self, makes: dict[str, Make], plan: TrialPlan, seeds: Sequence[int]
     ) -> dict[str, tuple[Run, ...]]:
         missing: dict[tuple[int, ...], dict[str, Make]] = {}
         for name, make in makes.items():

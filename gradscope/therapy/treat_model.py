@@ -22,8 +22,7 @@ from gradscope.messages import as_ids
 from gradscope.progress import Verbose, show_progress
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, GOAL, Judge
-from gradscope.rehearsal.rehearse import EXTENSION, rehearse_copy
-from gradscope.rehearsal.rehearse import Plan as RehearsalPlan
+from gradscope.rehearsal.rehearse import EXTENSION, RehearsalPlan, rehearse_copy
 from gradscope.report.report import Report
 from gradscope.surgery.functional import graph_of
 from gradscope.surgery.rebuild import is_graph
@@ -40,7 +39,7 @@ from gradscope.therapy.run_cache import RunCache
 from gradscope.therapy.search import run_search
 from gradscope.treatments import check_ids
 from gradscope.trials import scoring, splits
-from gradscope.trials.paired import Plan, check
+from gradscope.trials.paired import TrialPlan, check
 from gradscope.trials.splits import Examples, Split
 
 EPOCHS = 10
@@ -438,12 +437,12 @@ def _check(model: Any, only: Collection[str], seeds: Any) -> None:
     check_ids(only)
 
 
-def plan_runs(case: Case) -> Plan:
+def plan_runs(case: Case) -> TrialPlan:
     """How all runs are made and judged: as the rehearsal was, where it had a yardstick."""
     scale = case.judge.scale() if case.judge is not None else None
     if scale is None:
-        return Plan(case.data, case.steps, case.batch_size, _choose_measures(case))
-    return Plan(
+        return TrialPlan(case.data, case.steps, case.batch_size, _choose_measures(case))
+    return TrialPlan(
         case.data,
         case.steps,
         case.batch_size,

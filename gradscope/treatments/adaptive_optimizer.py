@@ -88,12 +88,12 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     import keras
 
     from gradscope.backend.isolation import isolated
-    from gradscope.backend.optimizers import inner
+    from gradscope.backend.optimizers import unwrap
 
     copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
-    old = inner(copy.optimizer)
+    old = unwrap(copy.optimizer)
     config = old.get_config()
     kept = {name: config[name] for name in _KEPT if config.get(name) is not None}
     with isolated(model):

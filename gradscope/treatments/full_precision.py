@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.records import Cause, Declined, Finding, Prescription, Profile
 from gradscope.signals.common import num
 from gradscope.treatments import treatment
@@ -90,7 +90,7 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     _lift(copy)  # code may have set a precision of its own
     if hasattr(copy.optimizer, "inner_optimizer"):
         with isolated(model):
-            recompile(copy, optimizer=inner(copy.optimizer))
+            recompile(copy, optimizer=unwrap(copy.optimizer))
     return finish_edit(copy)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import (
@@ -87,11 +87,11 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     copy = copy_compiled(model)
     if isinstance(copy, Declined):
         return copy
-    if isinstance(inner(copy.optimizer), keras.optimizers.Lamb):
+    if isinstance(unwrap(copy.optimizer), keras.optimizers.Lamb):
         return Declined(_ID, "the optimizer is LAMB already")
     with isolated(model):
         optimizer = keras.optimizers.Lamb(float(prescription.parameters["learning_rate"]))
-        if inner(copy.optimizer) is not copy.optimizer:
+        if unwrap(copy.optimizer) is not copy.optimizer:
             optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
         recompile(copy, optimizer=optimizer)
     return finish_edit(copy)

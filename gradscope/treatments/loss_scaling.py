@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.records import Declined, Finding, Prescription, Profile
 from gradscope.signals.common import num
 from gradscope.treatments import treatment
@@ -91,6 +91,6 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         return copy
     # compile() has wrapped a copy whose policy is mixed_float16, unlike the original.
     with isolated(model):
-        scaled = keras.optimizers.LossScaleOptimizer(inner(copy.optimizer), scale)
+        scaled = keras.optimizers.LossScaleOptimizer(unwrap(copy.optimizer), scale)
         recompile(copy, optimizer=scaled)
     return finish_edit(copy)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.records import Declined, Finding, LossTerm, Prescription, Profile
 from gradscope.signals.common import num
 from gradscope.signals.targets import (
@@ -263,7 +263,7 @@ def _rescale(model: Any, prescription: Prescription) -> Surgery | Declined:
     names = {edit["index"]: edit["output"] for edit in edits}
     weights = weigh_losses(surgery.model, factors, names, wanted["num_outputs"])
     recompile(surgery.model, loss_weights=weights)
-    own = inner(surgery.model.optimizer)
+    own = unwrap(surgery.model.optimizer)
     if wanted["learning_rate"] and rate_variable(own) is not None:  # a schedule stays
         own.learning_rate = wanted["learning_rate"]
     return surgery

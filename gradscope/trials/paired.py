@@ -70,13 +70,13 @@ def compare(
     check(steps, seeds, batch_size, jobs)
     makes = dict(zip(SIDES, (patient_make, treated_make), strict=True))
     measures = _choose_measures(makes, seeds[0], data)
-    plan = Plan(data, steps, batch_size, measures)
+    plan = TrialPlan(data, steps, batch_size, measures)
     found = train(makes, plan, seeds, jobs=jobs, progress=progress)
     return judge(found["before"], found["after"], plan, treatments)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class TrialPlan:
     """What all runs that are compared have in common.
 
     Attributes:
@@ -98,7 +98,7 @@ class Plan:
 
 def train(
     makes: dict[str, Make],
-    plan: Plan,
+    plan: TrialPlan,
     seeds: Sequence[int],
     *,
     jobs: int = 1,
@@ -123,7 +123,7 @@ def train(
 
 
 def judge(
-    before: Sequence[Run], after: Sequence[Run], plan: Plan, treatments: Sequence[str] = ()
+    before: Sequence[Run], after: Sequence[Run], plan: TrialPlan, treatments: Sequence[str] = ()
 ) -> Trial:
     """Say what runs of the same seeds before and after come to."""
     arms = [Arm(tuple(_bin(run) for run in runs)) for runs in (before, after)]
@@ -147,7 +147,7 @@ def judge(
     )
 
 
-def _train_seeds(make: Make, plan: Plan, seeds: Sequence[int], **more: Any) -> tuple[Run, ...]:
+def _train_seeds(make: Make, plan: TrialPlan, seeds: Sequence[int], **more: Any) -> tuple[Run, ...]:
     return training.train_seeds(
         make,
         plan.data,
@@ -229,7 +229,7 @@ class _Task:
 def _train_in_workers(
     makes: dict[str, Make],
     seeds: tuple[int, ...],
-    plan: Plan,
+    plan: TrialPlan,
     jobs: int,
     count: _Count,
 ) -> dict[str, tuple[Run, ...]]:
@@ -272,7 +272,7 @@ def _collect(calls: list[Any], jobs: int) -> Iterator[tuple[Run, ...]]:
 
 def _work(
     payload: bytes,
-    plan: Plan,
+    plan: TrialPlan,
     seeds: tuple[int, ...],
     parent: int,
     threads: int,

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend.keras_private import compile_settings, flat_layers, rate_variable
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.backend.patches import tracings_uncounted
 from gradscope.backend.seeding import forget_streams, seeded
 from gradscope.backend.train_step import has_own_step, optimizers
@@ -86,7 +86,9 @@ def range_test(
     forget_streams()
     with deep_recursion(), seeded(seed) as generator:
         losses = _try_rates(copy, rate, examples, tried, batch_size, seed, generator)
-    return judge_losses(type(inner(copy.optimizer)).__name__, tried[: len(losses)].tolist(), losses)
+    return judge_losses(
+        type(unwrap(copy.optimizer)).__name__, tried[: len(losses)].tolist(), losses
+    )
 
 
 def _compile(copy: keras.Model, optimizer: Any) -> None:
@@ -96,7 +98,7 @@ def _compile(copy: keras.Model, optimizer: Any) -> None:
 
 def _free_rate(copy: keras.Model, first: float) -> Any:
     """The variable that holds the learning rate; in the place of a schedule a new one."""
-    own = inner(copy.optimizer)
+    own = unwrap(copy.optimizer)
     held = rate_variable(own)
     if held is None and own is copy.optimizer and "learning_rate" in (config := own.get_config()):
         _compile(copy, type(own).from_config({**config, "learning_rate": first}))

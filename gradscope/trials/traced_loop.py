@@ -15,7 +15,7 @@ import tensorflow as tf
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import value_of
 from gradscope.backend.keras_private import raw
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.errors import IncomparableError, TrialError
 from gradscope.messages import one_line
 from gradscope.records import Run
@@ -68,7 +68,7 @@ def _copy(variable: Any) -> Any:
 
 def _rate(optimizer: Any) -> Any:
     """The variable that holds the learning rate; None where it follows a schedule."""
-    return private.rate_variable(inner(optimizer))
+    return private.rate_variable(unwrap(optimizer))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from gradscope.therapy.candidates import Candidate
 from gradscope.therapy.decisions import Search
 from gradscope.therapy.run_cache import RunCache
 from gradscope.therapy.search import run_search
-from gradscope.trials.paired import Plan
+from gradscope.trials.paired import TrialPlan
 from gradscope.trials.splits import Examples, Split
 
 STEPS = 100
@@ -32,7 +32,7 @@ class Scored(RunCache):
 
     def __init__(self, scores, goal=None):
         part = Examples(np.zeros((400, 1)), np.zeros(400))
-        plan = Plan(Split(part, part), STEPS, 32, ("accuracy",), goal=goal)
+        plan = TrialPlan(Split(part, part), STEPS, 32, ("accuracy",), goal=goal)
         super().__init__(None, plan, SEEDS)
         self.scores = scores
         self.num_steps = 0

@@ -20,7 +20,7 @@ from gradscope.render.values import describe_trend, dig, items, number
 TITLE = "Gradient flow by layer"
 
 
-def signal(data: dict[str, Any]) -> float | None:
+def read_signal(data: dict[str, Any]) -> float | None:
     """L2 norm of dL/d output, or of dL/d pre-activation where the loss starts there.
 
     None also where no entry is finite: the statistics are then of nothing.
@@ -32,14 +32,14 @@ def signal(data: dict[str, Any]) -> float | None:
 
 def flow(report: dict[str, Any]) -> list[Picture]:
     """The backward signal of every layer against what it is at the loss."""
-    rows = find_measured(rows_of(report, BACKWARD), signal)
+    rows = find_measured(rows_of(report, BACKWARD), read_signal)
     if not rows:
         return []
     band = healthy_band(report, rows)
     picture = line_chart(
         TITLE,
         along(rows),
-        series(rows, {"backward signal (L2 norm of dL/d output)": signal}),
+        series(rows, {"backward signal (L2 norm of dL/d output)": read_signal}),
         y_label="gradient (L2 norm, log scale)",
         marked=find_culprits(rows),
         band=band,
@@ -58,9 +58,9 @@ def flow(report: dict[str, Any]) -> list[Picture]:
 
 def stays_healthy(report: dict[str, Any]) -> bool:
     """Whether the signal is known at every layer, and in the band throughout."""
-    rows = find_measured(rows_of(report), signal)
+    rows = find_measured(rows_of(report), read_signal)
     band = healthy_band(report, rows)
-    values = [signal(row.data) for row in rows]
+    values = [read_signal(row.data) for row in rows]
     return band is not None and all(v is not None and band.low <= v <= band.high for v in values)
 
 
@@ -68,8 +68,8 @@ def describe_course(report: dict[str, Any]) -> str:
     """How the signal changes on its way back, as a predicate."""
     if stays_healthy(report):
         return f"stays within {_decades(report)} decades of the gradient at the loss"
-    rows = find_measured(rows_of(report), signal)
-    return describe_trend([(row.name, signal(row.data)) for row in rows])
+    rows = find_measured(rows_of(report), read_signal)
+    return describe_trend([(row.name, read_signal(row.data)) for row in rows])
 
 
 def reference_signal(report: dict[str, Any], rows: list[Row]) -> float | None:
@@ -78,7 +78,7 @@ def reference_signal(report: dict[str, Any], rows: list[Row]) -> float | None:
     last = steps[0].get("layer") if steps else None
     for row in reversed(rows):
         if last is None or f"{row.data.get('path')}:{row.data.get('call') or 0}" == last:
-            return signal(row.data) or None
+            return read_signal(row.data) or None
     return None
 
 

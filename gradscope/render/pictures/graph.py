@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from gradscope.render.pictures import canvas
 from gradscope.render.pictures.canvas import INNER, Along, Picture, across, n
-from gradscope.render.pictures.flow import reference_signal, signal
+from gradscope.render.pictures.flow import read_signal, reference_signal
 from gradscope.render.pictures.rows import BACKWARD, Row, find_measured, rows_of
 from gradscope.render.values import dig, items, number, shorten
 
@@ -41,7 +41,7 @@ def graph(report: dict[str, Any]) -> list[Picture]:
         dig(report, "bounds", f"vanishing-gradient.{b}") or d
         for b, d in zip(_BOUNDS, (3, 5), strict=True)
     ]
-    reference = reference_signal(report, find_measured(rows, signal))
+    reference = reference_signal(report, find_measured(rows, read_signal))
     nodes = _place(rows, edges, reference, (1.0, *limits))
     skips = sum(nodes[b].rank - nodes[a].rank > 1 for a, b in edges)
     caption = (
@@ -92,7 +92,7 @@ def _state(row: Row, reference: float | None, limits: tuple[float, ...]) -> tupl
         return "no", f"{name}\nno gradient measured"
     if (gradient.get("finite_fraction") or 0) < 1:
         return "nan", f"{name}\ngradient not finite"
-    value = signal(row.data)
+    value = read_signal(row.data)
     note = f"{name}\ngradient: {number(value)}"
     if not value:
         return "zero", note

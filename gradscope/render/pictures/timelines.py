@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from gradscope.render.pictures.canvas import Picture, Series, by_number
-from gradscope.render.pictures.flow import signal
+from gradscope.render.pictures.flow import read_signal
 from gradscope.render.pictures.lines import Kind, Mark, line_chart
 from gradscope.render.pictures.maps import layer_map, log_shading, share_shading
 from gradscope.render.pictures.rows import Read, at
@@ -23,7 +23,7 @@ def timelines(report: dict[str, Any]) -> list[Picture]:
     culprits = {name for f in items(report, "findings") for name in items(f, "culprits")}
     return [
         *_curve(history, "loss", "Loss", "loss of a batch", validation=True),
-        *_map(snapshots, "Gradient by layer and step", "L2 norm of dL/d output", signal),
+        *_map(snapshots, "Gradient by layer and step", "L2 norm of dL/d output", read_signal),
         *_map(snapshots, "Learning speed by layer and step", "‖ΔW‖ / ‖W‖", at("update_ratio")),
         *_activations(snapshots, culprits),
         *_dead(history, snapshots),

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from gradscope.render.pictures.flow import signal
+from gradscope.render.pictures.flow import read_signal
 from gradscope.render.values import (
     MISSING,
     dig,
@@ -79,7 +79,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     return (
         row.get("class") or MISSING,
         row.get("activation") or MISSING,
-        number(signal(row)),
+        number(read_signal(row)),
         number(dig(row, "backward", "activation_factor")),
         number(dig(row, "backward", "weight_factor")),
         number(row.get("update_ratio")),

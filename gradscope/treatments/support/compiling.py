@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
-from gradscope.backend.optimizers import inner
+from gradscope.backend.optimizers import unwrap
 from gradscope.records import Declined, Prescription, Profile
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def name_optimizers(profile: Profile) -> dict[str, Any]:
 def named_optimizers(model: keras.Model, prescription: Prescription) -> list[Any]:
     """Those that make a model's steps, inside of a LossScaleOptimizer too."""
     names = prescription.parameters.get("optimizers", _COMPILED)
-    return [inner(getattr(model, name)) for name in names]
+    return [unwrap(getattr(model, name)) for name in names]
 
 
 def finish_edit(copy: keras.Model, reset: Collection[str] = ()) -> Surgery:
