@@ -586,6 +586,23 @@ def train_function(model: Any, step: Callable[[Any], Any]) -> Callable[[Any], An
     return model._make_function(step)
 
 
+def trace_train_function(function: Callable[[Any], Any], iterator: Any) -> None:
+    """Trace what a call with this iterator will run, where `train_function` has compiled it."""
+    steps = _steps_of(function)
+    if hasattr(steps, "get_concrete_function"):
+        steps.get_concrete_function(iterator)
+
+
+def is_traced(function: Callable[[Any], Any]) -> bool:
+    """Whether a train function of Keras's was traced, so that Python code has run once for it."""
+    count = getattr(_steps_of(function), "experimental_get_tracing_count", lambda: 0)
+    return count() > 0
+
+
+def _steps_of(function: Callable[[Any], Any]) -> Any:
+    return inspect.getclosurevars(function).nonlocals.get("multi_step_on_iterator")
+
+
 def has_usual_train_function(model: Any) -> bool:
     """Whether `fit` runs what Keras itself makes of the model's `train_step`."""
     made = getattr(model.make_train_function, "__func__", None)

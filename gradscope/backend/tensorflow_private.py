@@ -303,6 +303,24 @@ def eager_setting() -> dict[str, Any]:
     return vars(eager_function_run)
 
 
+# Bits that count
+
+
+OP_DETERMINISM = Capability(
+    "op-determinism",
+    feature="Sampled steps that are the same to the last bit under op determinism",
+    needs=("tensorflow.python.framework.config.is_op_determinism_enabled",),
+    since=_SINCE,
+    without="a sampled step may end in other last bits than an unwatched one",
+)
+
+
+def is_deterministic() -> bool:
+    """Whether the user asked for steps that are the same to the bit."""
+    name = "tensorflow.python.framework.config.is_op_determinism_enabled"
+    return not OP_DETERMINISM.missing and bool(OP_DETERMINISM[name]())
+
+
 # Compiled functions that are called past themselves
 
 

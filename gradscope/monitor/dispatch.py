@@ -8,6 +8,7 @@ norm takes. An iterator never changes what it yields, so the trace of its first 
 from __future__ import annotations
 
 import contextlib
+import functools
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -51,15 +52,19 @@ class TrainFunction:
             self._iterator = weakref.ref(iterator)
         return found
 
-    def trace(self, iterator: Any) -> None:
-        """Trace what calls with this iterator will run, as far as it does not go Keras's way."""
-        if self._direct is not None:
+    def trace(self, iterator: tf.data.Iterator) -> None:
+        """Trace what calls with this iterator will run."""
+        if self._direct is None:
+            private.trace_train_function(self._general, iterator)
+        else:
             self._direct.get_concrete_function(iterator)
 
-    def trace_batch(self, spec: Any) -> None:
-        """Trace what `take` will run."""
-        if self._on_batch is not None:
-            self._on_batch.get_concrete_function(spec)
+    def trace_taken(self, iterator: tf.data.Iterator) -> None:
+        """Trace what `take` will run on batches of this iterator."""
+        if self._on_batch is None:
+            private.trace_train_function(self._general, iterator)
+        else:
+            self._on_batch.get_concrete_function(iterator.element_spec)
 
     def take(self, batches: Any, spec: Any) -> Any:
         """The same steps on batches that were taken before, so that they can be taken again.
@@ -72,8 +77,22 @@ class TrainFunction:
             return self._general(batches)
         eagerly = tf.config.functions_run_eagerly()
         if self._on_batch is None or spec is None or eagerly or len(batches) != 1:
-            return self._general(iter(batches))
+            return self._general(iterate(batches, spec))
         return self._on_batch.get_concrete_function(spec)(batches[0])
+
+
+def iterate(batches: list[Any], spec: Any) -> Any:
+    """An iterator of batches for which the same trace serves as for the one they were taken of.
+
+    Args:
+        spec: the `element_spec` of that iterator; None where it has none.
+    """
+    if spec is None:
+        return iter(batches)
+    parts = map(tf.data.Dataset.from_tensors, batches)
+    joined = functools.reduce(lambda first, second: first.concatenate(second), parts)
+    variant = tf.data.experimental.to_variant(joined)
+    return iter(tf.data.experimental.from_variant(variant, spec))
 
 
 def _is_simple(model: keras.Model) -> bool:

@@ -13,12 +13,14 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.backend import keras_private as private
+from gradscope.backend.cleanup import undone
 from gradscope.backend.sites import sites
 from gradscope.errors import CannotExamineError, UsageError
 from gradscope.messages import one_line
 from gradscope.monitor import closer_look
 from gradscope.monitor.announcements import Watch
 from gradscope.monitor.baselines import constant_loss
+from gradscope.monitor.dispatch import iterate
 from gradscope.monitor.rewind import Rewind
 from gradscope.monitor.run_cards import full_loss_name, subject_of, will_update
 from gradscope.monitor.schedule import Schedule
@@ -139,29 +141,34 @@ class Follower:
     def step(self, own: TrainFunction, iterator: Any) -> Any:
         """Run one call of the train function, watched if that can be."""
         size = int(self._model.steps_per_execution)
-        functions = self._prepare() if self.is_on else None
-        if functions is not None and isinstance(iterator, tf.data.Iterator):
-            self._trace(functions, iterator)
+        functions = self._trace(own, iterator)
         self._wants_sample |= self._is_sampling_due(size)
         tapped = functions is not None and self._wants_sample and will_update(self._model)
+        is_twice = functions is not None and functions.takes_twice()
         # Batches are taken where the step may have to be repeated. Those of several devices stay
         # where they are: taken out, a device's share without samples is one that Keras fails at.
         is_spread = isinstance(iterator, tf.distribute.DistributedIterator)
         held = None
-        if not is_spread and (tapped or not isinstance(iterator, tf.data.Iterator)):
+        if not is_spread and (tapped or is_twice or not isinstance(iterator, tf.data.Iterator)):
             held = list(itertools.islice(iterator, size)) or None
-        again = (lambda: iter(held)) if held else (lambda: iterator)
-        found, failure = None, None
         spec = getattr(iterator, "element_spec", None)
+        again = (lambda: iterate(held, spec)) if held else (lambda: iterator)
+        tapped_on = (held or iterator) if tapped and (is_spread or _have_samples(held)) else None
+        found: dict[str, Any] | None = None
+        failure: Exception | None = None
         if functions is not None:
             self._keep_state()
-        if functions is not None and tapped and (is_spread or _have_samples(held)):
-            found, failure = _repeatable(functions, held or iterator, spec)
-        if functions is not None and found is None:
-            found = self._plain(functions, again)
+        if functions is not None and is_twice:
+            logs, found, failure = self._run_twice(functions, own, again, tapped_on, spec)
+        elif functions is not None:
+            found, failure = self._run(functions, again, tapped_on, spec)
+            logs = found["logs"] if found else own(again())
+        else:
+            logs = own(again())
+            self._trace(own, iterator)  # it may have weights now
         if functions is None or found is None:
             self.timeline.num_steps += size
-            return own(again())
+            return logs
         if tapped:
             self._note_failure(failure)
         was_due, self._is_due = self._is_due, _never
@@ -171,7 +178,7 @@ class Follower:
             self._is_due = was_due
         with self._guarded("looking for symptoms"):
             self._look(self._next_look)
-        return found["logs"]
+        return logs
 
     def _is_sampling_due(self, size: int) -> bool:
         """Whether one of the next steps is to be sampled."""
@@ -270,11 +277,20 @@ class Follower:
                     self._file.write_unwatched(what)
         return self._functions
 
-    def _trace(self, functions: Functions, iterator: tf.data.Iterator) -> None:
-        traces = functions.num_traces
-        with suppress(Exception):  # it is told by the call that comes
-            functions.trace(iterator)
-            self._has_run |= functions.num_traces > traces
+    def _trace(self, own: TrainFunction, iterator: Any) -> Functions | None:
+        """The functions for this model, traced; None where it is not watched, or not yet."""
+        functions = self._prepare() if self.is_on else None
+        if functions is None:
+            return None
+        if isinstance(iterator, tf.data.Iterator):
+            traces, is_twice = functions.num_traces, functions.takes_twice()
+            with suppress(Exception):  # it is told by the call that comes
+                functions.trace(iterator, is_first=not is_twice and not private.is_traced(own))
+                self._has_run |= functions.num_traces > traces
+        with self._guarded("watching this model", fatal=True):
+            _check_repeatable(functions, iterator)
+            return functions
+        return None
 
     def _plain(self, functions: Functions, again: Callable[[], Any]) -> dict[str, Any] | None:
         """A call that notes numbers only; None, and nothing done, where it cannot be traced.
@@ -294,6 +310,37 @@ class Follower:
             raise failure
         return None
 
+    def _run(
+        self, functions: Functions, again: Callable[[], Any], tapped_on: Any, spec: Any
+    ) -> tuple[dict[str, Any] | None, Exception | None]:
+        """A call, tapped if there is something to tap; and why that failed, if it did."""
+        found, failure = None, None
+        if tapped_on is not None:
+            found, failure = _repeatable(functions, tapped_on, spec)
+        return found or self._plain(functions, again), failure
+
+    def _run_twice(
+        self,
+        functions: Functions,
+        own: TrainFunction,
+        again: Callable[[], Any],
+        tapped_on: Any,
+        spec: Any,
+    ) -> tuple[Any, dict[str, Any] | None, Exception | None]:
+        """The logs of a call by the model's own function, and what repeating it tells."""
+        before = functions.model_restorer()
+        logs = own(again())
+        after = functions.model_restorer()
+        found, failure = None, None
+        with undone([after]), self._guarded("watching this model", fatal=True):
+            before()
+            found, failure = self._run(functions, again, tapped_on, spec)
+        return logs, found, failure
+
+    def _sample_no_more(self, what: str) -> None:
+        self._is_due, self._wants_sample = _never, False
+        self.leave_out(what)
+
     def _note_failure(self, failure: Exception | None) -> None:
         """Tell of a sampled step that failed where the same step without taps did not."""
         self._num_faults = self._num_faults + 1 if failure else 0
@@ -302,15 +349,14 @@ class Follower:
         step = self.timeline.num_steps + 1
         self.leave_out(f"layers in step {step:,}: {one_line(failure)}")
         if self._num_faults >= _MAX_FAULTS:
-            self._is_due, self._wants_sample = _never, False
-            self.leave_out(f"layers from step {step:,} on: sampled steps kept failing")
+            self._sample_no_more(f"layers from step {step:,} on: sampled steps kept failing")
         with self._guarded("measuring layers in a step, which was taken without"):
             raise failure
 
     def _take(self, functions: Functions, found: dict[str, Any]) -> None:
         """Take over what a call handed out."""
         sampled, self._wants_sample = self._wants_sample, False
-        numbers = functions.numbers_of(found)
+        numbers = found["numbers"]
         self._wants_sample = sampled
         for row in numbers:
             self.timeline.num_steps += 1
@@ -458,6 +504,18 @@ def _repeatable(
     except Exception as error:
         restore()
         return None, error
+
+
+def _check_repeatable(functions: Functions, iterator: Any) -> None:
+    """Raise `UsageError` where steps are to be taken twice, and what they do would be seen."""
+    causes = sorted(functions.effects)
+    if isinstance(iterator, tf.distribute.DistributedIterator):
+        causes.append("several devices")
+    if causes and functions.takes_twice():
+        raise UsageError(
+            "With deterministic operations each step is run once more to be measured, which is not "
+            f"done with {', '.join(causes)}."
+        )
 
 
 def _never(step: int, begins_epoch: bool) -> bool:

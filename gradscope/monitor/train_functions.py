@@ -8,20 +8,28 @@ model's own, from the model's own `train_step`; loss and gradients are those tha
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from gradscope.backend.isolation import patched, value_of, variable_restorer, variables_of
+from gradscope.backend.isolation import (
+    isolated,
+    patched,
+    value_of,
+    variable_restorer,
+    variables_of,
+)
 from gradscope.backend.keras_private import raw
 from gradscope.backend.patches import gradients_noted
 from gradscope.backend.signature import has_masked_output
 from gradscope.backend.sites import sites
+from gradscope.backend.tensorflow_private import is_deterministic
 from gradscope.backend.train_step import optimizers
 from gradscope.inputs.arrays import count_samples
 from gradscope.measure.passes import Captured
@@ -34,6 +42,10 @@ from gradscope.monitor.rnn_loop import recurrent_patches
 from gradscope.monitor.snapshot import Snap
 from gradscope.monitor.warming import warm_up
 
+# Operations that reach beyond the variables of a step.
+_EFFECTS = re.compile(
+    "(Eager)?PyFunc|Print|Write|Save|Iterator|.*(Enqueue|Dequeue)|LookupTable(Insert|Import|Remove)"
+)
 _local = threading.local()  # replicas of a distributed model are traced by a thread each
 
 
@@ -55,6 +67,8 @@ class Functions:
         self._held = variables_of(model)
         self._optimizers = tuple(optimizers(model))
         self.num_traces = 0
+        self.effects: set[str] = set()  # of a step, where it is taken twice
+        self._reached: list[Any] = []  # variables of that step, wherever they are kept
         self._specs: list[Any] = []
         warm_up(model, self.sites)
         # Of a call that takes several steps only the last one's outputs come out of the function.
@@ -69,21 +83,38 @@ class Functions:
         self._tapped = TrainFunction(model, self._step_tapped)
         self._patches = patches(self.sites, _current, recurrent_patches)
 
-    def trace(self, iterator: tf.data.Iterator) -> None:
+    def trace(self, iterator: tf.data.Iterator, is_first: bool) -> None:
         """Trace both functions where Keras would trace the model's own: at the first such data.
 
         A step may read what changes later, as which layers are trainable, and a trace keeps it.
+        Keras traces it once: what its Python code counts must not count the others, too.
+
+        Args:
+            is_first: the model's own was not traced, nor will be.
         """
-        if iterator.element_spec in self._specs or tf.config.functions_run_eagerly():
+        if iterator.element_spec in self._specs or self._runs_eagerly():
             return
         self._specs.append(iterator.element_spec)
-        self._plain.trace(iterator)
-        with patched(self._patches), suppress(Exception):  # it is told where it is to be run
-            self._tapped.trace_batch(iterator.element_spec)
+        with nullcontext() if is_first else isolated(self.model):
+            self._plain.trace(iterator)
+        failing = suppress(Exception)  # it is told where it is to be run
+        with isolated(self.model), patched(self._patches), failing:
+            self._tapped.trace_taken(iterator)
+
+    def takes_twice(self) -> bool:
+        """Whether the model's own function takes a step, and one of these repeats it to be read.
+
+        Every bit counts then, and what is read may be computed in another order: TensorFlow's
+        optimizer of graphs merges operations where nothing else needs what is in between.
+        """
+        return is_deterministic() and not self._runs_eagerly()
+
+    def _runs_eagerly(self) -> bool:
+        return bool(self.model.run_eagerly) or tf.config.functions_run_eagerly()
 
     def run(self, iterator: Any) -> dict[str, Any]:
-        """One call of the train function; what it handed out is for `numbers_of`."""
-        return dict(self._plain(iterator))
+        """One call of the train function, with the numbers of each step as tensors."""
+        return self._with_all_numbers(self._plain(iterator))
 
     def run_tapped(self, batches: Any, spec: Any = None) -> dict[str, Any]:
         """One call on batches that were taken before; see `snap_of`, too.
@@ -94,25 +125,30 @@ class Functions:
         """
         self._captured = None
         with patched(self._patches):
-            return dict(self._tapped.take(batches, spec))
+            return self._with_all_numbers(self._tapped.take(batches, spec))
 
     def restorer(self) -> Callable[[], None]:
         """What puts all that a step writes back to what it is now."""
-        own = [*self._luck.variables, *(self._ring or ())]
+        return self._restorer([*self._luck.variables, *(self._ring or ())])
+
+    def model_restorer(self) -> Callable[[], None]:
+        """What puts all that the model's own step writes back to what it is now."""
+        return self._restorer([])
+
+    def _restorer(self, more: list[Any]) -> Callable[[], None]:
         later = [*self.model.metrics_variables]  # made in the first step
         for optimizer in self._optimizers:
             later += optimizer.variables
-        unique = {id(raw(v)): v for v in (*self._held, *later, *own)}
+        unique = {id(raw(v)): v for v in (*self._held, *self._reached, *later, *more)}
         return variable_restorer(unique.values())
 
-    def numbers_of(self, found: dict[str, Any]) -> list[Any]:
-        """The numbers of each step of a call, as tensors that are read later."""
+    def _with_all_numbers(self, found: dict[str, Any]) -> dict[str, Any]:
         if self._ring is None:
-            return [found["numbers"]]
+            return found | {"numbers": [found["numbers"]]}
         ring, count = self._ring
         size = int(count)
         count.assign(0)
-        return list(tf.unstack(ring[-size:])) if size else []
+        return found | {"numbers": list(tf.unstack(ring[-size:])) if size else []}
 
     def snap_of(self, found: dict[str, Any]) -> Snap | None:
         """All layers at the last step of a tapped call."""
@@ -128,6 +164,10 @@ class Functions:
     def _plain_step(self, data: Any) -> dict[str, Any]:
         rate, scale = self._settings()
         logs, calls = self._step(data)
+        if self.takes_twice():
+            graph = tf.compat.v1.get_default_graph()
+            self._reached += graph.variables
+            self.effects |= _list_effects(graph)
         losses, gradients = self._read(calls)
         luck = self._luck(self._labels(data))
         numbers = self._note(_numbers(losses, gradients.values(), scale, rate, luck))
@@ -233,6 +273,13 @@ class Functions:
             gradients = dict(zip(gradients, _sum(list(gradients.values())), strict=True))
             losses = _sum([tf.reduce_sum(tf.cast(loss, tf.float32)) for loss in losses])
         return losses, gradients
+
+
+def _list_effects(graph: Any) -> set[str]:
+    """The operations by which a graph does what restoring its variables does not undo."""
+    whole = graph.as_graph_def()
+    bodies = [whole.node, *(function.node_def for function in whole.library.function)]
+    return {node.op for body in bodies for node in body if _EFFECTS.match(node.op)}
 
 
 def _current() -> Rows | None:

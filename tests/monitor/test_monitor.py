@@ -738,3 +738,29 @@ def test_statistics_can_be_compiled_by_xla():
 
     np.testing.assert_array_equal(plain["octaves"], fused["octaves"])
     np.testing.assert_allclose(plain["moments"], fused["moments"], rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_what_would_be_seen_twice_is_not_run_twice():
+    class Telling(keras.layers.Layer):
+        def call(self, x):
+            tf.py_function(lambda: seen.append(1), [], [])
+            return x
+
+    def make():
+        keras.utils.set_random_seed(0)
+        model = keras.Sequential([keras.Input((8,)), Telling(), layers.Dense(5, "softmax")])
+        model.compile("adam", "sparse_categorical_crossentropy")
+        return model, X
+
+    seen: list[int] = []
+    plain = fitted(make)
+    without, seen = len(seen), []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        watched = fitted(make, monitor := gradscope.Monitor(2))
+
+    assert_same_weights(watched, plain)
+    assert len(seen) == without
+    assert any("EagerPyFunc" in text for text in told(caught))
+    assert any("EagerPyFunc" in what for what in monitor.report().history.unwatched)

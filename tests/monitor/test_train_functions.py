@@ -48,7 +48,7 @@ def tapped_layers(case: Case) -> tuple[LayerProfile, ...]:
     found = functions.run_tapped([tuple(parts)])
     snap = functions.snap_of(found)
     assert snap is not None
-    snap.scale = numbers_in(functions.numbers_of(found)[0].numpy()).scale
+    snap.scale = numbers_in(found["numbers"][0].numpy()).scale
     return snap.layers()
 
 
