@@ -124,7 +124,7 @@ def analyze(
                 batches = label_batches(model, batches, target, seed)
                 if x is not None:
                     data = dataclasses.replace(data, note="no labels were given; they are made up")
-            start = profiling.profile(
+            start = profiling.profile_in_isolation(
                 model, batches, data, target, restart, seed=seed, source=source
             )
             findings, checks = diagnose.diagnose(start, select, ignore, limits)
@@ -274,7 +274,7 @@ def _second_look(
         with isolated(model):
             take_steps(model, batches, target, SETTLING_STEPS)
             with isolated(model) as restart:
-                later = profiling.profile(
+                later = profiling.profile_in_isolation(
                     model,
                     batches,
                     start.data,

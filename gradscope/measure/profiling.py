@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope._version import __version__
-from gradscope.backend.isolation import value_of
+from gradscope.backend.isolation import isolated, value_of
 from gradscope.backend.optimizers import momentum_name, unwrap
 from gradscope.backend.sites import Site, own_variables, sites
 from gradscope.errors import CannotExamineError
@@ -52,6 +52,19 @@ GRADIENT_ROLES = ("input_gradient", "preactivation_gradient", "activation_gradie
 
 
 def profile(
+    model: keras.Model,
+    batches: Sequence[Batch],
+    data: DataCard,
+    objective: Objective,
+    *,
+    labelled: Sequence[Batch] | None = None,
+) -> Profile:
+    """As `profile_in_isolation`; the model is left as it was."""
+    with isolated(model) as restart:
+        return profile_in_isolation(model, batches, data, objective, restart, labelled=labelled)
+
+
+def profile_in_isolation(
     model: keras.Model,
     batches: Sequence[Batch],
     data: DataCard,

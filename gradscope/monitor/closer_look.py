@@ -33,9 +33,7 @@ def locate(model: keras.Model, batch: Any, step: int, epoch: int) -> Lost | None
     """
     whole = as_batch(batch)
     card = DataCard("fit", count_samples(whole.x), 1)
-    target = objective(model, None, whole)
-    with isolated(model) as restart:
-        found = profiling.profile(model, [whole], card, target, restart)
+    found = profiling.profile(model, [whole], card, objective(model, None, whole))
     if found.non_finite is None:
         return None
     origin = dataclasses.replace(found.non_finite, step=step)
@@ -52,9 +50,7 @@ def look_closer(model: keras.Model, batches: Sequence[Any]) -> CloserLook:
         tensors=data_profile.batch_tensors(seen),
     )
     first = _shorten(model, seen[0])
-    target = objective(model, None, first)
-    with isolated(model) as restart:
-        found = profiling.profile(model, [first], card, target, restart, labelled=seen)
+    found = profiling.profile(model, [first], card, objective(model, None, first), labelled=seen)
     return CloserLook(
         data=card,
         terms=found.loss.terms,
