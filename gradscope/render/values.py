@@ -138,15 +138,15 @@ def findings_by_severity(report: dict[str, Any]) -> list[dict[str, Any]]:
     return sorted(items(report, "findings"), key=rank)
 
 
+def id_of(row: dict[str, Any]) -> str:
+    """The "path:call" by which findings and the flow name a row of the report's layers."""
+    return f"{row.get('path')}:{row.get('call') or 0}"
+
+
 def labels(rows: Sequence[dict[str, Any]]) -> list[str]:
     """A name a row: its path, with the call's index where the layer is called more than once."""
     shared = {row.get("path") for row in rows if row.get("call")}
-    return [
-        f"{row.get('path')}:{row.get('call') or 0}"
-        if row.get("path") in shared
-        else str(row.get("path"))
-        for row in rows
-    ]
+    return [id_of(row) if row.get("path") in shared else str(row.get("path")) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,11 +160,7 @@ class Stretch:
 def positions(names: Iterable[str], rows: Sequence[dict[str, Any]]) -> set[int]:
     """Positions of the rows that are named by path (all calls) or by "path:call"."""
     wanted = set(names)
-    return {
-        i
-        for i, row in enumerate(rows)
-        if row.get("path") in wanted or f"{row.get('path')}:{row.get('call') or 0}" in wanted
-    }
+    return {i for i, row in enumerate(rows) if row.get("path") in wanted or id_of(row) in wanted}
 
 
 def stretches(names: Iterable[str], rows: Sequence[dict[str, Any]]) -> list[Stretch]:
@@ -192,8 +188,7 @@ def _span(group: list[str]) -> str:
 
 def join_names(names: Sequence[str], rows: Sequence[dict[str, Any]], limit: int = 8) -> str:
     """The names as one phrase of at most `limit` stretches; names without a row come last."""
-    known = {row.get("path") for row in rows}
-    known |= {f"{row.get('path')}:{row.get('call') or 0}" for row in rows}
+    known = {name for row in rows for name in (row.get("path"), id_of(row))}
     phrases = [s.label for s in stretches(names, rows)] + [n for n in names if n not in known]
     more = len(phrases) - limit
     return ", ".join(phrases[:limit]) + (f" and {number(more)} more" if more > 0 else "")

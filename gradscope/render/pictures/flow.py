@@ -15,7 +15,7 @@ from gradscope.render.pictures.rows import (
     rows_of,
     series,
 )
-from gradscope.render.values import describe_trend, dig, items, number
+from gradscope.render.values import describe_trend, dig, id_of, items, number
 
 TITLE = "Gradient flow by layer"
 
@@ -77,7 +77,7 @@ def reference_signal(report: dict[str, Any], rows: list[Row]) -> float | None:
     steps = items(report, "flow")
     last = steps[0].get("layer") if steps else None
     for row in reversed(rows):
-        if last is None or f"{row.data.get('path')}:{row.data.get('call') or 0}" == last:
+        if last is None or id_of(row.data) == last:
             return read_signal(row.data) or None
     return None
 

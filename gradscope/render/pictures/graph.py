@@ -13,7 +13,7 @@ from gradscope.render.pictures import canvas
 from gradscope.render.pictures.canvas import INNER, Along, Picture, across, n
 from gradscope.render.pictures.flow import read_signal, reference_signal
 from gradscope.render.pictures.rows import BACKWARD, Row, find_measured, rows_of
-from gradscope.render.values import dig, items, number, shorten
+from gradscope.render.values import dig, id_of, items, number, shorten
 
 _MAX_CELLS = 120
 _ROOM, _TALL, _ARC = 26.0, 150.0, 70.0
@@ -54,7 +54,7 @@ def graph(report: dict[str, Any]) -> list[Picture]:
 
 
 def _edges(rows: Sequence[Row]) -> list[tuple[int, int]]:
-    place = {f"{row.data.get('path')}:{row.data.get('call') or 0}": i for i, row in enumerate(rows)}
+    place = {id_of(row.data): i for i, row in enumerate(rows)}
     return [
         (place[name], i)
         for i, row in enumerate(rows)

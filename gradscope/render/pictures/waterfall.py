@@ -12,7 +12,7 @@ from markupsafe import Markup
 from gradscope.render.pictures import canvas
 from gradscope.render.pictures.canvas import BOTTOM, INNER, TOP, Along, Picture, across, n
 from gradscope.render.pictures.scales import Scale, grid, linear_scale
-from gradscope.render.values import items, labels, number, shorten
+from gradscope.render.values import id_of, items, labels, number, shorten
 
 _MAX_STEPS = 60
 PARTS = (("activation", "w0"), ("weight", "w1"), ("rest", "w2"))
@@ -54,7 +54,7 @@ def format_signed(decades: float) -> str:
 
 def _steps(report: dict[str, Any]) -> list[_Step]:
     rows = items(report, "layers")
-    place = {f"{r.get('path')}:{r.get('call') or 0}": i for i, r in enumerate(rows)}
+    place = {id_of(row): i for i, row in enumerate(rows)}
     names = labels(rows)
     found = []
     for step in items(report, "flow"):
