@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +16,17 @@ from gradscope.render.pictures.canvas import Picture, Series, box, by_layer, pat
 from gradscope.render.pictures.flow import read_signal
 from gradscope.render.pictures.lines import line_chart
 from gradscope.render.pictures.rows import ALONG, Row, rows_of
-from gradscope.render.values import clean, dig, in_words, items, number, percent, plural
+from gradscope.render.plain import print_plainly
+from gradscope.render.values import (
+    clean,
+    dig,
+    id_of,
+    in_words,
+    items,
+    number,
+    percent,
+    plural,
+)
 from gradscope.render.verdict import verdict
 
 _STYLES = {"better": "green", "worse": "bold red", "unknown": "yellow"}
@@ -35,10 +44,7 @@ _MAX_LAYERS = 20
 
 def render_comparison(comparison: dict[str, Any]) -> str:
     """Plain text, 100 columns wide."""
-    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        print_comparison(comparison, console)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return print_plainly(lambda console: print_comparison(comparison, console))
 
 
 def print_comparison(comparison: dict[str, Any], console: Console) -> None:
@@ -145,7 +151,7 @@ def _renderables(comparison: dict[str, Any]) -> Iterator[RenderableType]:
 def _flows(comparison: dict[str, Any]) -> list[Picture]:
     """Both backward signals in one picture, corresponding layers above each other."""
     sides = {
-        side: {f"{r.data.get('path')}:{r.data.get('call') or 0}": r for r in rows_of(report)}
+        side: {id_of(row.data): row for row in rows_of(report)}
         for side in ("before", "after")
         if (report := comparison.get(side))
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from gradscope.render.plain import print_plainly
 from gradscope.render.values import clean
 
 _INDENT = 2
@@ -29,10 +29,7 @@ def print_page(page: dict[str, Any], console: Console) -> None:
 
 def render_page(page: dict[str, Any]) -> str:
     """The page as plain text, 100 columns wide."""
-    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        print_page(page, console)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return print_plainly(lambda console: print_page(page, console))
 
 
 def print_thresholds(rows: list[dict[str, Any]], console: Console) -> None:

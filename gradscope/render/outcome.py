@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +18,7 @@ from gradscope.render.happenings import (
     name_measure,
     trial_title,
 )
+from gradscope.render.plain import print_plainly
 from gradscope.render.values import clean, items, join_names, number, plural
 
 _WORDS = {
@@ -31,20 +31,18 @@ _WORDS = {
 
 def render_outcome(report: dict[str, Any]) -> str:
     """Plain text, 100 columns wide, from the plain data of the report of a treatment."""
-    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        print_outcome(report, console)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return print_plainly(lambda console: print_outcome(report, console))
 
 
 def render_trial(trial: dict[str, Any]) -> str:
     """The evidence of one trial as plain text, 100 columns wide."""
     trial = clean(trial)
-    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
-    with console.capture() as capture:
+
+    def show(console: Console) -> None:
         console.print(Text(trial_title(trial)), highlight=False, emoji=False)
         console.print(Padding(_evidence(trial), (0, 0, 0, 2)), highlight=False, emoji=False)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+    return print_plainly(show)
 
 
 def print_outcome(report: dict[str, Any], console: Console) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from rich.text import Text
 
 from gradscope.render.happenings import history_lines, rehearsal_lines, trial_outcome, trial_title
 from gradscope.render.pictures.flow import describe_course, read_signal
+from gradscope.render.plain import print_plainly
 from gradscope.render.remedies import join_remedies, list_remedies
 from gradscope.render.values import (
     clean,
@@ -53,10 +53,7 @@ _ASCII = str.maketrans(
 
 def render_text(report: dict[str, Any]) -> str:
     """Plain text, 100 columns wide, from the plain data of a report."""
-    console = Console(file=io.StringIO(), width=100, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        _print(report, console)
-    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+    return print_plainly(lambda console: _print(report, console))
 
 
 def print_report(report: dict[str, Any], console: Console) -> None:
