@@ -8,6 +8,7 @@ came of it to `results.json` there, from which the pages are made.
 
 from __future__ import annotations
 
+import functools
 import json
 import runpy
 import sys
@@ -25,6 +26,7 @@ def source(id: str) -> str:
     return _file(id).read_text(encoding="utf-8")
 
 
+@functools.cache
 def results() -> dict[str, Any]:
     """What came of each example, by the id of its symptom or treatment."""
     known: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8"))

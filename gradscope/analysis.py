@@ -273,16 +273,9 @@ def _second_look(
     try:
         with isolated(model):
             take_steps(model, batches, target, SETTLING_STEPS)
-            with isolated(model) as restart:
-                later = profiling.profile_in_isolation(
-                    model,
-                    batches,
-                    start.data,
-                    target,
-                    restart,
-                    seed=start.seed,
-                    steps=SETTLING_STEPS,
-                )
+            later = profiling.profile(
+                model, batches, start.data, target, seed=start.seed, steps=SETTLING_STEPS
+            )
     except Exception as error:  # an optimizer of the user's own may refuse to be copied
         return f"needs a look after a few steps of the optimizer, which failed: {one_line(error)}"
     found, _ = diagnose.diagnose(later, select, ignore, limits)

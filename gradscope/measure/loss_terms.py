@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -53,9 +53,7 @@ def loss_terms(
     if target.loss is None:
         return ()
     found = dict(name_leaves("output", outputs))
-    names = list(output_specs(model))
-    if len(names) != len(found):
-        names = [_key(place) for place in found]
+    names = name_outputs(model, found)
     known = {tensor.name: tensor for tensor in tensors if tensor.role == "y"}
     labels = [dict(align(name_leaves("y", b.y if known else None), names)) for b in batches]
     losses = _losses(target.loss, names)
@@ -81,6 +79,12 @@ def loss_terms(
             )
         terms.append(term)
     return tuple(terms)
+
+
+def name_outputs(model: keras.Model, places: Collection[str]) -> list[str]:
+    """The model's names of its outputs, or where it has none those of their places."""
+    names = list(output_specs(model))
+    return names if len(names) == len(places) else [_key(place) for place in places]
 
 
 def align(

@@ -17,13 +17,12 @@ import numpy as np
 from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import patched
 from gradscope.backend.patches import functions_eager
-from gradscope.backend.signature import output_specs
 from gradscope.backend.sites import Site
 from gradscope.backend.train_step import has_own_call
 from gradscope.inputs.arrays import count_samples
 from gradscope.inputs.batches import Batch
 from gradscope.measure.data_profile import name_leaves
-from gradscope.measure.loss_terms import align, make_term
+from gradscope.measure.loss_terms import align, make_term, name_outputs
 from gradscope.measure.outputs import describe
 from gradscope.measure.recorder import Rows, as_array
 from gradscope.measure.taps import patches
@@ -59,9 +58,7 @@ def find_own_terms(
     except Exception:  # `call` is the user's, and training may not need it
         return ()
     found = dict(name_leaves("output", outputs))
-    names = list(output_specs(model))
-    if len(names) != len(found):
-        names = list(found)
+    names = name_outputs(model, found)
     known = {tensor.name: tensor for tensor in tensors}
     targets = dict(_list_targets(batch, names))
     terms = []

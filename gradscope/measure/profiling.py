@@ -56,12 +56,11 @@ def profile(
     batches: Sequence[Batch],
     data: DataCard,
     objective: Objective,
-    *,
-    labelled: Sequence[Batch] | None = None,
+    **options: Any,
 ) -> Profile:
-    """As `profile_in_isolation`; the model is left as it was."""
+    """As `profile_in_isolation`, whose options it takes; the model is left as it was."""
     with isolated(model) as restart:
-        return profile_in_isolation(model, batches, data, objective, restart, labelled=labelled)
+        return profile_in_isolation(model, batches, data, objective, restart, **options)
 
 
 def profile_in_isolation(

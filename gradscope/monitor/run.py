@@ -337,10 +337,6 @@ class Follower:
             found, failure = self._run(functions, again, tapped_on, spec)
         return logs, found, failure
 
-    def _sample_no_more(self, what: str) -> None:
-        self._is_due, self._wants_sample = _never, False
-        self.leave_out(what)
-
     def _note_failure(self, failure: Exception | None) -> None:
         """Tell of a sampled step that failed where the same step without taps did not."""
         self._num_faults = self._num_faults + 1 if failure else 0
@@ -349,7 +345,8 @@ class Follower:
         step = self.timeline.num_steps + 1
         self.leave_out(f"layers in step {step:,}: {one_line(failure)}")
         if self._num_faults >= _MAX_FAULTS:
-            self._sample_no_more(f"layers from step {step:,} on: sampled steps kept failing")
+            self._is_due, self._wants_sample = _never, False
+            self.leave_out(f"layers from step {step:,} on: sampled steps kept failing")
         with self._guarded("measuring layers in a step, which was taken without"):
             raise failure
 

@@ -102,7 +102,7 @@ class Judge:
             return Beside(reason=self._trained.reason)
         yardstick, run, theirs = self._trained
         try:
-            predictions = copy.predict(scored.x, batch_size=256, verbose=0)
+            predictions = copy.predict(scored.x, batch_size=_AT_ONCE, verbose=0)
         except Exception as error:
             return Beside(reason=f"its predictions could not be computed: {one_line(error)}")
         names = list(output_specs(self._model))
