@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from gradscope.backend import keras_private as private
+from gradscope.backend.environment import require_tensorflow_backend
 from gradscope.backend.isolation import isolated, patched
 from gradscope.backend.train_step import (
     Updater,
@@ -26,7 +27,6 @@ from gradscope.inputs.arrays import as_arrays
 from gradscope.inputs.batches import Batch, take_batches
 from gradscope.inputs.data import Data, check_data
 from gradscope.inputs.made_up import InputShape
-from gradscope.inputs.models import require_tensorflow_backend
 from gradscope.measure import data_profile, profiling
 from gradscope.measure.objective import labels, objective
 from gradscope.measure.passes import Objective, gradients

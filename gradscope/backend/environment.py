@@ -6,14 +6,17 @@ TensorFlow is imported here only where it is asked for, and one that cannot be i
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import platform
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from gradscope._version import __version__
 from gradscope.backend.capabilities import CAPABILITIES, Capability
+from gradscope.errors import UsageError
 from gradscope.messages import one_line
 
 _PACKAGES = ("keras", "tensorflow", "numpy")
@@ -54,6 +57,33 @@ def examine() -> dict[str, Any]:
     return found
 
 
+def require_tensorflow_backend() -> None:
+    """Check that Keras runs, or would run once imported, on TensorFlow.
+
+    Raises:
+        UsageError: it runs on another backend.
+    """
+    if "keras" in sys.modules:
+        backend = sys.modules["keras"].backend.backend()
+        source, remedy = "Keras runs", "start Python with KERAS_BACKEND=tensorflow"
+    else:
+        backend, setting = configured_backend()
+        source, remedy = f"{setting} asks for Keras", "set KERAS_BACKEND=tensorflow"
+    if backend != "tensorflow":
+        raise UsageError(
+            f"{source} on the backend {backend!r}. "
+            f"gradscope works with the TensorFlow backend: {remedy}."
+        )
+
+
+def configured_backend() -> tuple[Any, str]:
+    """The backend that Keras would take once imported, and where that is set."""
+    if asked := os.environ.get("KERAS_BACKEND"):
+        return asked, "KERAS_BACKEND"
+    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
+    return _backend_in(path), str(path)
+
+
 def _version(package: str) -> str | None:
     """The version that is or would be imported; the package itself knows it of a nightly, too."""
     loaded = getattr(sys.modules.get(package), "__version__", None)
@@ -88,6 +118,14 @@ def _backend() -> str:
             "set KERAS_BACKEND=tensorflow."
         )
     return backend
+
+
+def _backend_in(path: Path) -> Any:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return "tensorflow"
+    return config.get("backend", "tensorflow") if isinstance(config, dict) else "tensorflow"
 
 
 def _devices() -> list[dict[str, str]]:

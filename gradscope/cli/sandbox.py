@@ -90,7 +90,7 @@ def call_limited(
         UnreadableError: a limit was passed, or the process crashed.
         GradscopeError: what the function raised, in one line and with its exit code.
     """
-    from gradscope.inputs.models import configured_backend
+    from gradscope.backend.environment import configured_backend
 
     task = {"function": function, "arguments": arguments, "debug": debug}
     task |= {"memory": limits.memory, "seconds": limits.seconds}

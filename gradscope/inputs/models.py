@@ -6,7 +6,6 @@ import contextlib
 import importlib
 import importlib.util
 import inspect
-import json
 import os
 import re
 import sys
@@ -16,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradscope.backend.environment import require_tensorflow_backend
 from gradscope.errors import UnreadableError, UsageError
 from gradscope.inputs.legacy_optimizers import modernize
 from gradscope.inputs.model_files import SavedModel, read_saved_model, require_path
@@ -45,33 +45,6 @@ def deep_recursion(limit: int = 100_000) -> Iterator[None]:
         yield
     finally:
         sys.setrecursionlimit(before)
-
-
-def require_tensorflow_backend() -> None:
-    """Check that Keras runs, or would run once imported, on TensorFlow.
-
-    Raises:
-        UsageError: it runs on another backend.
-    """
-    if "keras" in sys.modules:
-        backend = sys.modules["keras"].backend.backend()
-        source, remedy = "Keras runs", "start Python with KERAS_BACKEND=tensorflow"
-    else:
-        backend, setting = configured_backend()
-        source, remedy = f"{setting} asks for Keras", "set KERAS_BACKEND=tensorflow"
-    if backend != "tensorflow":
-        raise UsageError(
-            f"{source} on the backend {backend!r}. "
-            f"gradscope works with the TensorFlow backend: {remedy}."
-        )
-
-
-def configured_backend() -> tuple[Any, str]:
-    """The backend that Keras would take once imported, and where that is set."""
-    if asked := os.environ.get("KERAS_BACKEND"):
-        return asked, "KERAS_BACKEND"
-    path = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras", "keras.json")
-    return _backend_in(path), str(path)
 
 
 def load_model(
@@ -186,14 +159,6 @@ def register_custom_objects(path: str | os.PathLike[str]) -> None:
         defined_here = getattr(value, "__module__", None) == name
         if defined_here and (inspect.isclass(value) or inspect.isfunction(value)):
             keras.saving.get_custom_objects()[key] = value
-
-
-def _backend_in(path: Path) -> Any:
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return "tensorflow"
-    return config.get("backend", "tensorflow") if isinstance(config, dict) else "tensorflow"
 
 
 def _model_from_factory(spec: str) -> keras.Model:

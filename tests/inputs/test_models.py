@@ -11,12 +11,10 @@ import pytest
 
 from gradscope.backend.keras_private import MODEL_BYTES
 from gradscope.backend.signature import loss_name
-from gradscope.errors import UsageError
 from gradscope.inputs.models import (
     deep_recursion,
     load_model,
     register_custom_objects,
-    require_tensorflow_backend,
 )
 from tests.support.refusals import model_refusal
 
@@ -269,37 +267,3 @@ def test_a_bad_factory_is_told_in_one_line(module, spec, expected):
     module("broken", "raise ImportError('half installed')")
     module("lacking", "import absent_dependency")
     assert expected in model_refusal(spec)
-
-
-# The backend
-
-
-def test_another_backend_by_environment_is_refused(monkeypatch):
-    monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with pytest.raises(UsageError, match=r"'jax'.*KERAS_BACKEND=tensorflow"):
-        require_tensorflow_backend()
-
-
-def test_another_backend_by_file_is_refused(monkeypatch, tmp_path):
-    monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
-    with pytest.raises(UsageError, match=r"keras\.json.*'torch'"):
-        require_tensorflow_backend()
-
-
-def test_the_environment_overrules_the_file(monkeypatch, tmp_path):
-    monkeypatch.delitem(sys.modules, "keras")
-    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    (tmp_path / "keras.json").write_text('{"backend": "torch"}')
-    require_tensorflow_backend()
-
-
-def test_a_running_backend_is_asked(monkeypatch):
-    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
-    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
-    with pytest.raises(UsageError, match="Keras runs on the backend 'jax'"):
-        require_tensorflow_backend()
