@@ -52,3 +52,8 @@ def gist(error: BaseException) -> str:
     text = text.removeprefix("\x1b[1m").replace("\x1b[0m", "")
     text = text or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def name_measure(measure: str) -> str:
+    """What scores of a trial or a rehearsal are called in text."""
+    return "explained variance" if measure == "explained" else measure

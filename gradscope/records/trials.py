@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from gradscope.errors import UsageError
-from gradscope.messages import show
+from gradscope.messages import name_measure, show
 from gradscope.records.brief import brief
 from gradscope.records.findings import Finding
 from gradscope.records.pages import draw_page
 
 Verdict = Literal["improved", "not improved", "worse", "inconclusive"]
-_MEASURES = {"explained": "explained variance"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +96,7 @@ class Trial:
     def __repr__(self) -> str:
         what = show(" + ".join(self.treatments) or "before against after")
         p = "" if self.p_value is None else f", p = {self.p_value:.2g}"
-        gain = f"{_MEASURES.get(self.measure, self.measure)} {self.difference:+.3g}"
+        gain = f"{name_measure(self.measure)} {self.difference:+.3g}"
         return f"<Trial of {what}: {self.verdict}, {gain}{p}, seeds: {len(self.seeds)}>"
 
     def summary(self) -> str:

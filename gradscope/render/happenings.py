@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from gradscope.messages import name_measure
 from gradscope.render.values import capitalize, dig, in_words, items, number, plural
 
 _MAX_EVENTS = 12
 
 
-def name_measure(measure: str | None) -> str:
-    """What scores of a trial or a rehearsal are called."""
-    names = {"explained": "explained variance", "loss": "held-out loss"}
-    return names.get(measure or "", measure or "score")
+def describe_measure(measure: str | None) -> str:
+    """What scores of a trial or a rehearsal are called, and on which samples a loss is measured."""
+    return "held-out loss" if measure == "loss" else name_measure(measure or "score")
 
 
 def trial_title(trial: dict[str, Any]) -> str:
@@ -61,7 +61,7 @@ def describe_gain(report: dict[str, Any]) -> str | None:
     if report.get("outcome") != "improved" or not kept or trial is None:
         return None
     what = " + ".join(map(in_words, kept))
-    measure = name_measure(trial.get("measure"))
+    measure = describe_measure(trial.get("measure"))
     if not is_judged_held_out(trial):
         measure = measure.replace("held-out", "training")
     before, after = (_mean([v for _, v in list_results(trial, s)]) for s in ("before", "after"))
@@ -118,7 +118,7 @@ def rehearsal_lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     steps, seconds = plural(rehearsal.get("steps") or 0, "step"), number(rehearsal.get("seconds"))
     ended = _ENDED.get(rehearsal.get("stopped") or "", "")
     lines = [("rehearsed", f"{steps} in {seconds} s{ended}")]
-    what = name_measure(rehearsal.get("measure"))
+    what = describe_measure(rehearsal.get("measure"))
     where = f" at {rehearsal['output']}" if rehearsal.get("output") else ""
     beside = rehearsal.get("yardstick") or {}
     scores = (

@@ -12,10 +12,10 @@ from rich.text import Text
 
 from gradscope.render.happenings import (
     describe_gain,
+    describe_measure,
     find_proof,
     is_judged_held_out,
     list_results,
-    name_measure,
     trial_title,
 )
 from gradscope.render.plain import print_plainly
@@ -118,7 +118,7 @@ def _evidence(trial: dict[str, Any]) -> Table:
         table.add_column(heading, justify="left" if not heading else "right")
     before, after = trial.get("before") or {}, trial.get("after") or {}
     where = "held-out" if is_judged_held_out(trial) else "training"
-    measure = name_measure(trial.get("measure")).removeprefix("held-out ")
+    measure = describe_measure(trial.get("measure")).removeprefix("held-out ")
     results = [dict(list_results(trial, side)) for side in ("before", "after")]
     for n, seed in enumerate(items(trial, "seeds")):
         ends = [

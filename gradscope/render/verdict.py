@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from gradscope.render.happenings import describe_gain, name_measure, trial_outcome, trial_title
+from gradscope.render.happenings import describe_gain, describe_measure, trial_outcome, trial_title
 from gradscope.render.remedies import join_remedies, safety, why_first
 from gradscope.render.values import (
     dig,
@@ -127,7 +127,7 @@ def describe_scores(report: dict[str, Any]) -> str:
     rehearsal = report.get("rehearsal") or {}
     if rehearsal.get("score") is None:
         return ""
-    what = name_measure(rehearsal.get("measure"))
+    what = describe_measure(rehearsal.get("measure"))
     said = f", {what} {number(rehearsal['score'])}"
     other = dig(rehearsal, "yardstick", "score")
     return said if other is None else f"{said} (a plain network {number(other)})"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from gradscope.messages import name_measure
 from gradscope.records import Evidence, Finding, Profile, Rehearsal, Severity, Skipped
 from gradscope.signals.common import num
 from gradscope.signals.curves import history_of, track
@@ -192,7 +193,7 @@ def _judge(
 def _compare(rehearsal: Rehearsal) -> str:
     beside, constant = rehearsal.yardstick, rehearsal.constant.score
     assert beside is not None
-    what = "accuracy" if rehearsal.measure == "accuracy" else "explained variance"
+    what = name_measure(rehearsal.measure or "score")
     where = f" at output {rehearsal.output}" if rehearsal.output else ""
     if rehearsal.score is None:
         reaches = f"predicts numbers that are not finite{where}"

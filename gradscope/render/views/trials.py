@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gradscope.render.happenings import list_results, name_measure, trial_title
+from gradscope.render.happenings import describe_measure, list_results, trial_title
 from gradscope.render.pictures.trials import trial_pictures
 from gradscope.render.values import capitalize, in_words, items, maybe, number
 
@@ -31,7 +31,7 @@ def _trial(trial: dict[str, Any]) -> dict[str, Any]:
         **judgement(trial),
         "title": trial_title(trial),
         "facts": _facts(trial),
-        "measure": name_measure(trial.get("measure")),
+        "measure": describe_measure(trial.get("measure")),
         "seeds": _seeds(trial),
         "resolved": _compare_symptoms(trial),
         "pictures": trial_pictures(trial),
@@ -40,7 +40,7 @@ def _trial(trial: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(trial: dict[str, Any]) -> list[tuple[str, str]]:
     every = (
-        ("measure", name_measure(trial.get("measure"))),
+        ("measure", describe_measure(trial.get("measure"))),
         ("mean difference", maybe(trial.get("difference"))),
         ("smallest that counts", maybe(trial.get("minimum_difference"))),
         ("p-value", None if trial.get("p_value") is None else f"{trial['p_value']:.2g}"),
