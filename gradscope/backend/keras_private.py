@@ -676,6 +676,7 @@ ATTENTION = Capability(
         "keras.layers.GroupQueryAttention._compute_attention",
         "keras.layers.GroupQueryAttention._masked_softmax",
         "keras.layers.Attention._apply_scores",
+        "keras.src.ops.nn.DotProductAttention",
         "MultiHeadAttention._inverse_sqrt_key_dim",
         "GroupQueryAttention._inverse_sqrt_head_dim",
     ),
@@ -715,6 +716,12 @@ def attention_of(layer: Any) -> Attention | None:
         is_usual = kind._apply_scores is keras.layers.Attention._apply_scores
         return Attention("_apply_scores", None, is_usual, True)
     return None
+
+
+def is_attention_operation(operation: Any) -> bool:
+    """Whether it is `keras.ops.dot_product_attention` in a graph; False where that is unknown."""
+    kind = ATTENTION["keras.src.ops.nn.DotProductAttention"]
+    return not ATTENTION.missing and isinstance(operation, kind)
 
 
 def score_scale(layer: Any) -> float:

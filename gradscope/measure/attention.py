@@ -47,6 +47,37 @@ def attention_patches(sites: Sequence[Site], rows: Rows) -> Patches:
     return changes
 
 
+def attention_operations(sites: Sequence[Site], rows: Rows) -> dict[int, Callable[..., Any]]:
+    """By id: what to call in the place of operations of a graph that are an attention."""
+    return {
+        id(site.layer): _look_at_operation(site.layer, rows)
+        for site in sites
+        if private.is_attention_operation(site.layer)
+    }
+
+
+def _look_at_operation(operation: Any, rows: Rows) -> Callable[..., Any]:
+    """Of `keras.ops.dot_product_attention`."""
+    call = operation.call
+
+    @functools.wraps(call)
+    def called(
+        query: Any, key: Any, value: Any, bias: Any = None, mask: Any = None, scale: Any = None
+    ) -> Any:
+        attended = call(query, key, value, bias, mask, scale)
+        row = rows.active[-1]
+        if bias is not None:
+            row.unmeasured["attention"] = "something is added to its scores"
+            return attended
+        size = query.shape[-1] ** -0.5 if scale is None else scale
+        look = partial(
+            _look_at_fused, row, rows, (query, key, value), mask, operation.is_causal, size
+        )
+        return _tap(attended, row, look)
+
+    return called
+
+
 def _note_mask(compute_mask: Callable[..., Any], rows: Rows) -> Callable[..., Any]:
     @functools.wraps(compute_mask)
     def noted(*args: Any, **kwargs: Any) -> Any:
@@ -134,6 +165,7 @@ def _look_at_fused(
         What the gradient at the operation's output is handed to.
     """
     query, key, value = (_by_head(part) for part in parts)
+    key, value = (_for_each_query(part, query.shape[1]) for part in (key, value))
     shape = (*query.shape[:3], key.shape[2])
     kept = _broadcast(mask, shape, 1)
     if causal:
@@ -239,6 +271,12 @@ def _add(
 def _by_head(tensor: Any) -> np.ndarray:
     """(samples, positions, heads, features) -> (samples, heads, positions, features)."""
     return _as_floats(tensor).swapaxes(1, 2)
+
+
+def _for_each_query(part: np.ndarray, num_heads: int) -> np.ndarray:
+    """Keys or values of (samples, heads, ...), of which several heads of queries may share one."""
+    shared = num_heads // part.shape[1]
+    return part if shared == 1 else np.repeat(part, shared, axis=1)
 
 
 def _as_floats(tensor: Any) -> np.ndarray:

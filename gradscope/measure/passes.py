@@ -24,7 +24,7 @@ from gradscope.inputs.arrays import count_samples
 from gradscope.inputs.batches import Batch
 from gradscope.measure import curvature
 from gradscope.measure.activations import know_derivatives
-from gradscope.measure.attention import attention_patches
+from gradscope.measure.attention import attention_operations, attention_patches
 from gradscope.measure.origins import Watch
 from gradscope.measure.outputs import describe
 from gradscope.measure.recorder import Rows, as_array
@@ -306,7 +306,8 @@ def _tapped(model: keras.Model, sites: tuple[Site, ...], objective: Objective) -
 
 
 def _taps(sites: tuple[Site, ...], rows: Rows) -> Patches:
-    return patches(sites, lambda: rows) + attention_patches(sites, rows)
+    inner = attention_operations(sites, rows)
+    return patches(sites, lambda: rows, inner=inner) + attention_patches(sites, rows)
 
 
 def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, str, Any]]:

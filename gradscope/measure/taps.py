@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -35,12 +35,14 @@ def patches(
     sites: tuple[Site, ...],
     current: Current,
     recurrent: Callable[[Any, Current], Patches] | None = None,
+    inner: Mapping[int, Callable[..., Any]] | None = None,
 ) -> Patches:
     """What to set on which object so that every site is tapped into rows.
 
     Args:
         current: asked at each call.
         recurrent: what to set on a recurrent layer; by default taps on every step as it is run.
+        inner: id of a layer or operation -> what its taps call in the place of its own call.
     """
     changes: Patches = []
     # Between the layers of a graph nothing happens but casts, and following costs a little.
@@ -53,7 +55,7 @@ def patches(
             changes.append((layer, "call", _composite_call(site, call, current)))
             continue
         grouped = isinstance(layer, _CONVOLUTIONS) and layer.groups > 1
-        call = _compile(layer.call) if grouped else layer.call
+        call = (inner or {}).get(id(layer)) or (_compile(layer.call) if grouped else layer.call)
         changes.append((layer, "call", _leaf_call(site, call, current)))
         if getattr(layer, "quantization_mode", None) is not None:
             changes.append(

@@ -117,6 +117,37 @@ def test_projected_heads_are_those_of_a_tape(shared, kept):
     check(found, scores, mask[kept], loss_of)
 
 
+@pytest.mark.parametrize("kept", ["all", "causal", "masked"])
+def test_the_operation_is_that_of_a_tape(kept):
+    """`keras.ops.dot_product_attention` in a graph, where two heads of queries share one key."""
+    keras.utils.set_random_seed(0)
+    x = keras.Input((POSITIONS, WIDTH))
+    query, key = (layers.Reshape((POSITIONS, -1, 2))(part) for part in (x, layers.Dense(4)(x)))
+    mask = {"mask": MASK[:, None, None]} if kept == "masked" else {}
+    attended = keras.ops.dot_product_attention(
+        query, key, key, scale=0.7, is_causal=kept == "causal", **mask
+    )
+    model = keras.Model(x, layers.Reshape((POSITIONS, WIDTH))(attended))
+    model.compile("adam", "mse")
+    ones, bias = (w.numpy().astype("float64") for w in model.weights)
+    inputs = data()[0].astype("float64")
+
+    def by_head(tensor):
+        return tensor.reshape(SAMPLES, POSITIONS, -1, 2).swapaxes(1, 2)
+
+    keys = np.repeat(by_head(inputs @ ones + bias), 2, axis=1)
+
+    def loss_of(probabilities):
+        attended = tf.transpose(probabilities @ keys, (0, 2, 1, 3))
+        return mse(tf.reshape(attended, (SAMPLES, POSITIONS, WIDTH)))
+
+    path, found = measured(model)
+
+    assert "dot_product_attention" in path
+    kept_keys = {"all": True, "causal": CAUSAL, "masked": MASK[:, None, None]}[kept]
+    check(found, 0.7 * by_head(inputs) @ keys.swapaxes(2, 3), kept_keys, loss_of)
+
+
 @pytest.mark.parametrize("masked", [False, True], ids=["all", "masked"])
 @pytest.mark.parametrize("additive", [False, True], ids=["dot", "additive"])
 def test_scored_attention_is_that_of_a_tape(additive, masked):
