@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import keras
@@ -89,14 +90,15 @@ def rebuild(
     replace: Mapping[str, Sequence[keras.Layer]] | None = None,
     *,
     calls: Mapping[str, Callable[..., Any]] | None = None,
+    rewrites: Mapping[str, Callable[..., Any]] | None = None,
     bridges: Sequence[Bridge] = (),
     after_input: Mapping[str, Sequence[keras.Layer]] | None = None,
     fresh: Collection[str] = (),
 ) -> Surgery | Declined:
     """A copy of `model` with some of its layers replaced, added or bridged.
 
-    A Sequential model becomes a functional one where `calls` or `bridges` name a layer of it. Of a
-    model whose call is its own code, those of the graphs that it holds.
+    A Sequential model becomes a functional one where `calls`, `rewrites` or `bridges` name a layer
+    of it. Of a model whose call is its own code, those of the graphs that it holds.
 
     Args:
         replace: path -> the chain of layers that takes the layer's place at each of its calls. The
@@ -106,6 +108,8 @@ def rebuild(
             An empty chain drops the layer. Paths as in `structure.sites`.
         calls: path of a layer or graph operation -> what is called on symbols at each of its calls,
             with the same arguments. The operations that it runs become part of the graph.
+        rewrites: path of a layer that is made of layers -> as in `calls`, with a first argument
+            more: what gives the copy of a layer inside, which inherits its weights and flags.
         bridges: residual connections.
         after_input: input name -> layers to insert right behind that input.
         fresh: paths whose weights are drawn anew instead of inherited.
@@ -126,9 +130,12 @@ def rebuild(
         anew = {id(_at(layers, path)) for path in fresh}
         work = _plan(model, layers, replace or {}, bridges, after_input or {})
         work.calls = {id(_at(layers, path)): function for path, function in (calls or {}).items()}
+        for path, function in (rewrites or {}).items():
+            work.calls[id(_at(layers, path))] = partial(function, partial(remake, work=work))
         with isolated(model), own_objects(model), deep_recursion():
             copy = remake(model, work)
-            _require_everything(work, {*(replace or {}), *(calls or {})}, fresh, layers)
+            changed = {*(replace or {}), *(calls or {}), *(rewrites or {})}
+            _require_everything(work, changed, fresh, layers)
             moved = _move(model, work, anew)
             compile_like(model, copy, moved, work.optimizers, with_state=False)
     except Refused as refusal:

@@ -72,7 +72,7 @@ def _example(entropy: float, score_std: float) -> Profile:
             "Scores times 30 leave 0.06 to 0.13 of the entropy, in all heads of a layer.",
         ),
     ),
-    treatments=("attention-scale",),
+    treatments=("attention-scale", "query-key-normalization"),
     sources=(
         "Zhai et al. 2023, Stabilizing transformer training by preventing attention entropy "
         "collapse, arXiv:2303.06296, section 3",
