@@ -55,7 +55,7 @@ def unchanged(model: keras.Model) -> Iterator[Callable[[], None]]:
     """
     layers = keras_private.flat_layers(model)
     held, restores = collect([model, *layers])
-    variables = variable_restorer([*_variables(model, layers), *held])
+    variables = variable_restorer([*model.variables, *held])
     restores = [variables, *restores, *restorers()]
 
     def restart() -> None:
@@ -97,12 +97,8 @@ def variable_restorer(variables: Iterable[Any]) -> Callable[[], None]:
 
 def variables_of(model: keras.Model) -> list[Any]:
     """Every variable that a step may write, but for those of optimizers."""
-    return _variables(model, keras_private.flat_layers(model))
-
-
-def _variables(model: keras.Model, layers: list[Any]) -> list[Any]:
     found = {id(v): v for v in (*model.variables, *model.metrics_variables)}
-    for layer in layers:
+    for layer in keras_private.flat_layers(model):
         found |= {id(v): v for value in vars(layer).values() for v in _find_variables(value)}
     return list(found.values())
 

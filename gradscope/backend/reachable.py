@@ -8,6 +8,7 @@ import random
 import sys
 import types
 from collections.abc import Callable, Iterable
+from operator import is_
 from typing import Any
 
 import keras
@@ -118,31 +119,35 @@ def _is_users(module: str | None) -> bool:
 def _container(value: Any) -> Held:
     """The content is put back past methods of a subclass, which may note every change."""
     base = next(kind for kind in _BASES if isinstance(value, kind))
-    content = base(base.items(value) if issubclass(base, dict) else base.__iter__(value))
-    parts = content.values() if issubclass(base, dict) else content
-    attributes = getattr(value, "__dict__", None)
-    fill = base.update if issubclass(base, (dict, set)) else base.extend
-
-    def restore() -> None:
-        if not _is_same(base, value, content):
-            base.clear(value)
-            fill(value, content)
-
-    return (*parts, attributes), (), restore
+    if issubclass(base, dict):
+        content = base(base.items(value))
+        parts: Iterable[Any] = content.values()
+    else:
+        content = parts = base(base.__iter__(value))
+    # What Keras's own containers have besides their content never changes.
+    if not type(value).__module__.startswith("keras."):
+        parts = (*parts, getattr(value, "__dict__", None))
+    return parts, (), functools.partial(_refill, base, value, content)
 
 
 _BASES: tuple[Any, ...] = (list, collections.OrderedDict, dict, set, collections.deque)
+
+
+def _refill(base: Any, value: Any, content: Any) -> None:
+    if not _is_same(base, value, content):
+        base.clear(value)
+        fill = base.update if issubclass(base, (dict, set)) else base.extend
+        fill(value, content)
 
 
 def _is_same(base: Any, value: Any, content: Any) -> bool:
     if base.__len__(value) != len(content):
         return False
     if base is set:
-        return all(set.__contains__(value, item) for item in content)
-    if issubclass(base, dict):
-        pairs = zip(base.items(value), content.items(), strict=True)
-        return all(a is c and b is d for (a, b), (c, d) in pairs)
-    return all(map(lambda a, b: a is b, base.__iter__(value), content))
+        return all(map(functools.partial(set.__contains__, value), content))
+    if issubclass(base, dict) and not all(map(is_, base.values(value), content.values())):
+        return False
+    return all(map(is_, base.__iter__(value), content))
 
 
 def _array(value: np.ndarray) -> Held:
@@ -156,10 +161,13 @@ def _function(value: types.FunctionType) -> Held:
     is_users = _is_users(value.__module__)
     if not is_users and not str(value.__module__).startswith("keras."):
         return (), (), None
-    closed_over = [_content(cell) for cell in value.__closure__ or ()]
+    parts = [_content(cell) for cell in value.__closure__ or ()]
+    parts += (value.__defaults__, value.__kwdefaults__)
+    if not is_users:
+        return parts, (), None
     held = value.__globals__
-    named = [held[name] for name in _names(value.__code__) if is_users and name in held]
-    return (*closed_over, value.__defaults__, value.__kwdefaults__, vars(value)), named, None
+    named = [held[name] for name in _names(value.__code__) if name in held]
+    return (*parts, vars(value)), named, None
 
 
 def _content(cell: types.CellType) -> Any:
@@ -205,6 +213,8 @@ def _slot_names(kind: type) -> tuple[str, ...]:
 def restore_attributes(value: Any, saved: dict[str, Any]) -> None:
     """Make the object's own `__dict__` what it was, past any `__setattr__`."""
     attributes = vars(value)
+    if _is_same(dict, attributes, saved):
+        return
     for name in [name for name in attributes if name not in saved]:
         del attributes[name]
     for name, held in saved.items():
