@@ -93,6 +93,20 @@ def test_every_finding_is_in_every_form(form, build):
     assert sorted(m for m in wanted if m not in shown) == []
 
 
+@pytest.mark.parametrize("observed", [11.85, 0.0449, 1234.5, 7.06e-17, 99_950.0])
+def test_a_number_is_the_same_in_every_form(observed):
+    """11.8 in the page and 11.9 in the text would be two numbers to whoever holds them together."""
+    plain = sick_sigmoid_report().to_plain()
+    evidence = {"layer": "dense_0", "statistic": "slope", "observed": observed, "threshold": 0.5}
+    plain["findings"][0]["evidence"] = [evidence]
+    row = re.search(r"\| dense_0 \| slope \| (\S+) \| 0.5", render_markdown(plain))
+    number = row.group(1)
+    assert float(number.replace(",", "")) == pytest.approx(observed, rel=0.01)
+    page = " ".join(_without_tags(render_html(plain)).split())
+    assert f"slope {number} 0.5 " in page
+    assert f"slope at dense_0: {number} (threshold 0.5)" in " ".join(render_text(plain).split())
+
+
 @pytest.mark.parametrize("form", sorted(set(FORMS) - {"github", "json"}))
 def test_a_trial_and_its_reason_are_told(form):
     assert "rose by 0.78 for all 3 seeds" in " ".join(FORMS[form](trial_report()).split())
