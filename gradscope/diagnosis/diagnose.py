@@ -28,6 +28,10 @@ OF_THE_START = "mismatched-initialization"  # weights that were trained say noth
 # By cause: what follows from it where both start at the same layer. Outputs that the loss cuts off
 # get no gradient, and units that are off hand on neither a gradient nor a signal.
 _FOLLOWS = {
+    "unembedded-ids": (
+        *("unscaled-inputs", "saturated-activation", "saturated-gates", "dead-relu"),
+        *("signal-explosion", "learning-rate-too-high"),
+    ),
     "mismatched-loss": ("disconnected-layer", "vanishing-gradient"),
     "learning-rate-too-high": ("dead-relu",),
     "disconnected-layer": ("vanishing-gradient", "learning-speed-imbalance"),
@@ -298,7 +302,7 @@ def join_rehearsal(
         if finding.symptom not in seen and finding.severity not in ("info", *harmless):
             message = f"{finding.message} (Seen in a rehearsal of {steps:,} steps.)"
             kept.append(dataclasses.replace(finding, message=message))
-    return tuple(sort_findings(kept))
+    return tuple(sort_findings([_as_consequence(finding, kept) for finding in kept]))
 
 
 def _find_suspect(start: Sequence[Finding], training: Sequence[Finding]) -> Finding | None:

@@ -38,6 +38,8 @@ class YardstickRun:
         gap_errors: how far its errors are below the model's, in standard errors of the paired
             difference; None where the two cannot be compared.
         curve: its own loss, in at most 64 bins.
+        embeds_ids: whether it looks up in an embedding what the model takes as numbers; one that
+            took them as numbers, too, learned far less.
     """
 
     kind: str
@@ -48,6 +50,7 @@ class YardstickRun:
     share: float | None = None
     gap_errors: float | None = None
     curve: Curve = field(default_factory=Curve)
+    embeds_ids: bool = False
 
     __repr__ = brief
 

@@ -16,6 +16,7 @@ MAX_MAP_SIDE = 32  # of an image with a label for each pixel
 MAX_SIDE = 20  # of an image whose labels have no place in it
 MAX_STEPS = 256  # of any other sequence
 MAX_VOCABULARY = 5000
+_FEWEST_IDS, _LEAST_MAXIMUM = 4, 16  # of a row; fewer or lower ones are marks and counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +51,22 @@ class InputPlan:
     window: slice | None = None
 
 
+def may_be_ids(array: Array) -> bool:
+    """Whether the numbers may be ids of a vocabulary: whole ones, a row of them a sample."""
+    flat = array.reshape(len(array), -1)
+    is_row = array.ndim == 2 or (array.ndim == 3 and 1 in array.shape[1:])
+    if not is_row or flat.shape[1] < _FEWEST_IDS:
+        return False
+    return bool(flat.min() >= 0 and flat.max() >= _LEAST_MAXIMUM) and are_whole(flat)
+
+
 def choose_reading(array: Array, tokens: bool | None) -> Reading:
+    if tokens and array.ndim == 3 and may_be_ids(array):
+        return "tokens"
     whole = array.dtype.kind in "iu"
     if array.ndim <= 2:
         if tokens is None:  # bytes are pixels; ids come as 32 or 64 bits, and are never negative
-            tokens = whole and array.ndim == 2 and array.dtype.itemsize >= 4
-            tokens = tokens and array.shape[1] > 3 and array.min() >= 0 and array.max() >= 16
+            tokens = whole and array.dtype.itemsize >= 4 and may_be_ids(array)
         is_id = tokens and array.min() >= 0 and are_whole(array)
         return "tokens" if is_id else "vector"
     if array.ndim == 3:
@@ -73,7 +84,7 @@ def plan_input(array: Array, reading: Reading, grid: Grid | None) -> InputPlan:
         limit = MAX_SIDE if grid is None else MAX_MAP_SIDE
         stride = -(-max(sides) // limit)
     elif reading in ("sequence", "tokens") and array.ndim > 1:
-        stride = -(-array.shape[1] // MAX_STEPS)
+        stride = -(-max(array.shape[1:]) // MAX_STEPS)
     window = None
     if grid is not None:
         stride = grid.stride

@@ -22,7 +22,8 @@ from gradscope.backend.sites import sites
 from gradscope.messages import one_line
 from gradscope.monitor.baselines import constant_loss
 from gradscope.records import ConstantPrediction, Curve, YardstickRun
-from gradscope.rehearsal.arrays import Array
+from gradscope.rehearsal.arrays import Array, flatten
+from gradscope.rehearsal.inputs import may_be_ids
 from gradscope.rehearsal.labels import NoYardstick, OutputHint
 from gradscope.rehearsal.scores import Score, measure_outputs, score_predictions, score_yardstick
 from gradscope.rehearsal.yardstick import (
@@ -40,6 +41,7 @@ from gradscope.trials.splits import Examples, Split
 GOAL = 0.8  # of the way from the constant prediction to the yardstick
 FEWEST_HELD_OUT = 30  # with fewer, all samples are scored on
 _BEHIND = 0.5  # of the yardstick's share
+_LEAD = 0.25  # of the share of a yardstick that embeds ids, over one that takes them as numbers
 _CURVE_BINS = 64
 _AT_ONCE = 256
 
@@ -84,6 +86,7 @@ class Judge:
         self._steps, self._batch_size, self._seed = steps, batch_size, seed
         self._trained: tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick | None = None
         self._is_comparable = True
+        self._embeds_ids = False  # that the model takes as numbers
         self._masks: list[Array | None] = []  # by output, of the samples that are scored
 
     def judge(self, copy: keras.Model, steps: int | None = None) -> Beside:
@@ -161,13 +164,26 @@ class Judge:
         return [mask if mask is None else mask[-count:] for mask in self._masks]
 
     def _train(self) -> tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick:
+        """The yardstick as the model takes its inputs, or else one that embeds what may be ids."""
+        tokens = _find_tokens(self._model)
+        trained = self._train_one(tokens)
+        if isinstance(trained, NoYardstick) or any(map(_learns, trained[2])) or not tokens:
+            return trained
+        inputs = flatten(self._data.training.x)
+        if True in tokens or None in tokens or not all(may_be_ids(array) for _, array in inputs):
+            return trained
+        other = self._train_one([True] * len(inputs))
+        if isinstance(other, NoYardstick) or not _is_ahead(other[2], trained[2]):
+            return trained
+        self._embeds_ids = True
+        return other
+
+    def _train_one(
+        self, tokens: Sequence[bool | None]
+    ) -> tuple[Yardstick, TrainedRun, list[Score]] | NoYardstick:
         training = self._data.training
         yardstick = build_yardstick(
-            training.x,
-            training.y,
-            hints=_hints(self._model),
-            tokens=_find_tokens(self._model),
-            seed=self._seed,
+            training.x, training.y, hints=_hints(self._model), tokens=tokens, seed=self._seed
         )
         if isinstance(yardstick, NoYardstick):
             return yardstick
@@ -204,6 +220,7 @@ class Judge:
             seconds=round(run.seconds, 3),
             loss=float(np.mean(last)) if last else None,
             curve=_bin_curve(losses),
+            embeds_ids=self._embeds_ids,
         )
 
 
@@ -235,10 +252,14 @@ def _find_tokens(model: keras.Model) -> list[bool | None]:
     """For each input whether an embedding reads it, where the model says what it takes."""
     has_embedding = any(isinstance(site.layer, keras.layers.Embedding) for site in sites(model))
     try:
-        count = len(keras.tree.flatten(model.inputs))
+        inputs = keras.tree.flatten(model.inputs)
     except (AttributeError, ValueError):
         return []
-    return [None if has_embedding else False] * count
+    if not has_embedding:
+        return [False] * len(inputs)
+    # What it looks up may come as floats; an input of more axes may have its positions embedded.
+    is_only_row = len(inputs) == 1 and len(inputs[0].shape) <= 2
+    return [True if is_only_row else None] * len(inputs)
 
 
 def _finite(value: float | None) -> float | None:
@@ -258,6 +279,11 @@ def _kind(scores: Sequence[Score]) -> Measure:
 
 def _learns(score: Score) -> bool:
     return score.share is not None and score.share >= MIN_YARDSTICK_SHARE
+
+
+def _is_ahead(scores: Sequence[Score], others: Sequence[Score]) -> bool:
+    pairs = zip(scores, others, strict=True)
+    return all((one.share or 0.0) >= max(two.share or 0.0, 0.0) + _LEAD for one, two in pairs)
 
 
 def _is_behind(own: Score, other: Score) -> bool:

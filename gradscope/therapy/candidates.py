@@ -44,7 +44,13 @@ _CLIPPING = "gradient-clipping"
 # do harm without those before it: scaled inputs ask for another rate, a new head for a new loss.
 _PLAINER = (
     *("finite-weights", "guarded-operation", "full-precision"),
-    *("input-normalization", "matched-head", "matched-loss", "target-normalization"),
+    *(
+        "token-embedding",
+        "input-normalization",
+        "matched-head",
+        "matched-loss",
+        "target-normalization",
+    ),
     *("adaptive-optimizer", "learning-rate"),
     *("glorot-initialization", "he-initialization", "swap-activation"),
 )

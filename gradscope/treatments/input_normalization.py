@@ -38,6 +38,9 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     """Normalise what arrives at the first layers whose features are not scaled."""
     if profile.data.kind == "synthetic":
         return Declined(_ID, "needs data: made-up inputs have no meaningful scale")
+    beside = profile.rehearsal.yardstick if profile.rehearsal else None
+    if beside is not None and beside.embeds_ids:
+        return Declined(_ID, "the inputs are ids, whose scale means nothing")
     first = [layer for layer in profile.layers if layer.features is not None]
     if not first:
         return Declined(_ID, "no layer with weights gets features that could be normalised")

@@ -175,7 +175,7 @@ def cut():
 
 
 def regularized():
-    """Next to no units left, and weights that are pulled to zero."""
+    """Next to no units left, and weights that are pulled to zero; inputs that may be ids."""
     model = keras.Sequential(
         [
             keras.Input((6,)),
@@ -184,7 +184,7 @@ def regularized():
             layers.Dense(2, name="out"),
         ]
     )
-    return compiled(model), normal(48, 6), normal(48, 2, seed=1)
+    return compiled(model), classes(48 * 6, 20).reshape(48, 6) * 1.0, normal(48, 2, seed=1)
 
 
 def damaged():
