@@ -19,6 +19,8 @@ from gradscope.backend.train_step import has_own_compile
 from gradscope.messages import gist
 
 Pair = tuple[Any, Any]
+_PLAIN = (bool, int, float, str, type(None))
+_MISSING = object()
 
 
 class Refused(Exception):
@@ -129,13 +131,32 @@ def parts(old: Any, new: Any) -> list[Pair]:
 
 
 def require_same_parts(old: Any, new: Any) -> None:
-    """Refuse a twin whose code makes other layers than the original holds by now."""
+    """Refuse a twin whose code makes other layers than the original holds by now, or other numbers.
+
+    Keras notes of the arguments of a model's constructor nothing but their defaults.
+    """
     if _is_of_keras(old):
         return
     build_like(old, new)
-    for part, other in parts(old, new)[1:]:
-        if _is_of_keras(part) and _settings(part) != _settings(other):
+    for part, other in parts(old, new):
+        if _is_of_keras(part):
+            is_same = _settings(part) == _settings(other)
+        else:
+            is_same = _has_plain_values_of(part, other)
+        if not is_same:
             raise Refused(old.name, f"its config does not hold what was changed at {part.name!r}")
+
+
+def _has_plain_values_of(old: Any, new: Any) -> bool:
+    """Whether the attributes of the user's own that are plain values are those of the original."""
+    own = (vars(old).keys() | vars(new).keys()) - vars(keras.Model()).keys()
+    # Of an attribute that is as its class has it TensorFlow keeps nothing.
+    pairs = (
+        (getattr(old, name, _MISSING), getattr(new, name, _MISSING))
+        for name in own
+        if not name.startswith("_")
+    )
+    return all(a == b for a, b in pairs if isinstance(a, _PLAIN) and isinstance(b, _PLAIN))
 
 
 def is_told_by_config(model: keras.Model) -> bool:

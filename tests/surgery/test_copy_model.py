@@ -297,6 +297,36 @@ def test_a_copy_of_own_code_is_built_and_can_be_copied():
     np.testing.assert_array_equal(again(normal(4, 3)), wanted)
 
 
+class Amplified(keras.Model):
+    gain = 1.0
+
+    def __init__(self, units=2, gain=gain, shift=None):
+        super().__init__()
+        self.gain, self.shift = gain, shift
+        self.dense = layers.Dense(units)
+
+    def call(self, x):
+        return self.dense(x) * self.gain + (self.shift or 0.0)
+
+
+@pytest.mark.parametrize("given", [{"gain": 3.0}, {"shift": 0.5}, {"units": 3}, {}])
+def test_a_copy_of_own_code_is_made_with_what_the_original_was_made_with(given):
+    model, x = Amplified(**given), normal(4, 3)
+    before = model(x)
+
+    copy = copy_model(model)
+
+    np.testing.assert_array_equal(copy(x), before)
+
+
+def test_a_number_that_was_changed_later_is_copied():
+    model, x = Amplified(), normal(4, 3)
+    model(x)
+    model.gain = 2.0
+
+    np.testing.assert_array_equal(copy_model(model)(x), model(x))
+
+
 def test_metrics_of_the_copy_are_its_own():
     model, x = functions_of_the_user()
     copy = copy_model(model)
