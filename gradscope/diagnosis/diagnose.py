@@ -37,6 +37,9 @@ _FOLLOWS = {
     "disconnected-layer": ("vanishing-gradient", "learning-speed-imbalance"),
     "dead-relu": ("vanishing-gradient", "signal-collapse", "learning-speed-imbalance"),
 }
+# By cause: what is no graver than it where both start at the same layer.
+_BRINGS = {"unscaled-inputs": ("saturated-activation", "saturated-gates")}
+_OF_TRAINING = 180  # the precedence of what slows a training, and does not keep it from succeeding
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
@@ -176,6 +179,7 @@ def diagnose(
             dataclasses.replace(f, treatments=f.treatments or symptom.treatments) for f in outcome
         ]
         checks.append(Check(symptom.id, "found" if outcome else "clean"))
+    findings = [_as_grave(finding, findings) for finding in findings]
     findings = [_as_consequence(finding, findings) for finding in findings]
     if _has_run_away(profile) and any(f.symptom == DIVERGENCE for f in findings):
         findings = [_as_end_of_divergence(f) if f.symptom == FIRST else f for f in findings]
@@ -196,6 +200,18 @@ def _as_consequence(finding: Finding, others: Sequence[Finding]) -> Finding:
             message = f"{finding.message} It follows from {other.symptom}."
             return dataclasses.replace(finding, severity="info", message=message)
     return finding
+
+
+def _as_grave(finding: Finding, others: Sequence[Finding]) -> Finding:
+    """The finding, as grave as the gravest of what it brings about."""
+    brought = _BRINGS.get(finding.symptom, ())
+    severities = [
+        other.severity
+        for other in others
+        if other.symptom in brought and {*other.culprits} & {*finding.layers}
+    ]
+    worst = min((finding.severity, *severities), key=lambda severity: _ORDER[severity])
+    return dataclasses.replace(finding, severity=worst)
 
 
 def _has_run_away(profile: Profile) -> bool:
@@ -342,8 +358,13 @@ def without_second_look(checks: Sequence[Check], reason: str) -> tuple[Check, ..
 
 def sort_findings(findings: list[Finding]) -> list[Finding]:
     """The most severe first, and causes before what follows from them."""
-    known = registry()
-    return sorted(findings, key=lambda f: (_ORDER[f.severity], known[f.symptom].precedence))
+    return sorted(findings, key=lambda f: (_ORDER[f.severity], _precedence(f)))
+
+
+def _precedence(finding: Finding) -> int:
+    own = registry()[finding.symptom].precedence
+    is_slow = finding.symptom == PAIRING and not is_wrong_in_any_case(finding)
+    return max(own, _OF_TRAINING) if is_slow else own
 
 
 def _examine(

@@ -20,6 +20,7 @@ from gradscope.signals.losses import (
     SLACK,
     SPARSE,
     Verdict,
+    is_normalized_elsewhere,
     num_units,
 )
 
@@ -30,7 +31,10 @@ def verdicts(term: LossTerm, profile: Profile, limits: dict[str, float]) -> Iter
     """What is wrong with this term; nothing where no loss is set on the output."""
     if term.loss is None and term.own_loss is None:
         return
-    rules = (_single_class, _no_probabilities, _judge_applied_twice, _negative_rate, _divergence)
+    rules = (
+        *(_single_class, _other_axis, _no_probabilities, _judge_applied_twice),
+        *(_negative_rate, _divergence),
+    )
     yield from (found for rule in rules if (found := rule(term)))
     if term.labels is not None:
         yield from on_labels(term, term.labels, profile, limits)
@@ -52,6 +56,17 @@ def _single_class(term: LossTerm) -> Verdict | None:
             "with sigmoid, or a unit for each class",
         )
     return None
+
+
+def _other_axis(term: LossTerm) -> Verdict | None:
+    if not is_normalized_elsewhere(term):
+        return None
+    text = (
+        "softmax runs over another axis than the classes, which lie along the last: what is "
+        "predicted for one place depends on all others, and its classes do not add up to 1; take "
+        "softmax over axis -1"
+    )
+    return "error", Evidence("units", float(num_units(term)), 2.0, "units"), text
 
 
 def _or_linear(term: LossTerm) -> str:

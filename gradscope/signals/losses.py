@@ -39,6 +39,19 @@ def num_units(term: LossTerm) -> int:
     return term.shape[-1] if term.shape else 1
 
 
+def is_normalized_elsewhere(term: LossTerm) -> bool:
+    """Whether a softmax runs over another axis than the last, along which the labels' classes lie."""
+    labels = term.labels
+    if term.activation != "softmax" or num_units(term) == 1 or labels is None:
+        return False
+    if term.loss in SPARSE:
+        along_last = labels.shape in (term.shape[:-1], (*term.shape[:-1], 1))
+    else:
+        is_share = (labels.sums_to_one_fraction or 0.0) >= 1 - SLACK
+        along_last = term.loss in (*CATEGORICAL, DIVERGENCE) and is_share
+    return along_last and term.minimum is not None and not term.sums_to_one
+
+
 def are_two_classes(labels: DataTensor) -> bool:
     """Whether there is one label a sample, and it is 0 or 1, or -1 or 1, throughout."""
     ends = (labels.minimum, labels.maximum)

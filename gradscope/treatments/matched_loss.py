@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, LossTerm, Prescription, Profile
 from gradscope.signals.loss_rules import verdicts
-from gradscope.signals.losses import CROSSENTROPIES, REGRESSIONS, SLACK
+from gradscope.signals.losses import (
+    CROSSENTROPIES,
+    REGRESSIONS,
+    SLACK,
+    is_normalized_elsewhere,
+)
 from gradscope.symptoms import registry as symptoms
 from gradscope.treatments import treatment
 from gradscope.treatments.support.heads import class_name, end_in, match_losses
@@ -75,7 +80,8 @@ def _edit(term: LossTerm, found: Match, profile: Profile) -> dict[str, Any] | st
     activation: str | None = found.activation
     takes_logits = found.loss in CROSSENTROPIES and term.activation in ("linear", None)
     from_logits = False
-    if term.activation == activation or _gives_unknown_probabilities(term, found):
+    is_ended_so = term.activation == activation and not is_normalized_elsewhere(term)
+    if is_ended_so or _gives_unknown_probabilities(term, found):
         activation = None
     elif takes_logits and (term.from_logits or not _is_editable(term, profile)):
         activation, from_logits = None, True

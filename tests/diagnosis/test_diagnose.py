@@ -289,3 +289,26 @@ def test_an_overflow_at_the_end_of_a_divergence_is_its_consequence(losses, cause
     [found] = [f for f in findings if f.symptom == "non-finite-values"]
     assert found.severity == severity
     assert (findings[0].symptom == "loss-divergence") == (severity == "warning")
+
+
+def test_unscaled_inputs_are_as_grave_as_the_saturation_that_they_bring(seeded):
+    stack = [keras.layers.LSTM(4), keras.layers.Dense(1)]
+    model = sequential(*stack, shape=(6, 1))
+    x = 2000.0 + 400.0 * normal(64, 6, 1)
+
+    findings = gradscope.analyze(model, x, normal(64, 1)).findings
+
+    assert [(f.symptom, f.severity) for f in findings][:2] == [
+        ("unscaled-inputs", "error"),
+        ("saturated-gates", "error"),
+    ]
+
+
+def test_a_loss_that_is_merely_slow_comes_behind_what_blocks_the_gradient(seeded):
+    hidden = [keras.layers.Dense(16, "sigmoid") for _ in range(6)]
+    model = sequential(*hidden, keras.layers.Dense(3, "softmax"), optimizer="sgd", loss="mse")
+    y = np.eye(3)[np.arange(64) % 3]
+
+    symptoms = [f.symptom for f in gradscope.analyze(model, normal(64, 8), y).findings]
+
+    assert symptoms.index("vanishing-gradient") < symptoms.index("mismatched-loss")

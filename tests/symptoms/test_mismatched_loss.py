@@ -14,6 +14,7 @@ from tests.support.healthy import sequential
 
 ID = "mismatched-loss"
 X = normal(64, 8)
+CATEGORICAL = "categorical_crossentropy"
 UNIFORM = np.random.default_rng(0).random
 
 
@@ -41,6 +42,11 @@ def one_hot(units=3):
     return np.eye(units, dtype="float32")[classes(64, units)]
 
 
+def places():
+    """Three classes at each of four places."""
+    return np.eye(3, dtype="float32")[classes(64 * 4, 3)].reshape(64, 4, 3)
+
+
 def flags(units=1):
     return classes(64 * units, 2).reshape(64, units)
 
@@ -62,6 +68,24 @@ SICK = {
         "always 1",
     ),
     "softmax over one unit, mse": (lambda: (dense(1, "softmax"), flags(), "mse"), "error", "use s"),
+    "softmax over the places": (
+        lambda: (
+            [dense(12), layers.Reshape((4, 3)), layers.Softmax(axis=1)],
+            places(),
+            CATEGORICAL,
+        ),
+        "error",
+        "over axis -1",
+    ),
+    "softmax over the places, sparse": (
+        lambda: (
+            [dense(12), layers.Reshape((4, 3)), layers.Softmax(axis=1)],
+            places().argmax(-1),
+            "sparse_categorical_crossentropy",
+        ),
+        "error",
+        "over axis -1",
+    ),
     "one unit for classes": (
         lambda: (dense(1, "sigmoid"), flags(), "categorical_crossentropy"),
         "error",

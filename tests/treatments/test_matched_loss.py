@@ -53,6 +53,18 @@ CASES = {
         (dense(1, "softmax"), "mse", WIDE),
         ("linear", "mean_squared_error", False),
     ),
+    "softmax over the places": (
+        (
+            lambda: [
+                layers.Dense(6, name="out"),
+                layers.Reshape((2, 3)),
+                layers.Softmax(axis=1),
+            ],
+            "categorical_crossentropy",
+            np.stack([ONE_HOT, ONE_HOT], axis=1),
+        ),
+        ("softmax", "categorical_crossentropy", False),
+    ),
     "one unit for two classes": (
         (dense(1, "sigmoid"), "categorical_crossentropy", FLAGS),
         ("sigmoid", "binary_crossentropy", False),
