@@ -31,6 +31,8 @@ from gradscope.records import DataTensor, LossTerm
 # A loss is taken for an error that lies this close to it: what else there is in it is small beside
 # large targets, and dropout or sampling changes outputs that are small themselves.
 _NEAR = 1.25
+_SAME = 1e-4  # relative; of float32 sums
+_APART = 1e-3
 
 
 def find_own_terms(
@@ -66,10 +68,15 @@ def find_own_terms(
         names, found.values(), dict(name_leaves("output", described)).values(), strict=True
     ):
         place, target = targets.get(name, ("", None))
-        kind = None if target is None else _match(as_array(output), target, loss)
-        if kind is not None and place in known:
-            term = dataclasses.replace(make_term(name, about, kind), labels=known[place])
-            terms.append(term)
+        if target is None or place not in known:
+            continue
+        is_crossed = False
+        kind = _match(as_array(output), target, loss)
+        if crossed := _match_crossed(as_array(output), as_array(target), loss):
+            kind, is_crossed = crossed, True
+        if kind is not None:
+            term = make_term(name, about, kind)
+            terms.append(dataclasses.replace(term, labels=known[place], is_crossed=is_crossed))
     return tuple(terms)
 
 
@@ -94,4 +101,18 @@ def _match(output: np.ndarray, target: Any, loss: float) -> str | None:
         for part in (error, error * entries):
             if part > 0 and 1 / _NEAR <= loss / part <= _NEAR:
                 return kind
+    return None
+
+
+def _match_crossed(output: np.ndarray, wanted: np.ndarray, loss: float) -> str | None:
+    """The same where each of n outputs met all n labels, as shapes (n,) and (n, 1) do."""
+    count = len(output)
+    if {output.shape, wanted.shape} != {(count,), (count, 1)} or wanted.dtype.kind not in "biuf":
+        return None
+    labels, outputs = wanted.ravel().astype(np.float64), output.ravel().astype(np.float64)
+    paired, crossed = labels - outputs, labels[:, None] - outputs
+    for kind, error in (("mean_squared_error", np.square), ("mean_absolute_error", np.abs)):
+        own, others = (float(error(off).mean()) for off in (paired, crossed))
+        if abs(loss - others) <= _SAME * others and abs(loss - own) > _APART * own:
+            return kind
     return None

@@ -117,6 +117,8 @@ class LossTerm:
         value: mean of this loss over the batches, without its weight; only of several outputs.
         is_distance: whether a loss that is not Keras's is lowest where the output is the label,
             as a squared error of one's own; None where that was not tried.
+        is_crossed: whether a train_step of the user's own compares each output with the labels of
+            all samples, as shapes (n,) and (n, 1) do that are subtracted.
         unalignable_fraction: under CTC, the share of samples whose labels are longer than the
             output has frames; None under other losses.
     """
@@ -141,5 +143,6 @@ class LossTerm:
     value: float | None = None
     is_distance: bool | None = None
     unalignable_fraction: Fraction | None = None
+    is_crossed: bool = False
 
     __repr__ = brief

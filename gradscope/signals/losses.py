@@ -40,7 +40,7 @@ def num_units(term: LossTerm) -> int:
 
 
 def is_normalized_elsewhere(term: LossTerm) -> bool:
-    """Whether a softmax runs over another axis than the last, along which the labels' classes lie."""
+    """Whether a softmax runs over another axis than the last, along which the classes lie."""
     labels = term.labels
     if term.activation != "softmax" or num_units(term) == 1 or labels is None:
         return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from gradscope.records import DataTensor, Finding, LossTerm, Profile, Skipped
+from gradscope.records import DataTensor, Evidence, Finding, LossTerm, Profile, Skipped
 from gradscope.signals.common import example_chain
 from gradscope.signals.loss_rules import verdicts
 from gradscope.signals.losses import JUDGED, REGRESSIONS, Verdict
@@ -101,7 +101,9 @@ def _example(outside: float, largest: float) -> Profile:
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
     judged = [t for t in profile.loss.terms if t.loss in JUDGED or t.is_distance]
-    found = [
+    crossed = [term for term in profile.loss.own_terms if term.is_crossed]
+    found = [_make_finding(term, _tell_crossed(term), profile) for term in crossed]
+    found += [
         _make_finding(term, verdict, profile)
         for term in profile.loss.terms
         for verdict in sorted(verdicts(term, profile, limits), key=_severity)[:1]
@@ -123,6 +125,19 @@ def _unknown(term: LossTerm) -> str | None:
     if labels is not None and is_shaped and term.outside_fraction is None:
         return f"it is not known which labels {term.activation} can reach"
     return None
+
+
+def _tell_crossed(term: LossTerm) -> Verdict:
+    assert term.labels is not None
+    labels, outputs = (
+        "(samples, 1)" if shape else "(samples,)" for shape in (term.labels.shape, term.shape)
+    )
+    text = (
+        f"the train_step compares labels of shape {labels} with outputs of shape {outputs}, which "
+        "makes (samples, samples): every output learns the labels of all samples, of which it can "
+        "meet the mean only; give both one shape"
+    )
+    return "error", Evidence("num_repeated", float(term.labels.num_samples), 2.0), text
 
 
 def _severity(verdict: Verdict) -> int:

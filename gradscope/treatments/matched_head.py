@@ -54,6 +54,10 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
             edits.append(edit)
         told.append(_describe(term, found))
         advice += [found.advice] if found.advice else []
+    for term in profile.loss.own_terms:
+        if term.is_crossed and term.labels is not None:
+            told.append(f"Output {term.output} and its labels differ in shape: give both one.")
+            advice.append("y = y[:, 0]" if term.labels.shape else "y = y[:, None]")
     if not told:
         return Declined(_ID, "; ".join(reasons) or "each output has the units that its labels need")
     rows = {layer.path: layer for layer in profile.layers}
