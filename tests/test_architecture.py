@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import importlib
+import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -116,6 +118,18 @@ def test_at_most_sixteen_public_names():
 @pytest.mark.parametrize("name", gradscope.__all__)
 def test_every_public_name_is_there(name):
     assert getattr(gradscope, name)
+
+
+@pytest.mark.parametrize("name", gradscope.__all__)
+def test_what_is_public_tells_its_arguments_and_what_it_returns(name):
+    value = getattr(gradscope, name)
+    if not inspect.isfunction(value):
+        return
+    text = inspect.getdoc(value) or ""
+    told = set(re.findall(r"^    (\w+): ", text, re.MULTILINE))
+    signature = inspect.signature(value)
+    assert set(signature.parameters) <= told
+    assert ("\nReturns:\n" in text) == (signature.return_annotation != "None")
 
 
 def test_another_name_is_an_attribute_error():

@@ -226,6 +226,12 @@ class Monitor(keras.callbacks.Callback):
             >>> with monitor.watching(model):
             ...     for x, y in batches:
             ...         model.train_on_batch(x, y)
+
+        Args:
+            model: the one that the loop trains.
+
+        Yields:
+            The Monitor itself.
         """
         self.set_model(model)
         model.make_train_function()
@@ -246,7 +252,7 @@ class Monitor(keras.callbacks.Callback):
             self.on_train_end()
 
     def report(self) -> Report:
-        """The run so far, at any time: what was measured, found and prescribed.
+        """Return the report of the run so far, at any time.
 
         Raises:
             UsageError: nothing was watched yet.
@@ -271,7 +277,7 @@ class Monitor(keras.callbacks.Callback):
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What is there now."""
+        """The findings that are there now."""
         return self._follower.watch.findings
 
     def _run(self, own: Any, iterator: Any, keep: bool = False) -> Any:

@@ -136,7 +136,7 @@ class Comparison:
 
 
 def compare(before: Report, after: Report) -> Comparison:
-    """What got better and what got worse from one report to another.
+    """Tell what got better and what got worse from one report to another.
 
     Layers are matched by their names, and where these differ by class, output shape and place in
     the model. Differences that are too small to matter are left out: half a decade of a gradient
@@ -145,6 +145,13 @@ def compare(before: Report, after: Report) -> Comparison:
 
     Example:
         >>> print(gradscope.compare(gradscope.load_report("a.json"), report))
+
+    Args:
+        before: the report to start from.
+        after: the report to judge.
+
+    Returns:
+        A `Comparison`; printed it is a table, and `show()` opens it as a page.
 
     Raises:
         UsageError: something that is not a Report.

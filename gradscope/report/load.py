@@ -16,6 +16,12 @@ from gradscope.report.run_file import START, read_run
 def load_report(path: str | os.PathLike[str]) -> Report:
     """Read a report that `Report.to_json` or `--json` wrote, or a run that `Monitor` wrote.
 
+    Args:
+        path: the file.
+
+    Returns:
+        The `Report`, as it was when it was written.
+
     Raises:
         UnreadableError: the file is missing, not JSON, or not a report of this schema.
     """

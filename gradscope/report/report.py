@@ -73,7 +73,7 @@ class Report:
 
     @classmethod
     def of(cls, profile: Profile, **made: Any) -> Report:
-        """The report on what a profile describes; `made` of it were findings, checks, ..."""
+        """Put findings, checks and prescriptions beside the profile that they were made from."""
         return cls(
             model=profile.model,
             data=profile.data,
@@ -90,7 +90,7 @@ class Report:
         )
 
     def profile(self) -> Profile:
-        """What was measured, apart from what was made of it."""
+        """Return what was measured, without findings and prescriptions."""
         return Profile(
             model=self.model,
             data=self.data,
@@ -107,16 +107,18 @@ class Report:
         )
 
     def to_plain(self) -> dict[str, Any]:
-        """The report as JSON data (dicts, lists, strings, finite numbers, None), with `context`."""
+        """Return the report as JSON data: dicts, lists, strings, finite numbers and None."""
         plain: dict[str, Any] = to_plain(self)
         if self.rehearsal is None:
             del plain["rehearsal"]
         return {"schema": plain.pop("schema"), **plain, **context(self.profile(), self.thresholds)}
 
     def to_json(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The report as JSON text; also written to `path`, all or nothing, where given.
+        """Return the report as JSON text, and write it to a file where `path` is given.
 
-        Of several workers (`TF_CONFIG`) the chief writes.
+        Args:
+            path: the file; it is replaced as a whole. Of several workers (`TF_CONFIG`) only the
+                chief writes.
         """
         text = json.dumps(self.to_plain(), allow_nan=False, indent=1)
         if path is not None and is_chief():
@@ -124,9 +126,11 @@ class Report:
         return text
 
     def to_html(self, path: str | os.PathLike[str] | None = None) -> str:
-        """The report as one self-contained HTML page; also written to `path` where given.
+        """Return the report as one self-contained HTML page, and write it where `path` is given.
 
-        Of several workers (`TF_CONFIG`) the chief writes.
+        Args:
+            path: the file; it is replaced as a whole. Of several workers (`TF_CONFIG`) only the
+                chief writes.
         """
         from gradscope.render.html import render_html
 
@@ -136,7 +140,7 @@ class Report:
         return page
 
     def summary(self) -> str:
-        """The report as plain text, culprits first."""
+        """Return the report as plain text, culprits first."""
         from gradscope.render.text import render_text
 
         return render_text(self.to_plain())
@@ -171,7 +175,7 @@ class Report:
         return draw_figure(self, kind)
 
     def to_frame(self) -> Any:
-        """The layers as a pandas DataFrame, a row a layer call.
+        """Return the layers as a pandas DataFrame, a row a layer call.
 
         Its columns are the keys of `layers` in the JSON form, those of nested objects joined by a
         dot ("activation_gradient.rms").

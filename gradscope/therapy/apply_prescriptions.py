@@ -69,10 +69,15 @@ def apply(
         >>> treated.model.fit(x, y)
 
     Args:
+        model: the one that was examined.
         prescriptions: one or several, from a report of this model.
         x: inputs, for treatments that adapt to the data (`input-normalization`,
             `layer-sequential-unit-variance`) or try on them what they write anew
             (`guarded-operation`, of what a layer's code runs); they decline without.
+
+    Returns:
+        A `Treated`: the copy, what was carried out and what was not, and how far its outputs are
+        from those of the model.
 
     Raises:
         UsageError: a prescription of a treatment that does not exist.

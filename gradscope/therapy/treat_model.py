@@ -238,6 +238,7 @@ def treat(
         only: ids of the treatments to consider, or one id; all by default.
         steps: optimizer steps of a whole run; by default ten epochs, but at least 200 and at most
             300 steps. Short runs take a quarter, and a proof that is sure half-way ends there.
+        batch_size: samples a step, for arrays; data sets keep their own.
         seeds: how many pairs of whole runs the proof rests on; 2 or more.
         jobs: worker processes for the runs, of joblib's present backend.
         validation_data: (x, y) to judge by; by default a fifth of the samples is held out, and
@@ -246,6 +247,10 @@ def treat(
         progress: called with one line on what is done next, in place of a bar.
         verbose: "auto", 0, 1 or 2, as in Keras: nothing, a progress bar, or a line for each part of
             the work. "auto" is a bar on a terminal and in a notebook, and nothing elsewhere.
+
+    Returns:
+        An `Outcome`: the treated copy, the treatments that were kept and the trial that proves
+        them. Where nothing helps, `status` says so and `model` is the one that you passed.
 
     Raises:
         UsageError: not a compiled model, a count that cannot be, or an unknown treatment.

@@ -36,7 +36,7 @@ def trial(
     """Train copies of both models alike and say whether `treated` learns better than `model`.
 
     Neither model is changed. The seeds draw the order of the samples; both start from the weights
-    they have. Without `validation_data` a fifth of the samples is held out.
+    they have.
 
     Example:
         >>> trial = gradscope.trial(model, my_fix, x_train, y_train)
@@ -50,6 +50,14 @@ def trial(
         y: labels to `x`; not for data sets and generators, which yield their own.
         steps: optimizer steps of each run.
         seeds: how many pairs of runs; one seed alone is always "inconclusive".
+        batch_size: samples a step, for arrays; data sets keep their own.
+        jobs: worker processes for the runs, of joblib's present backend.
+        validation_data: (x, y) to judge by; by default a fifth of the samples is held out.
+        progress: called with one line on what is done next.
+
+    Returns:
+        A `Trial`: the verdict ("improved", "not improved", "worse" or "inconclusive"), its reason,
+        and the loss and score of every run.
 
     Raises:
         UsageError: not models, or a count that is not positive.
