@@ -1,17 +1,21 @@
-"""Sums over the rows of attention probabilities, head by head."""
+"""Sums over the rows of attention probabilities, head by head, eagerly and in a graph."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import numpy as np
+import tensorflow as tf
 
 from gradscope.records import AttentionProfile
 
 _MOST = 2**16  # scores that are looked at of one call and batch, evenly spread
 _EACH_HEAD = (0, 2)
 
-Choices = tuple[np.ndarray, np.ndarray]  # probabilities, and which of them are counted
+Part = Literal["choices", "gradients"]
+Choices = tuple[Any, Any]  # probabilities, and which of them are counted
 
 
 class HeadSums:
@@ -23,77 +27,127 @@ class HeadSums:
     """
 
     def __init__(self, num_heads: int) -> None:
-        self.num_rows = np.zeros(num_heads)
-        self.entropies = np.zeros(num_heads)
-        self.peaks = np.zeros(num_heads)
-        self.variances = np.zeros(num_heads)
-        self.padding = np.zeros(num_heads)
-        self.num_padded_rows = np.zeros(num_heads)
-        self.arriving = np.zeros(num_heads)
-        self.leaving = np.zeros(num_heads)
+        self.choices = np.zeros((6, num_heads))
+        self.gradients = np.zeros((2, num_heads))
 
-    def add(self, scores: np.ndarray, kept: np.ndarray, padded: np.ndarray | None) -> Choices:
-        """Count one batch.
-
-        Args:
-            scores: (samples, heads, queries, keys), before the softmax.
-            kept: of this shape, False at keys that the mask takes away.
-            padded: (samples, keys), True at padding; None where that is unknown.
-
-        Returns:
-            What `add_gradient` needs of it.
-        """
-        num_keys = kept.sum(-1, keepdims=True)
-        counted = kept & (num_keys > 1)
-        num_keys = np.maximum(num_keys, 2)
-        scores = np.where(counted, scores, -np.inf).astype(np.float64)
-        largest = scores.max(-1, keepdims=True)
-        is_row = counted.any(-1)
-        below = np.where(counted, scores - np.where(is_row[..., None], largest, 0.0), 0.0)
-        powers = np.where(counted, np.exp(below), 0.0)
-        total = np.where(is_row, powers.sum(-1), 1.0)
-        probabilities = powers / total[..., None]
-        entropies = np.log(total) - (probabilities * below).sum(-1)
-        means, squares = (x.sum(-1) / num_keys[..., 0] for x in (below, below * below))
-        self.num_rows += is_row.sum(_EACH_HEAD)
-        self.entropies += (entropies / np.log(num_keys[..., 0])).sum(_EACH_HEAD)
-        self.peaks += probabilities.max(-1).sum(_EACH_HEAD)
-        self.variances += (squares - means * means).sum(_EACH_HEAD)
-        if padded is not None:
-            self.num_padded_rows += is_row.sum(_EACH_HEAD)
-            self.padding += np.einsum("bhqk,bk->h", probabilities, padded)
-        return probabilities, counted
-
-    def add_gradient(self, choices: Choices, gradient: np.ndarray) -> None:
-        """Count what arrives at a batch's probabilities p, and what goes on to its scores s.
-
-        dL/ds = p (dL/dp - sum p dL/dp), the sum over the keys.
-        """
-        probabilities, counted = choices
-        arriving = np.where(counted, gradient, 0.0).astype(np.float64)
-        leaving = probabilities * (arriving - (probabilities * arriving).sum(-1, keepdims=True))
-        self.arriving += (arriving * arriving).sum((0, 2, 3))
-        self.leaving += (leaving * leaving).sum((0, 2, 3))
+    def add(self, part: Part, sums: np.ndarray) -> None:
+        """What `sum_choices` or `sum_gradients` gave."""
+        held = self.choices if part == "choices" else self.gradients
+        held += sums
 
     def profile(self) -> AttentionProfile:
         """The means over all rows."""
-        is_padded = self.num_padded_rows.any()
+        num_rows, entropies, peaks, variances, num_padded_rows, padding = self.choices
+        arriving, leaving = self.gradients
         return AttentionProfile(
-            heads=len(self.num_rows),
-            entropy_fraction=_divide(self.entropies, self.num_rows),
-            max_probability=_divide(self.peaks, self.num_rows),
-            backward_factor=_divide(self.leaving, self.arriving, root=True),
-            score_std=_divide(self.variances, self.num_rows, root=True),
-            padding_fraction=_divide(self.padding, self.num_padded_rows) if is_padded else None,
+            heads=len(num_rows),
+            entropy_fraction=_divide(entropies, num_rows),
+            max_probability=_divide(peaks, num_rows),
+            backward_factor=_divide(leaving, arriving, root=True),
+            score_std=_divide(variances, num_rows, root=True),
+            padding_fraction=_divide(padding, num_padded_rows) if num_padded_rows.any() else None,
         )
 
 
-def thin(shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """Which samples and which queries are looked at, of (samples, heads, queries, keys)."""
-    every = math.ceil(math.prod(shape) / _MOST)
-    of_samples = max(1, min(every, shape[0]))
-    of_queries = max(1, min(every // of_samples, shape[2]))
+def sum_choices(scores: Any, kept: Any, padded: tuple[Any, Any]) -> tuple[Any, Choices]:
+    """Count one batch.
+
+    Args:
+        scores: (samples, heads, queries, keys), before the softmax.
+        kept: of this shape, False at keys that the mask takes away.
+        padded: (samples, 1, 1, keys), True at padding; and whether that is known.
+
+    Returns:
+        Sums, (6, heads), and what `sum_gradients` needs of the batch.
+    """
+    num_keys = tf.reduce_sum(tf.cast(kept, tf.float64), -1, keepdims=True)
+    counted = kept & (num_keys > 1)
+    num_keys = tf.maximum(num_keys, 2.0)
+    scores = tf.cast(scores, tf.float64)
+    largest = tf.reduce_max(tf.where(counted, scores, scores.dtype.min), -1, keepdims=True)
+    below = tf.where(counted, scores - largest, 0.0)
+    powers = tf.where(counted, tf.exp(below), 0.0)
+    is_row = tf.reduce_any(counted, -1, keepdims=True)
+    total = tf.where(is_row, tf.reduce_sum(powers, -1, keepdims=True), 1.0)
+    probabilities = powers / total
+    entropies = tf.math.log(total) - tf.reduce_sum(probabilities * below, -1, keepdims=True)
+    means = tf.reduce_sum(below, -1, keepdims=True) / num_keys
+    around = tf.where(counted, tf.square(below - means), 0.0)
+    positions, is_known = padded
+    rows = tf.cast(is_row, tf.float64)
+    known = tf.cast(is_known, tf.float64)
+    hidden = tf.cast(positions, tf.float64)
+    by_row = [
+        rows,
+        entropies / tf.math.log(num_keys),
+        tf.reduce_max(probabilities, -1, keepdims=True),
+        tf.reduce_sum(around, -1, keepdims=True) / num_keys,
+        rows * known,
+        tf.reduce_sum(probabilities * hidden, -1, keepdims=True) * known,
+    ]
+    sums = [tf.reduce_sum(each[..., 0], _EACH_HEAD) for each in by_row]
+    return tf.stack(sums), (probabilities, counted)
+
+
+def sum_gradients(choices: Choices, gradient: Any) -> Any:
+    """Count what arrives at a batch's probabilities p, and what goes on to its scores s.
+
+    dL/ds = p (dL/dp - sum p dL/dp), the sum over the keys.
+
+    Returns:
+        Sums of squares, (2, heads).
+    """
+    probabilities, counted = choices
+    arriving = tf.where(counted, tf.cast(gradient, tf.float64), 0.0)
+    middle = tf.reduce_sum(probabilities * arriving, -1, keepdims=True)
+    leaving = probabilities * (arriving - middle)
+    return tf.stack([tf.reduce_sum(tf.square(each), (0, 2, 3)) for each in (arriving, leaving)])
+
+
+def find_padding(masks: Sequence[Any], num_samples: Any, num_keys: Any) -> tuple[Any, Any]:
+    """Which keys are padding, by the masks that were made for sequences of their shape.
+
+    Args:
+        masks: (samples, positions) each, True at what counts.
+
+    Returns:
+        (samples, 1, 1, keys), True at padding; and whether that is known: it is not where there
+        is no such mask, or where two differ.
+    """
+    size = tf.stack([num_samples, num_keys])
+    hidden, fitting = [tf.zeros(size, tf.bool)], [tf.constant(False)]
+    for mask in masks:
+        cut = ~mask[:num_samples, :num_keys]
+        missing = size - tf.shape(cut)
+        hidden.append(tf.pad(cut, [[0, missing[0]], [0, missing[1]]]))
+        fitting.append(tf.reduce_all(tf.shape(mask) == size))
+    fits = tf.stack(fitting)[:, None, None]
+    padded = tf.reduce_any(tf.stack(hidden) & fits, 0)
+    agree = tf.reduce_all((tf.stack(hidden) == padded) | ~fits)
+    return padded[:, None, None], tf.reduce_any(fits) & agree
+
+
+def thin(shape: Sequence[Any]) -> tuple[slice, slice]:
+    """Which samples and which queries are looked at, of (samples, heads, queries, keys).
+
+    Args:
+        shape: numbers, or tensors of one where a graph does not know them.
+    """
+    is_known = all(isinstance(size, int) for size in shape)
+    least, most = (min, max) if is_known else (tf.minimum, tf.maximum)
+    sizes = shape if is_known else [tf.cast(size, tf.int64) for size in shape]
+    every = -(-math.prod(sizes) // _MOST)
+    of_samples = most(least(every, sizes[0]), 1)
+    of_queries = most(least(every // of_samples, sizes[2]), 1)
     return slice(None, None, of_samples), slice(None, None, of_queries)
+
+
+def cut(tensor: Any, samples: slice, queries: slice = slice(None)) -> Any:
+    """What is looked at of (samples, heads, queries, ...)."""
+    part = tensor[samples, :, queries]
+    # A step that a graph does not know would leave it without a rank.
+    part.set_shape([None, tensor.shape[1], *[None] * (len(tensor.shape) - 2)])
+    return part
 
 
 def _divide(

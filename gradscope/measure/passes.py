@@ -306,8 +306,11 @@ def _tapped(model: keras.Model, sites: tuple[Site, ...], objective: Objective) -
 
 
 def _taps(sites: tuple[Site, ...], rows: Rows) -> Patches:
-    inner = attention_operations(sites, rows)
-    return patches(sites, lambda: rows, inner=inner) + attention_patches(sites, rows)
+    def current() -> Rows:
+        return rows
+
+    inner = attention_operations(sites, current)
+    return patches(sites, current, inner=inner) + attention_patches(sites, current)
 
 
 def _loss_patches(model: keras.Model, objective: Objective) -> list[tuple[Any, str, Any]]:

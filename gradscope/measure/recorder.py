@@ -13,6 +13,7 @@ import tensorflow as tf
 from gradscope.backend import keras_private as private
 from gradscope.backend.sites import Site
 from gradscope.measure import activations, variation
+from gradscope.measure.attention_stats import HeadSums, Part
 from gradscope.measure.feature_stats import FeatureSums
 from gradscope.measure.layer_call import Origin, Row
 from gradscope.measure.provenance import Trail, sources_of
@@ -59,8 +60,7 @@ class Rows:
         self.trail = Trail(self.rows)
         self.active: list[Row] = []
         self._num_samples = 0
-        # of this pass, by shape: which positions are padding; None where masks disagree
-        self._padding: dict[tuple[int, ...], np.ndarray | None] = {}
+        self.masks: list[Any] = []  # made in this pass, True at positions that are no padding
         self._calls: dict[str, int] = {}
         self._outer: list[tuple[Site, list[Origin]]] = []
         self._latest: Origin | None = None
@@ -87,17 +87,16 @@ class Rows:
         self._calls.clear()
         self._latest = self._last = None
         self._noted.clear()
-        self._padding.clear()
+        self.masks.clear()
 
-    def note_padding(self, padded: np.ndarray) -> None:
-        """Note that a mask was made; `padded` is True where it hides a position."""
-        known = self._padding.setdefault(padded.shape, padded)
-        if known is not None and not np.array_equal(known, padded):
-            self._padding[padded.shape] = None
+    def detached(self, tensor: Any) -> Any:
+        """The tensor as one that no tape follows."""
+        return tf.constant(as_array(tensor))
 
-    def padding_of(self, num_samples: int, num_positions: int) -> np.ndarray | None:
-        """Which positions of sequences of that shape are padding; None where that is unknown."""
-        return self._padding.get((num_samples, num_positions))
+    def note_attention(self, row: Row, part: Part, sums: Any) -> None:
+        """Add what `attention_stats` counted of one call: (sums, heads)."""
+        row.attention = row.attention or HeadSums(sums.shape[1])
+        row.attention.add(part, as_array(sums))
 
     def enter(self, site: Site, origins: list[Origin]) -> None:
         self._outer.append((site, origins))

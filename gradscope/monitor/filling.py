@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import numpy as np
 
@@ -22,12 +23,14 @@ def fill_rows(plan: Layout, replicas: list[dict[str, np.ndarray]]) -> Rows:
         for key, stats in _merge_parts(plan.keys, each):
             rows.reducer.put(key, stats)
     rows.rows = {
-        id: dataclasses.replace(row, steps=[], features=None) for id, row in plan.rows.items()
+        id: dataclasses.replace(row, steps=[], features=None, attention=None)
+        for id, row in plan.rows.items()
     }
     for found in replicas:
         _fill_units(rows, plan, found)
         _fill_features(rows, plan, found)
         _fill_steps(rows, plan, found)
+        _fill_attention(rows, plan, found)
     return rows
 
 
@@ -86,3 +89,12 @@ def _fill_steps(rows: Rows, plan: Layout, found: dict[str, np.ndarray]) -> None:
         row = rows.rows[id]
         row.num_low, row.num_preactivations = row.num_low + low, row.num_preactivations + size
         row.num_gate_low, row.num_gates = row.num_gate_low + gate_low, row.num_gates + gates
+
+
+def _fill_attention(rows: Rows, plan: Layout, found: dict[str, np.ndarray]) -> None:
+    start = 0
+    for id, part, shape in plan.attention:
+        size = math.prod(shape)
+        sums = found["attention"][start : start + size].reshape(shape)
+        start += size
+        rows.note_attention(rows.rows[id], part, sums)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from gradscope.measure import activations
 from gradscope.measure.activations import ActivationDerivative
+from gradscope.measure.attention_stats import Part
 from gradscope.measure.layer_call import Row
 from gradscope.measure.recorder import Rows, feature_axis
 from gradscope.monitor import graph_stats
@@ -32,6 +33,7 @@ class TracedRows(Rows):
         self.arriving: list[tuple[Row, Any]] = []
         self.states: list[tuple[Row, str, Any]] = []
         self.counts: list[tuple[Row, Any]] = []
+        self.attention: list[tuple[Row, Part, Any]] = []
         self._steps: list[tuple[bool, Any, int]] = []
 
     def sees(self, value: Any) -> bool:
@@ -93,6 +95,12 @@ class TracedRows(Rows):
         if self.sees(dense):
             dense = tf.reverse(dense, [1]) if backwards else dense
             self.states.append((row, role if role == "entering" or number else "first", dense))
+
+    def detached(self, tensor: Any) -> Any:
+        return tensor  # what is not handed out of a graph costs its tape nothing
+
+    def note_attention(self, row: Row, part: Part, sums: Any) -> None:
+        self.attention.append((row, part, sums))
 
     def note_counts(self, row: Row, counts: Any) -> None:
         if self.sees(counts):
@@ -177,6 +185,7 @@ class Layout:
     arriving: tuple[tuple[str, int], ...]
     states: tuple[tuple[str, str], ...]
     counts: tuple[str, ...]
+    attention: tuple[tuple[str, Part, tuple[int, int]], ...]
 
 
 def outputs(
@@ -200,6 +209,7 @@ def outputs(
     found["states"] = _join([_by_step(g) for _, _, g in rows.states])
     found["steps"] = _stack([tf.shape(g)[1] for _, _, g in rows.states])
     found["saturated"] = _stack([tf.reduce_sum(c, axis=0) for _, c in rows.counts])
+    found["attention"] = _join([tf.reshape(sums, [-1]) for _, _, sums in rows.attention])
     plan = Layout(
         rows=rows.rows,
         keys=tuple(key for key, _ in keyed),
@@ -209,6 +219,7 @@ def outputs(
         arriving=tuple((row.id, int(x.shape[feature_axis(row)])) for row, x in arriving),
         states=tuple((row.id, role) for row, role, _ in rows.states),
         counts=tuple(row.id for row, _ in rows.counts),
+        attention=tuple((row.id, part, tuple(sums.shape)) for row, part, sums in rows.attention),
     )
     return plan, found
 

@@ -32,6 +32,7 @@ from gradscope.backend.sites import sites
 from gradscope.backend.tensorflow_private import is_deterministic
 from gradscope.backend.train_step import optimizers
 from gradscope.inputs.arrays import count_samples
+from gradscope.measure.attention import attention_operations, attention_patches
 from gradscope.measure.passes import Captured
 from gradscope.measure.recorder import Rows
 from gradscope.measure.taps import patches
@@ -81,7 +82,9 @@ class Functions:
             )
         self._plain = TrainFunction(model, self._plain_step)
         self._tapped = TrainFunction(model, self._step_tapped)
-        self._patches = patches(self.sites, _current, recurrent_patches)
+        inner = attention_operations(self.sites, _current)
+        self._patches = patches(self.sites, _current, recurrent_patches, inner)
+        self._patches += attention_patches(self.sites, _current)
 
     def trace(self, iterator: tf.data.Iterator, is_first: bool) -> None:
         """Trace both functions where Keras would trace the model's own: at the first such data.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from gradscope.records import AttentionProfile, LayerProfile, Profile, Skipped
+from gradscope.records import AttentionProfile, History, LayerProfile, Profile, Skipped
 from gradscope.signals.common import example_chain
 
 
@@ -33,10 +33,21 @@ def score_spread(attention: AttentionProfile) -> float | None:
     return None if squares is None else math.sqrt(squares)
 
 
+def find_onset(
+    history: History, ids: Collection[str], is_sick: Callable[[AttentionProfile], bool]
+) -> int | None:
+    """Since which step the last snapshots all show one of these rows sick; None: the first does."""
+    onset = None
+    for snapshot in reversed(history.snapshots):
+        seen = [row.attention for row in snapshot.layers if row.attention and row.id in ids]
+        if not any(map(is_sick, seen)):
+            return onset
+        onset = snapshot.step
+    return None
+
+
 def without_attention(symptom: str) -> Skipped:
-    return Skipped(
-        symptom, "no attention layer was looked into (analyze looks into those of Keras)"
-    )
+    return Skipped(symptom, "no attention layer was looked into (those of Keras are)")
 
 
 def example_attention(attention: AttentionProfile) -> Profile:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from gradscope.records import AttentionProfile, Evidence, Finding, Profile, Skipped
 from gradscope.signals.attention import (
     attention_path,
     attention_rows,
     example_attention,
+    find_onset,
     head_mean,
     score_spread,
     without_attention,
 )
 from gradscope.signals.common import confidence, names
+from gradscope.signals.progress import may_be_learning
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
@@ -45,12 +49,14 @@ def _example(entropy: float, score_std: float) -> Profile:
     measured=(
         "Over the heads of an attention layer: entropy of the probabilities over the logarithm of "
         "the number of keys that the mask leaves (mean), and standard deviation of a query's "
-        "scores (rms). Both have to be beyond their bounds."
+        "scores (rms). Both have to be beyond their bounds. In a training run also since which "
+        "step they are."
     ),
     silent=(
         "Heads that have learned to look at one key, beside others that spread or by scores that "
         "single it out; queries to which the mask leaves one key, as the first of a causal "
-        "sequence; sequences of one key; made-up inputs."
+        "sequence; sequences of one key; made-up inputs. What only came in a training run that is "
+        "below the constant prediction is a note."
     ),
     needs=("data",),
     measures=("layers", "attention"),
@@ -87,35 +93,51 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     rows = attention_rows(profile)
     if not rows:
         return without_attention(_ID)
-    found = [
-        (row, entropy, spread, head_mean(attention.backward_factor))
-        for row, attention in rows
-        if (entropy := head_mean(attention.entropy_fraction)) is not None
-        and entropy <= limits["largest_entropy"]
-        and (spread := score_spread(attention)) is not None
-        and spread >= limits["warning_std"]
-    ]
+    is_sick = partial(_is_saturated, limits=limits)
+    found = [(row, attention) for row, attention in rows if is_sick(attention)]
     if not found:
         return []
-    ids = tuple(row.id for row, *_ in found)
-    layer, entropy, spread, passed = max(found, key=lambda each: each[2])
+    ids = tuple(row.id for row, _ in found)
+    layer, worst = max(found, key=lambda each: score_spread(each[1]) or 0.0)
+    passed = head_mean(worst.backward_factor)
     factor = "" if passed is None else f" and the softmax passes on {passed:.2g} of the gradient"
-    others = [attention_path(row) for row, *_ in found if row is not layer]
+    others = [attention_path(row) for row, _ in found if row is not layer]
+    onset = find_onset(profile.history, ids, is_sick) if profile.history else None
+    # What came with learning may be what was to be learned.
+    is_harmless = onset is not None and may_be_learning(profile)
     return [
         Finding(
             symptom=_ID,
-            severity="warning",
+            severity="info" if is_harmless else "warning",
             confidence=confidence(profile),
             layers=ids,
             culprits=ids,
             evidence=tuple(
-                Evidence("score_std", spread, limits["warning_std"], "scores", row.id)
-                for row, _, spread, _ in found
+                Evidence(
+                    "score_std",
+                    score_spread(attention) or 0.0,
+                    limits["warning_std"],
+                    "scores",
+                    row.id,
+                )
+                for row, attention in found
             ),
             message=(
                 f"In {attention_path(layer)} a query's scores have a standard deviation of "
-                f"{spread:.3g}: {entropy:.0%} of the largest entropy is left{factor}"
+                f"{score_spread(worst):.3g}: {head_mean(worst.entropy_fraction):.0%} of the "
+                f"largest entropy is left{factor}"
+                + (f", since step {onset:,}" if onset is not None else "")
                 + (f"; also affected: {names(others)}." if others else ".")
             ),
         )
     ]
+
+
+def _is_saturated(attention: AttentionProfile, limits: dict[str, float]) -> bool:
+    entropy, spread = head_mean(attention.entropy_fraction), score_spread(attention)
+    return (
+        entropy is not None
+        and spread is not None
+        and entropy <= limits["largest_entropy"]
+        and spread >= limits["warning_std"]
+    )

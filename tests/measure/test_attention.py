@@ -10,7 +10,13 @@ from keras import layers
 
 import gradscope
 from gradscope.backend.capabilities import CAPABILITIES
-from gradscope.measure.attention_stats import HeadSums, thin
+from gradscope.measure.attention_stats import (
+    HeadSums,
+    find_padding,
+    sum_choices,
+    sum_gradients,
+    thin,
+)
 
 SAMPLES, POSITIONS, WIDTH = 6, 5, 8
 LENGTHS = np.array([5, 3, 1, 4, 2, 5])
@@ -273,10 +279,41 @@ def test_sums_of_batches_are_those_of_all():
     rng = np.random.default_rng(0)
     scores, gradient = rng.normal(size=(2, 8, 3, 4, 5))
     kept = rng.random(scores.shape) > 0.4
+
+    def add(sums, part):
+        no_padding = find_padding([], len(scores[part]), 5)
+        chosen, choices = sum_choices(scores[part], kept[part], no_padding)
+        sums.add("choices", chosen.numpy())
+        sums.add("gradients", sum_gradients(choices, gradient[part]).numpy())
+
     whole, parts = HeadSums(3), HeadSums(3)
-    whole.add_gradient(whole.add(scores, kept, None), gradient)
+    add(whole, slice(None))
     for part in (slice(0, 3), slice(3, 8)):
-        parts.add_gradient(parts.add(scores[part], kept[part], None), gradient[part])
+        add(parts, part)
 
     np.testing.assert_allclose(parts.profile().backward_factor, whole.profile().backward_factor)
     np.testing.assert_allclose(parts.profile().entropy_fraction, whole.profile().entropy_fraction)
+
+
+def mask_of(*lengths):
+    return tf.sequence_mask(lengths, POSITIONS)
+
+
+@pytest.mark.parametrize(
+    ("masks", "known"),
+    [
+        ([], False),
+        ([mask_of(5, 2)], True),
+        ([mask_of(5, 2), mask_of(5, 2), mask_of(1, 2, 3)], True),
+        ([mask_of(5, 2), mask_of(5, 3)], False),
+        ([mask_of(5, 2, 1)], False),
+        ([mask_of(5, 2)[:, :3]], False),
+    ],
+)
+def test_padding_is_what_all_masks_of_that_shape_say(masks, known):
+    padded, is_known = find_padding(masks, 2, POSITIONS)
+
+    assert bool(is_known) is known
+    assert padded.shape == (2, 1, 1, POSITIONS)
+    if known:
+        np.testing.assert_array_equal(padded[:, 0, 0], ~mask_of(5, 2).numpy())

@@ -31,7 +31,6 @@ UNKNOWN = (
     "num_zero_units",
     "position_variation",
     "histogram",
-    "attention",
 )
 # Dropout draws anew; without an optimizer there is no update to compare.
 NOT_COMPARED = ("dropout_and_penalty", "uncompiled")

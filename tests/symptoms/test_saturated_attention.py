@@ -11,8 +11,9 @@ from keras import layers
 
 import gradscope
 from gradscope.diagnosis.diagnose import diagnose
-from gradscope.records import AttentionProfile
+from gradscope.records import AttentionProfile, Snapshot
 from gradscope.signals.attention import example_attention
+from gradscope.signals.example_runs import example_run
 from tests.support.attention_models import LARGE, TASKS, Task, accuracy
 from tests.support.profiles import find
 
@@ -65,6 +66,46 @@ def test_a_layer_that_could_not_be_looked_into_leaves_it_open():
     _, (check,) = diagnose(more, select=[ID])
 
     assert (check.status, check.reason) == ("not examined", "code of its own")
+
+
+# ---- training runs
+
+
+STUCK = (1.1,) * 80
+LEARNING = tuple(0.9**n for n in range(80))
+
+
+def run_of(entropies, losses=STUCK):
+    """A run whose snapshots have attention of these entropies, the spread of scores to match."""
+    run = example_run(list(losses), constant=1.0)
+    each = [heads((e,), (20.0 if e < 0.15 else 2.0,)).layers for e in entropies]
+    steps = [1 + 10 * n for n in range(len(each))]
+    snapshots = tuple(
+        Snapshot(step, 0, 1.0, 1.0, layers) for step, layers in zip(steps, each, strict=True)
+    )
+    history = dataclasses.replace(run.history, snapshots=snapshots)
+    return dataclasses.replace(run, layers=each[-1], history=history)
+
+
+@pytest.mark.parametrize(
+    ("entropies", "losses", "severity", "words"),
+    [
+        ((0.9, 0.8, 0.1, 0.05), STUCK, "warning", ", since step 21."),
+        ((0.9, 0.1, 0.8, 0.1, 0.05), STUCK, "warning", ", since step 31."),
+        ((0.9, 0.8, 0.1, 0.05), LEARNING, "info", ", since step 21."),
+        ((0.1, 0.05, 0.05), LEARNING, "warning", "of the gradient."),
+    ],
+    ids=["collapsed", "twice", "with learning", "from the start"],
+)
+def test_a_run_says_since_when(entropies, losses, severity, words):
+    (finding,) = find(ID, run_of(entropies, losses))
+
+    assert finding.severity == severity
+    assert finding.message.endswith(words)
+
+
+def test_a_run_that_left_it_is_clean():
+    assert find(ID, run_of((0.05, 0.1, 0.9))) == []
 
 
 # ---- models
