@@ -7,6 +7,7 @@ from typing import Any
 
 from gradscope.render.happenings import find_proof
 from gradscope.render.page import page
+from gradscope.render.pictures.attention import attention
 from gradscope.render.pictures.canvas import Picture
 from gradscope.render.pictures.factors import factors
 from gradscope.render.pictures.flow import flow, stays_healthy
@@ -31,7 +32,7 @@ from gradscope.render.views.rehearsal import rehearsal
 from gradscope.render.views.trials import trials
 
 _CAUSES = (waterfall, factors)
-_MEASURED = (graph, histograms, speed, forward, shares, lag)
+_MEASURED = (graph, histograms, speed, forward, shares, attention, lag)
 
 
 # What a shorter page does without, one after the other: what a reader misses least comes first.

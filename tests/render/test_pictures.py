@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 
+from gradscope.render.pictures.attention import attention, attention_over_time
 from gradscope.render.pictures.canvas import PLOT, Series, by_layer, by_number, runs
 from gradscope.render.pictures.factors import factors
 from gradscope.render.pictures.flow import flow, healthy_band
@@ -17,7 +18,7 @@ from gradscope.render.pictures.forward import forward
 from gradscope.render.pictures.graph import graph
 from gradscope.render.pictures.histograms import Row, heat_chart
 from gradscope.render.pictures.lines import Band, bar_chart, line_chart
-from gradscope.render.pictures.maps import layer_map, log_shading
+from gradscope.render.pictures.maps import by_step, layer_map, log_shading
 from gradscope.render.pictures.rows import rows_of
 from gradscope.render.pictures.scales import linear_scale, log_scale
 from gradscope.render.pictures.shares import shares
@@ -254,10 +255,66 @@ def test_a_model_without_known_connections_has_no_graph():
 
 def test_a_map_has_a_row_a_layer_and_marks_zeros():
     values = [[1e-3, 1e-3], [1.0, 0.0]]
-    svg = layer_map("t", ["a", "b"], [0, 64], values, log_shading([1e-3, 1.0]))
+    svg = layer_map("t", ["a", "b"], by_step([0, 64]), values, log_shading([1e-3, 1.0]))
     drawn = dict(re.findall('<path class="(k[0-9])" d="([^"]*)"', svg.split("<text")[0]))
     assert set(drawn) == {"k0", "k5", "k6"}
     assert drawn["k0"].count("M") == 1  # equal neighbours are one rectangle
+
+
+def attention_row(path, entropies, class_="EinsumDense", call=0):
+    held = {"heads": len(entropies), "entropy_fraction": list(entropies)}
+    return {"path": path, "call": call, "class": class_, "attention": held}
+
+
+def shades(svg):
+    return dict(re.findall('<path class="(k[0-9])" d="([^"]*)"', svg.split("<text")[0]))
+
+
+def test_entropy_has_a_row_a_layer_and_a_column_a_head():
+    rows = [
+        attention_row("block/attention/query", [0.01, 0.99]),
+        attention_row("scored", [0.5], "Attention"),
+        {"path": "dense", "call": 0, "class": "Dense"},
+        attention_row("one_key/query", [None, None]),
+    ]
+    (picture,) = attention({"layers": rows})
+
+    assert {shade: data.count("M") for shade, data in shades(picture.svg).items()} == {
+        "k0": 1,
+        "k2": 1,
+        "k4": 1,
+    }
+    assert "<title>block/attention\nhead 2: 99 %</title>" in picture.svg
+    assert "<title>scored\nhead 1: 50 %</title>" in picture.svg
+    assert "one_key" not in picture.svg
+
+
+def test_calls_of_one_attention_have_rows_of_their_own():
+    rows = [attention_row("attention/query", [0.5], call=call) for call in (0, 1)]
+    (picture,) = attention({"layers": rows})
+
+    assert "<title>attention:0\nhead 1: 50 %</title>" in picture.svg
+    assert "<title>attention:1\nhead 1: 50 %</title>" in picture.svg
+
+
+def test_entropy_over_time_has_a_row_a_head():
+    falling = [
+        {"step": step, "layers": [attention_row("attention/query", [0.9, entropy])]}
+        for step, entropy in ((1, 0.9), (65, 0.5), (129, 0.1))
+    ]
+    (picture,) = attention_over_time(falling)
+
+    assert {shade: data.count("M") for shade, data in shades(picture.svg).items()} == {
+        "k0": 1,
+        "k2": 1,
+        "k4": 2,  # one head all the time, the other at first
+    }
+    assert "<title>attention, head 2\nfrom step 129: 10 %</title>" in picture.svg
+
+
+def test_without_attention_there_is_no_map_of_it():
+    assert attention({"layers": [{"path": "dense", "call": 0, "class": "Dense"}]}) == []
+    assert attention_over_time([{"step": 1, "layers": []}, {"step": 2, "layers": []}]) == []
 
 
 def test_trial_lines_are_means_over_the_seeds():

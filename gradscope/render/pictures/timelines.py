@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gradscope.render.pictures.attention import attention_over_time
 from gradscope.render.pictures.canvas import Picture, Series, by_number
 from gradscope.render.pictures.flow import read_signal
 from gradscope.render.pictures.lines import Kind, Mark, line_chart
-from gradscope.render.pictures.maps import layer_map, log_shading, share_shading
+from gradscope.render.pictures.maps import by_step, layer_map, log_shading, share_shading
 from gradscope.render.pictures.rows import Read, at
 from gradscope.render.values import items, labels, number, plural
 
@@ -25,6 +26,7 @@ def timelines(report: dict[str, Any]) -> list[Picture]:
         *_curve(history, "loss", "Loss", "loss of a batch", validation=True),
         *_map(snapshots, "Gradient by layer and step", "L2 norm of dL/d output", read_signal),
         *_map(snapshots, "Learning speed by layer and step", "‖ΔW‖ / ‖W‖", at("update_ratio")),
+        *attention_over_time(snapshots),
         *_activations(snapshots, culprits),
         *_dead(history, snapshots),
         *_curve(history, "gradient_norm", "Gradient norm", "L2 norm, all weights together"),
@@ -111,7 +113,7 @@ def _map(snapshots: list[dict[str, Any]], title: str, what: str, read: Read) -> 
         return []
     shading = log_shading([v for row in values for v in row if v is not None])
     caption = f"{what} of each layer, the first at the top, as training went on."
-    return [Picture(title, caption, layer_map(title, names, steps, values, shading))]
+    return [Picture(title, caption, layer_map(title, names, by_step(steps), values, shading))]
 
 
 def _dead(history: dict[str, Any], snapshots: list[dict[str, Any]]) -> list[Picture]:
@@ -125,7 +127,7 @@ def _dead(history: dict[str, Any], snapshots: list[dict[str, Any]]) -> list[Pict
         "Share of units that passed no gradient for any sample of the batch. "
         f"{plural(died, 'unit')} died while training."
     )
-    chart = layer_map(title, names, steps, values, share_shading(most))
+    chart = layer_map(title, names, by_step(steps), values, share_shading(most))
     return [Picture(title, caption, chart)]
 
 
