@@ -44,6 +44,8 @@ def one_line(error: BaseException) -> str:
 def gist(error: BaseException) -> str:
     """What an exception says, in one line: Keras's first sentences, TensorFlow's last."""
     whole = str(error).split("Full object config:")[0]  # some hold megabytes of it
+    if whole.startswith("Error when deserializing class"):  # then the config, then what was wrong
+        whole = whole.rpartition("Exception encountered: ")[2]
     lines = [line.strip() for line in whole.splitlines() if line.strip()]
     text = next((line for line in lines if not line.startswith("Exception encountered")), "")
     if text == "Graph execution error:":  # what failed is told after where

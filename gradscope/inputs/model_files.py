@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import io
+import json
 import os
 import stat
 import zipfile
@@ -16,6 +17,7 @@ from typing import Any
 
 from gradscope.errors import UnreadableError
 from gradscope.inputs.archives import check_archive, check_hdf5
+from gradscope.inputs.legacy import modernize_model
 from gradscope.inputs.saved_objects import fault_in, parse_config
 
 EXTENSIONS = (".keras", ".h5", ".hdf5")
@@ -32,7 +34,8 @@ class SavedModel:
     Attributes:
         architecture: the config of the model, without its compile settings.
         training: optimizer, loss and metrics as saved; None for an uncompiled model.
-        content: all bytes of the file: what is loaded is what was looked at.
+        content: all bytes of the file, with what Keras 2 wrote in the words of Keras 3: what is
+            loaded is what was looked at.
         is_zip: whether it is a `.keras` archive; HDF5 otherwise.
     """
 
@@ -186,7 +189,23 @@ def _read_hdf5(path: Path, content: bytes) -> SavedModel:
         )
     config = _config(path, architecture)
     training = None if training is None else _config(path, training)
-    return SavedModel(config, training, content, is_zip=False)
+    modern = modernize_model(config)
+    if modern != config:
+        try:
+            content = _with_architecture(content, modern)
+        except Exception as error:
+            raise _cut_short(path, content) from error
+    return SavedModel(modern, training, content, is_zip=False)
+
+
+def _with_architecture(content: bytes, config: dict[str, Any]) -> bytes:
+    """An HDF5 model with another config."""
+    import h5py
+
+    stream = io.BytesIO(content)
+    with h5py.File(stream, "r+") as file:
+        file.attrs["model_config"] = json.dumps(config)
+    return stream.getvalue()
 
 
 def _config(path: Path, text: Any) -> dict[str, Any]:

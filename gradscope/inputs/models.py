@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.backend.environment import require_tensorflow_backend
 from gradscope.errors import UnreadableError, UsageError
-from gradscope.inputs.legacy_optimizers import modernize
+from gradscope.inputs.legacy import GONE, modernize_loss, modernize_optimizer
 from gradscope.inputs.model_files import SavedModel, read_saved_model, require_path
 from gradscope.inputs.saved_objects import Unknown, code_in, unknown_objects
 from gradscope.messages import gist
@@ -25,6 +25,10 @@ from gradscope.messages import gist
 if TYPE_CHECKING:
     import keras
 
+_NOT_MADE = re.compile(
+    r"Error when deserializing class '(?P<kind>\w+)' using\s+config=\{'name': '(?P<name>[^']+)'"
+)
+_REBUILD = "Build the model in a function that loads these weights, and pass module:function."
 _FACTORY = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*):([A-Za-z_]\w*(?:\.\w+)*)")
 
 
@@ -200,6 +204,10 @@ def _require_harmless(path: Path, saved: SavedModel, packages: Collection[str]) 
 
 def _require_known(path: Path, saved: SavedModel, packages: Collection[str]) -> None:
     unknown = unknown_objects(saved.architecture, packages)
+    if gone := [one for one in unknown if one.name in GONE]:
+        raise UnreadableError(
+            f"{str(path)!r} uses {_list(gone)} of Keras 2, which Keras 3 no longer has. {_REBUILD}"
+        )
     if unknown:
         raise UnreadableError(
             f"{str(path)!r} uses {_list(unknown)}, which Keras does not know: "
@@ -248,17 +256,18 @@ def _compile_anew(
     """Compile with the saved optimizer and loss if these can be read; metrics are not needed."""
     import keras
 
+    saved_loss = modernize_loss(training.get("loss"))
+    optimizer = modernize_optimizer(training.get("optimizer") or training.get("optimizer_config"))
+    used = [saved_loss, optimizer]
     try:
-        optimizer = modernize(training.get("optimizer") or training["optimizer_config"])
-        used = [training["loss"], optimizer]
         if safe_mode and (code_in(used) or unknown_objects(used, packages)):
             raise ValueError(f"{code_in(used) or 'what Keras does not know'}.")
-        loss = keras.saving.deserialize_keras_object(training["loss"])
+        loss = keras.saving.deserialize_keras_object(saved_loss)
         for leaf in keras.tree.flatten(loss):
             keras.losses.get(leaf)
         model.compile(keras.optimizers.get(optimizer), loss)
     except Exception as error:
-        unknown = unknown_objects(training, packages)
+        unknown = unknown_objects(used, packages)
         what = _list(unknown) if unknown else _sentence(error)
         return (
             "the model was loaded without its compile settings, which could not be restored "
@@ -278,9 +287,15 @@ def _explain_not_restored(path: Path, error: Exception) -> UnreadableError:
     import keras
 
     return UnreadableError(
-        f"Keras {keras.__version__} cannot load {str(path)!r}: {_sentence(error)} "
-        "Load it in Python to see more, or save it again with this version of Keras."
+        f"Keras {keras.__version__} cannot load {str(path)!r}: {_name_layer(error)}"
+        f"{_sentence(error)} {_REBUILD}"
     )
+
+
+def _name_layer(error: Exception) -> str:
+    """The layer that Keras could not make, where it says which."""
+    found = _NOT_MADE.match(str(error))
+    return f"{found['kind']} {_show(found['name'])}: " if found else ""
 
 
 def _explain_raised(what: str, error: BaseException) -> UnreadableError:
