@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from gradscope.arguments import require_count
 from gradscope.backend import keras_private as private
 from gradscope.backend.environment import require_tensorflow_backend
 from gradscope.backend.isolation import isolated, patched
@@ -101,6 +102,7 @@ def analyze(
     """
     check_model(model)
     _check_counts(batch_size, num_batches)
+    require_count("seed", seed, least=0)
     diagnose.choose_symptoms(select, ignore)
     limits = diagnose.overrides(thresholds)
     with show_progress(verbose) as tell:
@@ -160,8 +162,7 @@ def check_model(model: Any) -> None:
 
 def _check_counts(batch_size: int, num_batches: int) -> None:
     for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
-        if not isinstance(value, int) or value < 1:
-            raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
+        require_count(name, value)
 
 
 def build(model: keras.Model, batch: Batch, own_step: bool) -> None:

@@ -1,10 +1,10 @@
-"""Values that a user gave: ids, and what to say of a value that cannot be."""
+"""What to say of a value that cannot be, or of an exception."""
 
 from __future__ import annotations
 
 import difflib
 import reprlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 150
@@ -14,11 +14,6 @@ def show(value: object) -> str:
     """`value` as Python writes it, cut: what a foreign file holds can be endless."""
     text = _REPR.repr(value)
     return text if len(text) <= 200 else f"{text[:199]}…"
-
-
-def as_ids(given: Collection[str] | None) -> Collection[str]:
-    """Ids as a collection: a plain string is one id, None is none."""
-    return (given,) if isinstance(given, str) else given or ()
 
 
 def unknown(kind: str, name: object, known: Iterable[str], otherwise: str) -> str:

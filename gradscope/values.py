@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.analysis import build, check_model, label_batches
+from gradscope.arguments import as_ids
 from gradscope.backend.isolation import isolated
 from gradscope.backend.sites import Site, own_variables, sites
 from gradscope.backend.train_step import has_own_step
@@ -19,7 +20,7 @@ from gradscope.measure import passes
 from gradscope.measure.kept_values import STEPS, KeptRows, Values
 from gradscope.measure.layer_call import Row
 from gradscope.measure.objective import objective
-from gradscope.messages import as_ids, unknown
+from gradscope.messages import unknown
 
 KINDS = (
     "input",

@@ -8,8 +8,9 @@ import numbers
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from gradscope.arguments import as_ids
 from gradscope.errors import UsageError
-from gradscope.messages import as_ids, show, unknown
+from gradscope.messages import show, unknown
 from gradscope.records import Check, Finding, Profile, Skipped
 from gradscope.signals.losses import SLOWNESS
 from gradscope.symptoms import Symptom, registry

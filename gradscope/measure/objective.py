@@ -21,6 +21,7 @@ from gradscope.backend.train_step import has_own_step
 from gradscope.errors import UsageError
 from gradscope.inputs.batches import Batch
 from gradscope.measure.passes import Objective
+from gradscope.messages import show
 
 
 def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
@@ -34,11 +35,10 @@ def objective(model: keras.Model, loss: Any, batch: Batch) -> Objective:
         batch: a first batch; its labels help to choose (None where they are made up).
 
     Raises:
-        UsageError: `loss` is a name Keras does not know.
+        UsageError: `loss` is no loss, or a name that Keras does not know.
     """
     if loss is not None:
-        if isinstance(loss, str):
-            _require_known(loss)
+        _require_loss(loss)
         return Objective(loss, None, loss_name(loss))
     if has_own_step(model) and model.compiled:
         return Objective(None, None, f"{type(model).__name__}.train_step", own_step=True)
@@ -80,6 +80,18 @@ def labels(model: keras.Model, outputs: Any, target: Objective, rng: np.random.G
     each = names * len(flat) if len(names) == 1 else names
     made = [make(o, n) for o, n in zip(flat, each, strict=False)]
     return keras.tree.pack_sequence_as(outputs, made)
+
+
+def _require_loss(loss: Any) -> None:
+    leaves = [leaf for leaf in keras.tree.flatten(loss) if leaf is not None]
+    if not leaves or not all(isinstance(leaf, str) or callable(leaf) for leaf in leaves):
+        raise UsageError(
+            "loss must be what model.compile takes: a name, a loss or a function, or a list or "
+            f"dict of them. Received: {show(loss)}."
+        )
+    for leaf in leaves:
+        if isinstance(leaf, str):
+            _require_known(leaf)
 
 
 def _require_known(name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from gradscope.arguments import require_path
 from gradscope.backend.keras_private import calling_list
 from gradscope.diagnosis import diagnose
 from gradscope.errors import SickTrainingError, UsageError
@@ -368,8 +369,7 @@ def _check_place(name: str, place: Any) -> None:
     """Raise `UsageError` where no file can be written."""
     if place is None:
         return
-    if not isinstance(place, (str, os.PathLike)):
-        raise UsageError(f"{name} must be the path of a file. Received: {show(place)}.")
+    require_path(name, place)
     path = Path(place)
     if path.is_dir():
         raise UsageError(f"{name}={os.fspath(place)!r} is a folder. Name a file in it.")

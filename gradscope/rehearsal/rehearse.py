@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradscope.analysis import analyze, check_model
+from gradscope.arguments import require_count
 from gradscope.backend.isolation import unchanged
 from gradscope.backend.keras_private import drop_metrics
 from gradscope.backend.patches import tracings_uncounted
@@ -235,8 +236,8 @@ class Run:
 
 def _check(steps: Any, seconds: Any, epochs: Any) -> None:
     for name, value in (("steps", steps), ("epochs", epochs)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
+        if value is not None:
+            require_count(name, value)
     if not isinstance(seconds, (int, float)) or not seconds > 0:
         raise UsageError(f"seconds must be a number above 0. Received: {seconds!r}.")
 

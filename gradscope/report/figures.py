@@ -29,7 +29,7 @@ def draw_figure(report: Report, kind: str) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise UsageError(unknown("figure", kind, _KINDS, f"Known: {', '.join(_KINDS)}."))
     figure = Figure(figsize=(6.8, 3.4), layout="constrained")
     _KINDS[kind](report, figure.subplots())

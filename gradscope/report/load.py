@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from gradscope.arguments import require_path
 from gradscope.errors import UnreadableError
 from gradscope.messages import show
 from gradscope.records import SCHEMA
@@ -23,8 +24,10 @@ def load_report(path: str | os.PathLike[str]) -> Report:
         The `Report`, as it was when it was written.
 
     Raises:
+        UsageError: no path.
         UnreadableError: the file is missing, not JSON, or not a report of this schema.
     """
+    require_path("path", path)
     name = os.fspath(path)
     try:
         text = Path(path).read_text(encoding="utf-8")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gradscope.arguments import require_path
 from gradscope.errors import UsageError
 from gradscope.messages import show
 from gradscope.records import (
@@ -222,8 +223,9 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write `text` to `path` so that a reader sees the old file or the new one, never half.
 
     Raises:
-        UsageError: it cannot be written (disk full, folder gone or read-only).
+        UsageError: no path, or it cannot be written (disk full, folder gone or read-only).
     """
+    require_path("path", path)
     target = Path(path)
     # Named before it is made, so that an interrupt at any moment finds it and takes it away.
     temporary = target.with_name(f".gradscope-{secrets.token_hex(8)}.tmp")

@@ -12,6 +12,7 @@ import numpy as np
 from gradscope.backend.isolation import isolated
 from gradscope.backend.keras_private import flat_layers
 from gradscope.backend.train_step import has_own_call
+from gradscope.errors import UsageError
 from gradscope.inputs.arrays import take_samples
 from gradscope.messages import show
 from gradscope.records import Declined, Prescription
@@ -80,10 +81,16 @@ def apply(
         from those of the model.
 
     Raises:
-        UsageError: a prescription of a treatment that does not exist.
+        UsageError: no prescriptions, or one of a treatment that does not exist.
     """
     if isinstance(prescriptions, Prescription):
         prescriptions = (prescriptions,)
+    is_sequence = isinstance(prescriptions, Sequence)
+    if not is_sequence or not all(isinstance(one, Prescription) for one in prescriptions):
+        raise UsageError(
+            "prescriptions must be one of report.prescriptions, or several of them. "
+            f"Received: {show(prescriptions)}."
+        )
     treated = carry_out(model, prescriptions, x)
     drift = _measure_drift(model, treated.model, x) if treated.prescriptions else 0.0
     return replace(treated, drift=drift)

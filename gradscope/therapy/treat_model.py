@@ -13,12 +13,12 @@ import keras
 import numpy as np
 
 from gradscope.analysis import analyze
+from gradscope.arguments import as_ids, require_count
 from gradscope.backend.isolation import unchanged
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import is_wrong_in_any_case, sort_findings
 from gradscope.errors import IncomparableError, UnreadableError, UsageError
 from gradscope.inputs.arrays import is_arrays
-from gradscope.messages import as_ids
 from gradscope.progress import Verbose, show_progress
 from gradscope.records import Declined, Prescription, Trial
 from gradscope.rehearsal.judge import FEWEST_HELD_OUT, GOAL, Judge
@@ -260,10 +260,10 @@ def treat(
     """
     only = as_ids(only)
     _check(model, only, seeds)
+    check(1 if steps is None else steps, range(seeds), batch_size, jobs)
     with show_progress(verbose, progress) as tell:
         tell("rehearsing the training")
         case = admit(model, x, y, steps, batch_size, validation_data)
-        check(case.steps, range(seeds), batch_size, jobs)
         case = dataclasses.replace(case, report=_join(case.report, report))
         longest = case.steps
         if steps is None:
@@ -437,8 +437,7 @@ def _check(model: Any, only: Collection[str], seeds: Any) -> None:
     if not isinstance(model, keras.Model) or not model.compiled:
         kind = "a model that is not compiled" if isinstance(model, keras.Model) else type(model)
         raise UsageError(f"treat trains copies: it needs a compiled keras.Model. Received: {kind}.")
-    if not isinstance(seeds, int) or seeds < 2:
-        raise UsageError(f"seeds must be a whole number of at least 2. Received: {seeds!r}.")
+    require_count("seeds", seeds, least=2)
     check_ids(only)
 
 

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.arguments import require_count
 from gradscope.backend.seeding import seeded
 from gradscope.backend.signature import loss_name
 from gradscope.errors import TrialError, UsageError
@@ -164,8 +165,7 @@ def _train_seeds(make: Make, plan: TrialPlan, seeds: Sequence[int], **more: Any)
 def check(steps: int, seeds: Sequence[int], batch_size: int, jobs: int) -> None:
     """Refuse counts that cannot be."""
     for name, value in (("steps", steps), ("batch_size", batch_size), ("jobs", jobs)):
-        if not isinstance(value, int) or value < 1:
-            raise UsageError(f"{name} must be a whole number of at least 1. Received: {value!r}.")
+        require_count(name, value)
     if not seeds or len(set(seeds)) < len(seeds):
         raise UsageError(f"seeds must be different whole numbers, one or more. Received: {seeds}.")
 

@@ -111,7 +111,7 @@ def choose_measures(model: keras.Model, examples: Examples) -> tuple[Measure, ..
     if len(losses) != len(targets):
         return ()
     kinds = [_choose_measure(loss, y) for loss, y in zip(losses, targets, strict=True)]
-    if len(set(kinds)) > 1 or kinds[0] is None:
+    if len(set(kinds)) != 1 or kinds[0] is None:
         return ()
     return tuple(kind for kind in kinds if kind)
 

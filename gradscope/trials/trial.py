@@ -9,8 +9,9 @@ from typing import Any
 import keras
 
 from gradscope.analysis import analyze, check_model
+from gradscope.arguments import require_count
 from gradscope.backend.isolation import unchanged
-from gradscope.errors import GradscopeError, TrialError, UsageError
+from gradscope.errors import GradscopeError, TrialError
 from gradscope.records import Declined, Trial
 from gradscope.report.report import Report
 from gradscope.signals import flow
@@ -63,8 +64,7 @@ def trial(
         UsageError: not models, or a count that is not positive.
         TrialError: a model that cannot be copied, or not be trained on the data.
     """
-    if not isinstance(seeds, int) or seeds < 1:
-        raise UsageError(f"seeds must be a whole number of at least 1. Received: {seeds!r}.")
+    require_count("seeds", seeds)
     makers = _make_copier(model), _make_copier(treated)
     with unchanged(model), unchanged(treated):  # copies may share what the user wrote
         data = split(x, y, validation_data=validation_data)
