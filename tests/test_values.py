@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras import layers
 
 import gradscope
-from gradscope.errors import UnreadableError, UsageError
+from gradscope.errors import CannotExamineError, UnreadableError, UsageError
 from gradscope.values import KINDS
 from tests.support.by_hand import normal
 from tests.support.snapshot import Snapshot
@@ -149,3 +149,10 @@ def test_bad_arguments_are_told_in_one_line(arguments, error, message):
     with pytest.raises(error, match=message) as told:
         gradscope.capture(dense_model(), **{"x": X, "y": Y, **arguments})
     assert "\n" not in str(told.value)
+
+
+def test_float8_is_refused_as_it_is_by_analyze():
+    model = dense_model()
+    model.quantize("float8")
+    with pytest.raises(CannotExamineError, match=r"first computes in float8.*before quantize"):
+        gradscope.capture(model, X, Y)

@@ -98,9 +98,9 @@ def capture(
         make_rows: what notes the layers, made anew for each attempt.
 
     Raises:
-        CannotExamineError: the model or its loss refuses the data.
+        CannotExamineError: the model or its loss refuses the data, or a layer computes in float8.
     """
-
+    _check_float8(sites)
     know_derivatives(site.layer for site in sites)
 
     def run(scale: float, lowest: float, divisor: float) -> Captured:
@@ -125,6 +125,16 @@ def capture(
     largest = _choose_scale(captured)
     amplified = run(largest, captured.loss_scale, 16.0).rows
     return dataclasses.replace(captured, amplified=amplified)
+
+
+def _check_float8(places: tuple[Site, ...]) -> None:
+    """Keras's float8 layers have a gradient in traced functions only; an analysis runs eagerly."""
+    found = [s.path for s in places if getattr(s.layer, "quantization_mode", None) == "float8"]
+    if found:
+        raise CannotExamineError(
+            f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
+            "Examine the model before quantize('float8')."
+        )
 
 
 def non_finite_origin(

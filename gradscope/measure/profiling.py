@@ -92,7 +92,6 @@ def profile_in_isolation(
             "Set trainable = True on the layers to examine."
         )
     places = sites(model)
-    _check_float8(places)
     values = {id(v): value_of(v) for v in model.weights}  # a pass changes moving statistics
     captured = capture(model, places, batches, objective, restart)
     _check_built(model, values)
@@ -145,16 +144,6 @@ def _inference_gaps(
     calls = Counter(row.site.path for row in captured.rows.rows.values())
     every = Counter({path: count * num_batches for path, count in calls.items()})
     return inference_gaps(places, values, every)
-
-
-def _check_float8(places: tuple[Site, ...]) -> None:
-    """Keras's float8 layers have a gradient in traced functions only; an analysis runs eagerly."""
-    found = [s.path for s in places if getattr(s.layer, "quantization_mode", None) == "float8"]
-    if found:
-        raise CannotExamineError(
-            f"{found[0]} computes in float8, where Keras has no gradient outside of fit. "
-            "Examine the model before quantize('float8')."
-        )
 
 
 def _check_built(model: keras.Model, known: Mapping[int, Any]) -> None:

@@ -16,7 +16,7 @@ from gradscope.backend import keras_private as private
 from gradscope.backend.isolation import isolated, value_of
 from gradscope.backend.optimizers import unwrap
 from gradscope.backend.train_step import has_own_compile
-from gradscope.messages import gist
+from gradscope.messages import gist, one_line
 
 Pair = tuple[Any, Any]
 _PLAIN = (bool, int, float, str, type(None))
@@ -177,8 +177,12 @@ def _settings(layer: Any) -> dict[str, Any]:
     """What a layer of Keras was made with, but for what is moved by itself."""
     if isinstance(layer, keras.Model):
         return {}  # its layers are parts like it
+    try:
+        config = layer.get_config()
+    except Exception as error:  # of a layer that GPTQ quantized Keras's own never ends
+        raise Refused(layer.name, f"its config cannot be written: {one_line(error)}") from error
     moved = ("name", "trainable", "initializer")
-    return {k: v for k, v in layer.get_config().items() if not k.endswith(moved)}
+    return {k: v for k, v in config.items() if not k.endswith(moved)}
 
 
 def fits(old: Any, new: Any) -> bool:
