@@ -22,6 +22,8 @@ from gradscope.trials.trial import add_examinations
 
 # A gain of this share of what the patient lacks leaves little to look for.
 ENOUGH = 2 / 3
+# A smaller one is no cure, however sure: something else keeps the model from learning.
+WORTHWHILE = 0.1
 # Before the end a proof has to be this sure; with 5 % there, at most 6.1 % of all trials of a
 # treatment that does nothing say "improved" (Haybittle 1971, Repeated assessment of results in
 # clinical trials of cancer treatment, Br. J. Radiol. 44).
@@ -56,8 +58,12 @@ def prove_at(search: Search, candidate: Candidate, steps: int) -> Decision:
 
 
 def _reject(runs: RunCache, candidate: Candidate, trial: Trial) -> Rejected:
-    chance = "" if _is_above_chance(runs, trial) else " It is no better than a constant prediction."
-    return Rejected(candidate.name, f"{trial.verdict}: {trial.reason}{chance}", trial)
+    but = ""
+    if not _is_above_chance(runs, trial):
+        but = " It is no better than a constant prediction."
+    elif trial.verdict == "improved" and not _is_worthwhile(runs, trial):
+        but = f" That is less than {WORTHWHILE:.0%} of what the model lacks."
+    return Rejected(candidate.name, f"{trial.verdict}: {trial.reason}{but}", trial)
 
 
 def refuse(runs: RunCache, candidate: Candidate) -> Rejected:
@@ -159,6 +165,8 @@ def _score(runs: RunCache, made: Sequence[Run]) -> float | None:
 def _is_proof(runs: RunCache, trial: Trial, part: int) -> bool:
     if trial.verdict != "improved" or not _is_above_chance(runs, trial):
         return False
+    if not _is_worthwhile(runs, trial):
+        return False
     if part == WHOLE:
         return True
     sure = trial.p_value is not None and trial.p_value <= _SURE[part]
@@ -171,3 +179,13 @@ def _is_above_chance(runs: RunCache, trial: Trial) -> bool:
         return True
     after, _ = verdicts.rank_runs(trial.after.runs, runs.measure)
     return after > runs.plan.chance + runs.margin(runs.plan.chance)
+
+
+def _is_worthwhile(runs: RunCache, trial: Trial) -> bool:
+    """Whether the gain is a good part of the way from where the patient is to the goal."""
+    goal = runs.plan.goal
+    if goal is None:
+        return True
+    before, _ = verdicts.rank_runs(trial.before.runs, runs.measure)
+    start = before if runs.plan.chance is None else max(before, runs.plan.chance)
+    return before + trial.difference - start >= WORTHWHILE * (goal - start)

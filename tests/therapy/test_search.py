@@ -253,3 +253,10 @@ def test_what_diverged_is_tried_with_clipped_gradients(monkeypatch):
     )
 
     assert result.winner.candidate.ids == ("a", "gradient-clipping")
+
+
+def test_a_gain_that_leaves_nearly_all_of_the_way_is_no_cure():
+    result, _ = found({"": 0.1, "a": 0.15}, [candidate("a")], goal=0.9)
+
+    assert result.winner is None
+    assert "less than 10% of what the model lacks" in result.rejected["a"].reason
