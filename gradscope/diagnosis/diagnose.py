@@ -25,6 +25,7 @@ DIVERGENCE = "loss-divergence"
 _RUN_AWAY = 1000.0  # times the first loss
 FLOW = ("vanishing-gradient", "exploding-gradient")
 SYMMETRY = "symmetric-initialization"  # judged a few steps after the start only
+IN_PREDICTIONS = "train-inference-gap"
 OF_THE_START = "mismatched-initialization"  # weights that were trained say nothing of it
 # By cause: what follows from it where both start at the same layer. Outputs that the loss cuts off
 # get no gradient, and units that are off hand on neither a gradient nor a signal.
@@ -314,9 +315,11 @@ def join_rehearsal(
     # Weights that were thrown off say nothing of how they started; that they were is said already.
     has_diverged = any(f.symptom == DIVERGENCE for f in training)
     for finding in layers:
+        # A loss that falls says nothing of what only predictions show.
+        spared = () if finding.symptom == IN_PREDICTIONS and not has_learned else harmless
         if finding.symptom == OF_THE_START or (has_diverged and finding.symptom != FIRST):
             continue
-        if finding.symptom not in seen and finding.severity not in ("info", *harmless):
+        if finding.symptom not in seen and finding.severity not in ("info", *spared):
             message = f"{finding.message} (Seen in a rehearsal of {steps:,} steps.)"
             kept.append(dataclasses.replace(finding, message=message))
     return tuple(sort_findings([_as_consequence(finding, kept) for finding in kept]))

@@ -57,7 +57,7 @@ def _example(gap: float) -> Profile:
             "Predictions have nothing to do with what was trained.",
         ),
     ),
-    treatments=(),
+    treatments=("shorter-average",),
     sources=(
         "Ioffe and Szegedy 2015, Batch Normalization, arXiv:1502.03167, section 3.1",
         "Wu and Johnson 2021, Rethinking 'Batch' in BatchNorm, arXiv:2105.07576, section 3",

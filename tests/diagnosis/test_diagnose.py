@@ -312,3 +312,19 @@ def test_a_loss_that_is_merely_slow_comes_behind_what_blocks_the_gradient(seeded
     symptoms = [f.symptom for f in gradscope.analyze(model, normal(64, 8), y).findings]
 
     assert symptoms.index("vanishing-gradient") < symptoms.index("mismatched-loss")
+
+
+@pytest.mark.parametrize(
+    ("has_learned", "expected"), [(False, ["train-inference-gap"]), (True, [])]
+)
+def test_a_loss_that_falls_does_not_excuse_what_predictions_show(has_learned, expected):
+    evidence = (Evidence("made_up", 1.0, 0.5),)
+    layers = [
+        Finding(symptom, "warning", "high", ("a:0",), ("a:0",), evidence, "made up.")
+        for symptom in ("train-inference-gap", "saturated-gates")
+    ]
+    found = join_rehearsal(
+        (), layers, (), has_learned=has_learned, is_learning=not has_learned, steps=9
+    )
+
+    assert [f.symptom for f in found] == expected
