@@ -17,7 +17,7 @@ from gradscope.arguments import as_ids, require_count
 from gradscope.backend.isolation import unchanged
 from gradscope.backend.train_step import has_own_step
 from gradscope.diagnosis.diagnose import is_wrong_in_any_case, sort_findings
-from gradscope.errors import IncomparableError, UnreadableError, UsageError
+from gradscope.errors import IncomparableError, UsageError
 from gradscope.inputs.arrays import is_arrays
 from gradscope.progress import Verbose, show_progress
 from gradscope.records import Declined, Prescription, Trial
@@ -347,11 +347,7 @@ def admit(
     """Examine the patient, and split the data that its copies are trained on."""
     with unchanged(model):  # reading the data may draw from generators that the process shares
         given = splits.split(x, y, validation_data=validation_data)
-    if given.training.y is None and not has_own_step(model) and model.loss is not None:
-        raise UnreadableError(
-            "The data hold no labels, and the loss needs them. Pass y, or a file that holds "
-            "x and y."
-        )
+    splits.require_labels(model, given)
     data, lost = splits.leave_out_non_finite(given)
     rows = None
     if lost:

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from gradscope.backend.train_step import has_own_step
 from gradscope.errors import UnreadableError
 from gradscope.inputs.arrays import as_array, as_arrays, count_samples, is_arrays, narrow
 from gradscope.inputs.batches import check_is_batched, reading
@@ -102,6 +103,15 @@ def split(
     parts = (np.sort(order[cut:]), np.sort(order[:cut]))  # sorted: a memmap is read in order
     training, held_out = (examples.take(part) for part in parts)
     return Split(training, held_out, "; ".join(notes), batch_size)
+
+
+def require_labels(model: keras.Model, data: Split) -> None:
+    """Raise `UnreadableError` where the model's loss needs labels and the data hold none."""
+    if data.training.y is None and not has_own_step(model) and model.loss is not None:
+        raise UnreadableError(
+            "The data hold no labels, and the loss needs them. Pass y, or a file that holds "
+            "x and y."
+        )
 
 
 def join(first: Examples, second: Examples) -> Examples:

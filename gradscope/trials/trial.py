@@ -12,12 +12,13 @@ from gradscope.analysis import analyze, check_model
 from gradscope.arguments import require_count
 from gradscope.backend.isolation import unchanged
 from gradscope.errors import GradscopeError, TrialError
+from gradscope.inputs.data import Data, check_data
 from gradscope.records import Declined, Trial
 from gradscope.report.report import Report
 from gradscope.signals import flow
 from gradscope.surgery.graph import copy_model
 from gradscope.trials.paired import Progress, compare
-from gradscope.trials.splits import Split, split
+from gradscope.trials.splits import Split, require_labels, split
 from gradscope.trials.training import Make
 
 
@@ -62,21 +63,29 @@ def trial(
 
     Raises:
         UsageError: not models, or a count that is not positive.
+        UnreadableError: no samples, no labels for a loss that needs them, or data that do not fit.
         TrialError: a model that cannot be copied, or not be trained on the data.
     """
     require_count("seeds", seeds)
     makers = _make_copier(model), _make_copier(treated)
     with unchanged(model), unchanged(treated):  # copies may share what the user wrote
         data = split(x, y, validation_data=validation_data)
-        found = compare(
-            *makers,
-            data,
-            steps=steps,
-            seeds=range(seeds),
-            batch_size=batch_size,
-            jobs=jobs,
-            progress=progress,
-        )
+        try:
+            found = compare(
+                *makers,
+                data,
+                steps=steps,
+                seeds=range(seeds),
+                batch_size=batch_size,
+                jobs=jobs,
+                progress=progress,
+            )
+        except TrialError:
+            for side in (model, treated):
+                if side.compiled:  # where the data are at fault, this says what it is
+                    require_labels(side, data)
+                    check_data(side, Data(*data.training[:2]))
+            raise
     return add_examinations(found, *(_examine(m, data) for m in (model, treated)))
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import keras
+import numpy as np
 import pytest
 
 import gradscope
-from gradscope.errors import TrialError, UsageError
+from gradscope.errors import TrialError, UnreadableError, UsageError
+from tests.support.by_hand import normal
 from tests.support.snapshot import Snapshot
 from tests.support.training_models import blobs, learner, stuck
 
@@ -47,3 +49,19 @@ def test_a_model_that_is_not_compiled():
     fix = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)])
     with pytest.raises(TrialError, match="compiled"):
         gradscope.trial(stuck(0), fix, *blobs().training[:2], steps=2)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "told"),
+    [
+        (normal(16, 3), np.full(16, 7), "labels for output .* run from 7 to 7"),
+        (normal(16, 3), np.array(["a"] * 16), "labels.* has dtype"),
+        (normal(16, 2), np.zeros(16), r"expected \(None, 3\) for input .*, received \(\d+, 2\)"),
+        (normal(16, 3), None, "The data hold no labels"),
+    ],
+)
+def test_data_that_do_not_fit_are_told_as_analyze_tells_them(x, y, told):
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2, "softmax")])
+    model.compile("sgd", "sparse_categorical_crossentropy")
+    with pytest.raises(UnreadableError, match=told):
+        gradscope.trial(model, model, x, y, steps=1, seeds=1)
