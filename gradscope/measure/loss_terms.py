@@ -139,6 +139,13 @@ def make_term(name: str, output: Output, loss: Any) -> LossTerm:
     )
 
 
+def output_activation(output: Any) -> str | None:
+    """The name of the function that a symbolic output ends in; None where it cannot be told."""
+    return (
+        _activation(_last(private.making_call(output)[0])) if private.is_symbolic(output) else None
+    )
+
+
 def _is_in_code(path: str, kinds: Mapping[str, str]) -> bool:
     """Whether one of the layers around a layer is no graph."""
     parts = path.split("/")

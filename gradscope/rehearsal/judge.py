@@ -19,6 +19,7 @@ from gradscope.backend.signature import (
     output_specs,
 )
 from gradscope.backend.sites import sites
+from gradscope.measure.loss_terms import output_activation
 from gradscope.messages import one_line
 from gradscope.monitor.baselines import constant_loss
 from gradscope.records import ConstantPrediction, Curve, YardstickRun
@@ -227,7 +228,9 @@ class Judge:
 def _hints(model: keras.Model) -> list[OutputHint]:
     losses = output_losses(model)
     return [
-        OutputHint(name, loss_name(losses.get(name)), tuple(tensor.shape[1:]))
+        OutputHint(
+            name, loss_name(losses.get(name)), tuple(tensor.shape[1:]), output_activation(tensor)
+        )
         for name, tensor in output_specs(model).items()
     ]
 

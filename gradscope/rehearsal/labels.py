@@ -33,11 +33,13 @@ class OutputHint:
         name: the output's name; the key of its labels where those are a dict.
         loss: the name of its loss, in snake_case.
         shape: the output's shape without the batch axis.
+        activation: the name of the function that it ends in.
     """
 
     name: str | None = None
     loss: str | None = None
     shape: tuple[int | None, ...] | None = None
+    activation: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ def read_target(
     apart = labels if channels_apart else labels[..., None]
     shape = labels.shape[1:]
     apart = apart.reshape(len(labels), -1, apart.shape[-1])
-    kind = _choose_kind(apart, loss)
+    kind = _choose_kind(apart, loss, hint.activation)
     sparse = kind == "indices" and apart.shape[-1] > 1
     if sparse:  # several indices side by side: each is a position of its own
         apart = apart.reshape(len(labels), -1, 1)
@@ -174,7 +176,7 @@ def _is_row_of_labels(labels: Array, loss: str, hint: OutputHint) -> bool:
     return "sparse" in loss and (deep or labels.ndim > 2)
 
 
-def _choose_kind(labels: Array, loss: str) -> Kind:
+def _choose_kind(labels: Array, loss: str, activation: str | None) -> Kind:
     """What labels of shape (samples, positions, channels) are."""
     channels = labels.shape[-1]
     seen = np.unique(labels[:2000] if labels.size > 4_000_000 else labels)
@@ -189,7 +191,9 @@ def _choose_kind(labels: Array, loss: str) -> Kind:
         return "indices" if "sparse" in loss and are_whole(seen) else "numbers"
     if len(seen) <= 2:
         return "binary"
-    if not are_whole(seen) or seen[0] < 0 or loss in REGRESSION:
+    # A head that gives one probability is meant for classes, whatever the loss.
+    is_amount = labels.shape[1] > 1 or activation not in ("sigmoid", "softmax")
+    if not are_whole(seen) or seen[0] < 0 or (loss in REGRESSION and is_amount):
         return "numbers"
     if "sparse" in loss:
         return "indices"

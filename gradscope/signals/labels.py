@@ -20,6 +20,8 @@ from gradscope.signals.losses import (
     SPARSE,
     Verdict,
     are_two_classes,
+    count_classes,
+    gives_one_probability,
     is_distance,
     num_units,
 )
@@ -93,7 +95,7 @@ def _remedy(term: LossTerm, labels: DataTensor) -> str:
         return "; take (labels + 1) / 2, or hinge with a linear output"
     if labels.num_distinct == 2:
         return "; they have two values: replace them by 0 and 1"
-    if num_units(term) == 1 and (count := _num_classes(labels)):
+    if num_units(term) == 1 and (count := count_classes(labels)):
         return (
             f"; they look like the numbers of {count} classes: give the output a unit for each, "
             "with softmax and sparse_categorical_crossentropy"
@@ -101,14 +103,6 @@ def _remedy(term: LossTerm, labels: DataTensor) -> str:
     if (low, high) == (0.0, 255.0):
         return "; divide the labels by 255"
     return "; of values take a linear output and mean_squared_error"
-
-
-def _num_classes(labels: DataTensor) -> int | None:
-    """How many classes labels of one unit may number: 3 to 31 whole numbers without a gap."""
-    low, high = labels.minimum or 0.0, labels.maximum or 0.0
-    is_numbered = labels.is_whole and labels.spacing == 1.0 and low in (0.0, 1.0)
-    count = labels.num_distinct
-    return count if is_numbered and count > 2 and count == high - low + 1 else None
 
 
 def _judge_scaled_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
@@ -209,8 +203,14 @@ def _out_of_reach(term: LossTerm, labels: DataTensor, limits: dict[str, float]) 
         return None
     severity, bound = found[0]
     remedy = "end in a linear output, or scale the labels"
-    if num_units(term) == 1 and (count := _num_classes(labels)):
-        remedy += f"; if they number {count} classes, give the output a unit for each"
+    if num_units(term) == 1 and (count := count_classes(labels)):
+        if gives_one_probability(term):
+            remedy = (
+                f"give the output a unit for each of the {count} classes, with softmax and "
+                f"sparse_categorical_crossentropy; if they are amounts, {remedy}"
+            )
+        else:
+            remedy += f"; if they number {count} classes, give the output a unit for each"
     text = (
         f"{share:.{0 if share >= 0.01 else 2}%} of the labels ({labels.minimum:.3g} to "
         f"{labels.maximum:.3g}) lie where {term.activation or 'the output'} cannot get to; {remedy}"
@@ -229,7 +229,7 @@ def _least_outside(term: LossTerm, labels: DataTensor) -> float:
 
 def _judge_numbered_classes(term: LossTerm, labels: DataTensor) -> Verdict | None:
     """Ratings look the same, so this is a note; a rectified output is made for amounts."""
-    count = None if term.lowest is not None else _num_classes(labels)
+    count = None if term.lowest is not None else count_classes(labels)
     if not is_distance(term) or num_units(term) > 1 or count is None:
         return None
     text = (

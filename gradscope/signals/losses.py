@@ -39,6 +39,19 @@ def num_units(term: LossTerm) -> int:
     return term.shape[-1] if term.shape else 1
 
 
+def count_classes(labels: DataTensor) -> int | None:
+    """How many classes labels of one unit may number: 3 to 31 whole numbers without a gap."""
+    low, high = labels.minimum or 0.0, labels.maximum or 0.0
+    is_numbered = labels.is_whole and labels.spacing == 1.0 and low in (0.0, 1.0)
+    count = labels.num_distinct
+    return count if is_numbered and count > 2 and count == high - low + 1 else None
+
+
+def gives_one_probability(term: LossTerm) -> bool:
+    """Whether the output is one number a sample that is made to be a probability."""
+    return math.prod(term.shape) == 1 and term.activation in ("sigmoid", "softmax")
+
+
 def is_normalized_elsewhere(term: LossTerm) -> bool:
     """Whether a softmax runs over another axis than the last, along which the classes lie."""
     labels = term.labels

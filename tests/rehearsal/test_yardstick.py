@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gradscope.rehearsal.labels import NoYardstick, OutputHint
+from gradscope.rehearsal.labels import NoYardstick, OutputHint, read_target
 from gradscope.rehearsal.scores import score_predictions, score_yardstick
 from gradscope.rehearsal.yardstick import build_yardstick, train_yardstick
 
@@ -40,6 +40,17 @@ def test_it_learns_classes_however_they_are_written(form):
     y = {"indices": classes, "one-hot": np.eye(3)[classes], "from one": classes + 1}[form]
 
     assert _learn(x, y)[1].share > 0.7
+
+
+@pytest.mark.parametrize(
+    ("activation", "num_positions", "kind"),
+    [("sigmoid", 1, "indices"), ("linear", 1, "numbers"), ("sigmoid", 4, "numbers")],
+)
+def test_a_head_that_gives_one_probability_is_meant_for_classes(activation, num_positions, kind):
+    hint = OutputHint(None, "mean_squared_error", (num_positions, 1), activation)
+    y = np.arange(40.0).reshape(-1, num_positions, 1) % 4
+
+    assert read_target(y, hint, [], []).kind == kind
 
 
 @pytest.mark.slow

@@ -113,6 +113,11 @@ SICK = {
         "applied twice",
     ),
     "sigmoid, free targets": (lambda: (dense(1, "sigmoid"), normal(64, 1), "mse"), "error", "lie"),
+    "sigmoid, numbered classes": (
+        lambda: (dense(1, "sigmoid"), classes(64, 4), "mse"),
+        "error",
+        "a unit for each of the 4 classes",
+    ),
     "tanh, large targets": (lambda: (dense(1, "tanh"), 9 * normal(64, 1), "mae"), "error", "tanh"),
     "relu, signed targets": (lambda: (dense(1, "relu"), normal(64, 1), "huber"), "error", "relu"),
     "relu layer": (lambda: ([dense(1), layers.ReLU()], normal(64, 1), "mse"), "error", "relu"),

@@ -42,6 +42,10 @@ CASES = {
         (1, "softmax", "binary_crossentropy", CLASSES[:, None]),
         (3, "softmax", "sparse_categorical_crossentropy"),
     ),
+    "three classes through one sigmoid under squared error": (
+        (1, "sigmoid", "mse", CLASSES),
+        (3, "softmax", "sparse_categorical_crossentropy"),
+    ),
     "one hot labels through one unit": (
         (1, "sigmoid", "mse", ONE_HOT),
         (3, "softmax", "categorical_crossentropy"),
@@ -80,6 +84,20 @@ def test_heads_of_what_cannot_be_run(name):
     assert bool(head.advice) == (wanted == 0)
 
 
+@pytest.mark.parametrize(
+    ("activation", "shape", "units"),
+    [("sigmoid", (1,), 3), ("softmax", (), 3), ("linear", (1,), None), ("sigmoid", (192, 1), None)],
+)
+def test_whole_numbers_are_classes_to_one_probability_only(activation, shape, units):
+    """A linear output may be meant for ratings, and a map of them for brightness."""
+    (labels,) = array_tensors(None, CLASSES.reshape(-1, *shape))
+    loss = "mean_squared_error"
+    head = new_head(LossTerm("out", "out", activation, shape, 0.0, 1.0, False, False, loss,
+                             labels=labels))  # fmt: skip
+
+    assert getattr(head, "units", None) == units
+
+
 def prepared(name):
     (units, activation, loss, y), _ = CASES[name]
     return model(units, activation, loss), y
@@ -105,7 +123,7 @@ def test_each_head_becomes_that_of_its_labels(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", list(CASES)[:2])
+@pytest.mark.parametrize("name", list(CASES)[:3])
 def test_the_copy_learns_the_classes(name):
     patient, y = prepared(name)
     patient.compile(keras.optimizers.Adam(0.02), patient.loss, metrics=["accuracy"])

@@ -16,6 +16,8 @@ from gradscope.signals.losses import (
     SLACK,
     SPARSE,
     are_two_classes,
+    count_classes,
+    gives_one_probability,
     num_units,
 )
 
@@ -50,6 +52,8 @@ def match(term: LossTerm) -> Match | str:
             f"its shape per sample is {term.shape} and the labels' {labels.shape}: change the "
             "number of units, or the labels, so that they agree"
         )
+    if term.loss in REGRESSIONS and gives_one_probability(term) and count_classes(labels):
+        return f"the labels number classes from {low:g} to {high:g}, and it has one unit for them"
     if term.loss in REGRESSIONS and not _are_classes(term, labels, low, high):
         below = term.loss == "mean_squared_logarithmic_error" and low <= -1
         loss = "mean_squared_error" if below else str(term.loss)
@@ -112,6 +116,8 @@ def _for_one_label(term: LossTerm, labels: DataTensor, low: float, high: float) 
     """One number a sample (or step) under an output of any number of units."""
     units = num_units(term)
     if term.loss not in CROSSENTROPIES:
+        if gives_one_probability(term) and count_classes(labels):
+            return NewHead(round(high) + 1, "softmax", SPARSE[0], f"class indices up to {high:g}")
         if units == 1 or _are_indices(term, labels, low, high):
             return "one unit for one value is what it has"
         loss = term.loss if term.loss in REGRESSIONS else "mean_squared_error"
