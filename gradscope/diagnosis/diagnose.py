@@ -34,6 +34,10 @@ _FOLLOWS = {
         *("unscaled-inputs", "saturated-activation", "saturated-gates", "dead-relu"),
         *("signal-explosion", "learning-rate-too-high"),
     ),
+    "single-value-normalization": (
+        *("disconnected-layer", "dead-relu", "vanishing-gradient", "vanishing-through-time"),
+        *("signal-collapse", "train-inference-gap", "learning-speed-imbalance"),
+    ),
     "mismatched-loss": ("disconnected-layer", "vanishing-gradient"),
     "learning-rate-too-high": ("dead-relu",),
     "disconnected-layer": ("vanishing-gradient", "learning-speed-imbalance"),

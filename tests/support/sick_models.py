@@ -199,10 +199,12 @@ def damaged():
 
 
 def attention():
-    """Heads that take one key each."""
+    """Heads that take one key each, and a feature that is normalised away."""
     x = keras.Input((4, 6))
-    h = layers.MultiHeadAttention(2, 3, kernel_initializer=HUGE, name="attention")(x, x)
+    h = layers.MultiHeadAttention(2, 4, kernel_initializer=HUGE, name="attention")(x, x)
     h = layers.Flatten(name="flat")(h)
+    single = layers.LayerNormalization(name="single")(layers.Dense(1, name="narrow")(h))
+    h = layers.Concatenate(name="joined")([h, single])
     return compiled(keras.Model(x, layers.Dense(2, name="out")(h))), normal(48, 4, 6), normal(48, 2)
 
 
