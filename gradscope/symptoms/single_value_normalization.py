@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 from gradscope.records import Evidence, Finding, LayerProfile, Profile, Skipped
 from gradscope.signals.common import clean_unless, consumers, example_chain, names
+from gradscope.signals.normalization import OVER_BATCH, count_values, is_normalizing
 from gradscope.symptoms import symptom
 from gradscope.thresholds import Threshold
 
 _ID = "single-value-normalization"
-_ROUNDING = 1e-3  # relative, of float16
-_OVER_BATCH, _OVER_FEATURES = "BatchNormalization", "LayerNormalization"
 
 
 def _example(num_samples: int) -> Profile:
     profile = example_chain([1e-2] * 4)
     second = dataclasses.replace(
-        profile.layers[1], class_=_OVER_BATCH, activation=None, input_gradient=None
+        profile.layers[1], class_=OVER_BATCH, activation=None, input_gradient=None
     )
     return dataclasses.replace(
         profile,
@@ -64,66 +62,32 @@ def _example(num_samples: int) -> Profile:
     healthy=lambda: _example(128),
 )
 def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipped:
-    normalizing = [
-        layer
-        for layer in profile.layers
-        if layer.class_ in (_OVER_BATCH, _OVER_FEATURES) and layer.trainable
-    ]
-    counts = {layer.id: count_values(layer, profile) for layer in normalizing}
-    found = [
-        layer
-        for layer in normalizing
-        if (counts[layer.id] or math.inf) <= limits["num_values"] and not _lets_through(layer)
-    ]
+    counts = [(n, count_values(n, profile)) for n in profile.layers if is_normalizing(n)]
+    found = {n.id: count for n, count in counts if count and count <= limits["num_values"]}
     if not found:
-        unknown = [layer for layer in normalizing if counts[layer.id] is None]
+        unknown = [layer for layer, count in counts if count is None]
         return clean_unless(_ID, unknown, "over how many values a mean is taken")
     takers = consumers(profile)
-    culprits = tuple(layer.id for layer in found)
-    behind = [taker.id for id in culprits for taker in takers.get(id, ())]
+    behind = [taker.id for id in found for taker in takers.get(id, ())]
     return [
         Finding(
             symptom=_ID,
             severity="error",
             confidence="high",
-            layers=tuple(dict.fromkeys((*culprits, *behind))),
-            culprits=culprits,
+            layers=tuple(dict.fromkeys((*found, *behind))),
+            culprits=tuple(found),
             evidence=tuple(
-                Evidence("num_values", counts[id] or 0.0, limits["num_values"], "values", id)
-                for id in culprits
+                Evidence("num_values", count, limits["num_values"], "values", id)
+                for id, count in found.items()
             ),
-            message=_tell(found),
+            message=_tell([layer for layer, _ in counts if layer.id in found]),
         )
     ]
 
 
-def count_values(layer: LayerProfile, profile: Profile) -> float | None:
-    """Over how many values the layer takes a mean; None where that is not known."""
-    shape, data = layer.output_shape, profile.data
-    if not shape or None in shape[1:]:
-        return None
-    if layer.class_ == _OVER_FEATURES:
-        return float(shape[-1] or 0)
-    if data.num_batches < 2:
-        return math.inf
-    return data.num_samples / data.num_batches * math.prod(n or 1 for n in shape[1:-1])
-
-
-def _lets_through(layer: LayerProfile) -> bool:
-    """Whether more than rounding of what differs, or of the gradient, gets past the layer.
-
-    It may normalise over other axes than the usual, or by moving statistics.
-    """
-    arriving, leaving = layer.activation_gradient, layer.input_gradient
-    passes_gradient = (
-        arriving is not None and leaving is not None and leaving.rms > _ROUNDING * arriving.rms
-    )
-    return passes_gradient or (layer.sample_variation or 0.0) > _ROUNDING
-
-
 def _tell(found: list[LayerProfile]) -> str:
-    of_batches = [layer.id for layer in found if layer.class_ == _OVER_BATCH]
-    of_features = [layer.id for layer in found if layer.class_ != _OVER_BATCH]
+    of_batches = [layer.id for layer in found if layer.class_ == OVER_BATCH]
+    of_features = [layer.id for layer in found if layer.class_ != OVER_BATCH]
     told = []
     if of_batches:
         told.append(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.signals.common import names
-from gradscope.symptoms.single_value_normalization import count_values
+from gradscope.signals.normalization import OVER_FEATURES, count_values, is_normalizing
 from gradscope.treatments import treatment
 from gradscope.treatments.support.normalizing import MIN_FEATURES, normalizer
 from gradscope.treatments.support.plans import find_affected, make_prescription
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from gradscope.surgery.graph import Surgery
 
 _ID = "replaced-normalization"
-_LAYER = "LayerNormalization"
 _SOURCES = (
     "Ba, Kiros, Hinton 2016, Layer normalization, arXiv:1607.06450, section 3",
     "Wu and He 2018, Group normalization, arXiv:1803.08494, section 1",
@@ -30,8 +29,7 @@ def plan(profile: Profile, findings: Sequence[Finding]) -> Prescription | Declin
     layers = [
         layer
         for layer in find_affected(profile, findings)
-        if (count_values(layer, profile) or 2.0) <= 1.0
-        and layer.class_ in ("BatchNormalization", _LAYER)
+        if is_normalizing(layer) and count_values(layer, profile) == 1.0
     ]
     if not layers:
         return Declined(_ID, "no affected layer normalises over single values")
@@ -106,5 +104,5 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
         if path not in layers:
             return Declined(_ID, f"the model has no layer {path!r}")
     with isolated(model):
-        replace = {path: [normalizer(_LAYER, layers[path])] for path in wanted["replaced"]}
+        replace = {path: [normalizer(OVER_FEATURES, layers[path])] for path in wanted["replaced"]}
         return rebuild(model, replace | {path: [] for path in wanted["dropped"]})
