@@ -24,13 +24,16 @@ def count_values(layer: LayerProfile, profile: Profile) -> float | None:
     shape, data = layer.output_shape, profile.data
     if not shape or None in shape[1:]:
         return None
+    positions = math.prod(n or 1 for n in shape[1:-1])
+    # Made-up batches, and one sample alone, are not of the size that the training has.
+    is_size_known = data.kind != "synthetic" and data.num_samples > 1
+    if layer.class_ == OVER_BATCH and positions == 1 and not is_size_known:
+        return None
     if _lets_through(layer):
         return math.inf
     if layer.class_ == OVER_FEATURES:
         return float(shape[-1] or 0)
-    if data.num_batches < 2:
-        return math.inf
-    return data.num_samples / data.num_batches * math.prod(n or 1 for n in shape[1:-1])
+    return data.num_samples / data.num_batches * positions
 
 
 def _lets_through(layer: LayerProfile) -> bool:

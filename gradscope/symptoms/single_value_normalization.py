@@ -36,12 +36,13 @@ def _example(num_samples: int) -> Profile:
     ),
     measured=(
         "How many values each mean is taken over: of a BatchNormalization the samples a batch "
-        "times the positions of each, of a LayerNormalization the features."
+        "times the positions of each, of a LayerNormalization the features. Made-up inputs and one "
+        "sample alone do not show the size of your batches: the former is then not examined."
     ),
     silent=(
         "Batches of one sample with several positions, as images; layers that are frozen, and so "
         "normalise by moving statistics; layers that let a gradient or the differences of samples "
-        "through; a single batch, which may not be of the size that you train with."
+        "through."
     ),
     thresholds=(
         Threshold(
@@ -91,13 +92,13 @@ def _tell(found: list[LayerProfile]) -> str:
     told = []
     if of_batches:
         told.append(
-            f"{names(of_batches)} normalises over a batch of one sample, which gives the same "
+            f"In {names(of_batches)} each mean is over a batch of one sample, which gives the same "
             "whatever the sample is: train on batches of 16 or more, or use LayerNormalization."
         )
     if of_features:
         told.append(
-            f"{names(of_features)} normalises over a single feature, which gives the same "
-            "whatever that is: leave it out, or scale the feature by its mean and spread over all "
-            "samples (keras.layers.Normalization)."
+            f"In {names(of_features)} each mean is over a single feature, which gives the same "
+            "whatever that is: leave the layer out, or scale the feature by its mean and spread "
+            "over all samples (keras.layers.Normalization)."
         )
     return " ".join(told)

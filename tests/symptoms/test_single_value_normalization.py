@@ -97,6 +97,16 @@ def test_a_mean_of_one_value_is_named_first(name):
     assert [f.symptom for f in found if f.severity == "error"] == [ID]
 
 
+@pytest.mark.parametrize("x", [None, VECTORS[:1]])
+def test_without_a_batch_of_the_training_it_is_not_called_clean(x):
+    model = behind([layers.Dense(8)], layers.BatchNormalization(), (6,))
+    report = gradscope.analyze(model, x, None if x is None else Y[:1], select=[ID])
+
+    assert [(c.status, "over how many values" in (c.reason or "")) for c in report.checks] == [
+        ("not examined", True)
+    ]
+
+
 @pytest.mark.parametrize("name", HEALTHY)
 def test_where_values_differ_it_is_silent(name):
     assert ID not in {f.symptom for f in findings(HEALTHY[name])}
