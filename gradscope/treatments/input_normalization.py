@@ -10,6 +10,7 @@ import numpy as np
 
 from gradscope.records import Declined, FeatureScales, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
+from gradscope.treatments.support.editing import find_layers
 from gradscope.treatments.support.plans import make_prescription
 
 if TYPE_CHECKING:
@@ -168,14 +169,12 @@ def _insert_in_front(
 
     What else its code does with the inputs stays as it is: an autoencoder still has to make them.
     """
-    from gradscope.backend.sites import sites
     from gradscope.backend.train_step import has_own_call
     from gradscope.surgery.graph import rebuild
 
-    layers = {site.path: site.layer for site in sites(model)}
-    missing = next((path for path in prescription.layers if path not in layers), None)
-    if missing is not None:
-        return Declined(_ID, f"the model has no layer {missing!r}")
+    layers = find_layers(model, _ID, prescription.layers)
+    if isinstance(layers, Declined):
+        return layers
     if not has_own_call(model):
         return Declined(_ID, f"{type(model).__name__} has no call to see its inputs arrive by")
     replace = {}

@@ -9,7 +9,7 @@ from gradscope.records import Declined, Finding, LayerProfile, Prescription, Pro
 from gradscope.signals.common import names
 from gradscope.treatments import treatment
 from gradscope.treatments.support.compiling import finish_edit
-from gradscope.treatments.support.editing import anew, redraw
+from gradscope.treatments.support.editing import anew, find_layers, redraw
 from gradscope.treatments.support.neighbours import find_named_kernels
 from gradscope.treatments.support.plans import KERNELS, make_prescription
 from gradscope.treatments.support.starts import is_trained
@@ -98,7 +98,6 @@ def _snippet(paths: Sequence[str]) -> str:
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated, patched
-    from gradscope.backend.sites import sites
     from gradscope.surgery.graph import copy_model
 
     if x is None:
@@ -106,12 +105,11 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     copy = copy_model(model)
     if isinstance(copy, Declined):
         return copy
-    layers = {site.path: site.layer for site in sites(copy)}
-    missing = [path for path in prescription.layers if path not in layers]
-    if missing:
-        return Declined(_ID, f"the model has no layer {missing[0]!r}")
+    layers = find_layers(copy, _ID, prescription.layers)
+    if isinstance(layers, Declined):
+        return layers
     with isolated(model):
-        chosen = [layers[path] for path in prescription.layers]
+        chosen = [*layers.values()]
         for layer in chosen:
             redraw(layer, "orthogonal")
         with patched([(layer, "activation", _make_scaling_activation(layer)) for layer in chosen]):

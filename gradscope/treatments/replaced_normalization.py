@@ -9,6 +9,7 @@ from gradscope.records import Declined, Finding, LayerProfile, Prescription, Pro
 from gradscope.signals.common import names
 from gradscope.signals.normalization import OVER_FEATURES, count_values, is_normalizing
 from gradscope.treatments import treatment
+from gradscope.treatments.support.editing import find_layers
 from gradscope.treatments.support.normalizing import MIN_FEATURES, normalizer
 from gradscope.treatments.support.plans import find_affected, make_prescription
 
@@ -95,14 +96,12 @@ def _snippet(replaced: Sequence[LayerProfile], dropped: Sequence[LayerProfile]) 
 )
 def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery | Declined:
     from gradscope.backend.isolation import isolated
-    from gradscope.backend.sites import sites
     from gradscope.surgery.graph import rebuild
 
     wanted = prescription.parameters
-    layers = {site.path: site.layer for site in sites(model)}
-    for path in (*wanted["replaced"], *wanted["dropped"]):
-        if path not in layers:
-            return Declined(_ID, f"the model has no layer {path!r}")
+    layers = find_layers(model, _ID, (*wanted["replaced"], *wanted["dropped"]))
+    if isinstance(layers, Declined):
+        return layers
     with isolated(model):
         replace = {path: [normalizer(OVER_FEATURES, layers[path])] for path in wanted["replaced"]}
         return rebuild(model, replace | {path: [] for path in wanted["dropped"]})

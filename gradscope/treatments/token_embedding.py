@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from gradscope.records import DataTensor, Declined, Finding, LayerProfile, Prescription, Profile
 from gradscope.treatments import treatment
+from gradscope.treatments.support.editing import find_layers
 from gradscope.treatments.support.plans import find_affected, make_prescription
 
 if TYPE_CHECKING:
@@ -118,13 +119,13 @@ def operate(model: keras.Model, prescription: Prescription, x: Any) -> Surgery |
     import keras
 
     from gradscope.backend.isolation import isolated
-    from gradscope.backend.sites import sites
     from gradscope.surgery.graph import rebuild
 
     wanted = prescription.parameters
-    layer = {site.path: site.layer for site in sites(model)}.get(wanted["layer"])
-    if layer is None:
-        return Declined(_ID, f"the model has no layer {wanted['layer']!r}")
+    found = find_layers(model, _ID, [wanted["layer"]])
+    if isinstance(found, Declined):
+        return found
+    layer = found[wanted["layer"]]
     with isolated(model):
         embedding = keras.layers.Embedding(
             wanted["num_ids"],

@@ -23,6 +23,19 @@ class CannotEdit(Exception):
     """Why a layer cannot be edited; becomes a `Declined`."""
 
 
+def find_layers(
+    model: keras.Model, treatment: str, paths: Sequence[str]
+) -> dict[str, Any] | Declined:
+    """The layers at these paths; declined where the model has not all of them."""
+    from gradscope.backend.sites import sites
+
+    layers = {site.path: site.layer for site in sites(model)}
+    missing = next((path for path in paths if path not in layers), None)
+    if missing is not None:
+        return Declined(treatment, f"the model has no layer {missing!r}")
+    return {path: layers[path] for path in paths}
+
+
 def edit_copy(
     model: keras.Model, treatment: str, edits: Mapping[str, Sequence[Edit]]
 ) -> Surgery | Declined:
