@@ -11,6 +11,7 @@ import numpy as np
 
 from gradscope.rehearsal.arrays import Array, are_whole, find_codes
 from gradscope.rehearsal.inputs import MAX_MAP_SIDE, Grid, Reading
+from gradscope.signals.losses import PROBABILITIES
 
 Kind = Literal["one-hot", "indices", "binary", "labels", "numbers"]
 
@@ -192,7 +193,7 @@ def _choose_kind(labels: Array, loss: str, activation: str | None) -> Kind:
     if len(seen) <= 2:
         return "binary"
     # A head that gives one probability is meant for classes, whatever the loss.
-    is_amount = labels.shape[1] > 1 or activation not in ("sigmoid", "softmax")
+    is_amount = labels.shape[1] > 1 or activation not in PROBABILITIES
     if not are_whole(seen) or seen[0] < 0 or (loss in REGRESSION and is_amount):
         return "numbers"
     if "sparse" in loss:

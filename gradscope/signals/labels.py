@@ -14,6 +14,7 @@ from gradscope.signals.losses import (
     CATEGORICAL,
     DIVERGENCE,
     HINGES,
+    PROBABILITIES,
     REGRESSIONS,
     SLACK,
     SLOWNESS,
@@ -263,7 +264,7 @@ def _absolute_error(term: LossTerm, labels: DataTensor) -> Verdict | None:
 
 def _slow(term: LossTerm, labels: DataTensor, profile: Profile) -> Verdict | None:
     one_hot = labels.one_hot_fraction or 0.0
-    if term.loss not in REGRESSIONS or term.activation not in ("softmax", "sigmoid"):
+    if term.loss not in REGRESSIONS or term.activation not in PROBABILITIES:
         return None
     if one_hot < 1.0 - SLACK or num_units(term) < 3 or not takes_plain_steps(profile):
         return None

@@ -17,6 +17,7 @@ from gradscope.signals.losses import (
     CTC,
     DIVERGENCE,
     HINGES,
+    PROBABILITIES,
     SLACK,
     SPARSE,
     Verdict,
@@ -126,7 +127,7 @@ def _excess_in_reach(term: LossTerm) -> float:
 def _judge_applied_twice(term: LossTerm) -> Verdict | None:
     is_share = term.sums_to_one and term.minimum is not None and term.minimum >= 0.0
     ends = term.activation or ("softmax" if is_share else None)
-    if ends not in ("softmax", "sigmoid", "hard_sigmoid"):
+    if ends not in (*PROBABILITIES, "hard_sigmoid"):
         return None
     if term.loss == CTC:
         text = (

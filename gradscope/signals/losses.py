@@ -26,6 +26,7 @@ HINGES = ("hinge", "squared_hinge")
 BROADCASTING = (*REGRESSIONS, *HINGES, "poisson", "cosine_similarity")
 CTC = "ctc"
 JUDGED = (*CROSSENTROPIES, *BROADCASTING, DIVERGENCE, CTC)
+PROBABILITIES = ("sigmoid", "softmax")  # what an output that gives them ends in
 SLACK = 0.01  # what rounding and resampling may add to labels and outputs
 SLOWNESS = "one_hot_fraction"  # evidence that a loss learns slowly, which a training may disprove
 
@@ -49,7 +50,7 @@ def count_classes(labels: DataTensor) -> int | None:
 
 def gives_one_probability(term: LossTerm) -> bool:
     """Whether the output is one number a sample that is made to be a probability."""
-    return math.prod(term.shape) == 1 and term.activation in ("sigmoid", "softmax")
+    return math.prod(term.shape) == 1 and term.activation in PROBABILITIES
 
 
 def is_normalized_elsewhere(term: LossTerm) -> bool:

@@ -9,6 +9,7 @@ from gradscope.records import Declined, Finding, LayerProfile, LossTerm, Prescri
 from gradscope.signals.loss_rules import verdicts
 from gradscope.signals.losses import (
     CROSSENTROPIES,
+    PROBABILITIES,
     REGRESSIONS,
     SLACK,
     is_normalized_elsewhere,
@@ -103,7 +104,7 @@ def _gives_unknown_probabilities(term: LossTerm, found: Match) -> bool:
     if term.activation is not None or term.minimum is None or term.maximum is None:
         return False
     inside = term.minimum >= -SLACK and term.maximum <= 1 + SLACK
-    return inside and found.activation in ("sigmoid", "softmax")
+    return inside and found.activation in PROBABILITIES
 
 
 def _is_editable(term: LossTerm, profile: Profile) -> bool:

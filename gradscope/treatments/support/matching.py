@@ -12,6 +12,7 @@ from gradscope.signals.losses import (
     CROSSENTROPIES,
     CTC,
     DIVERGENCE,
+    PROBABILITIES,
     REGRESSIONS,
     SLACK,
     SPARSE,
@@ -205,7 +206,7 @@ def _are_classes(term: LossTerm, labels: DataTensor, low: float, high: float) ->
         return (labels.one_hot_fraction or 0.0) >= 1 - SLACK
     if term.loss == ABSOLUTE_ERROR and are_two_classes(labels):
         return True
-    return term.activation in ("softmax", "sigmoid") and labels.is_whole and low >= 0 and high <= 1
+    return term.activation in PROBABILITIES and labels.is_whole and low >= 0 and high <= 1
 
 
 def _trim(shape: tuple[int, ...]) -> tuple[int, ...]:
