@@ -101,7 +101,8 @@ def analyze(
         CannotExamineError: no trainable weights, no loss, or the model refuses the data.
     """
     check_model(model)
-    _check_counts(batch_size, num_batches)
+    require_count("batch_size", batch_size)
+    require_count("num_batches", num_batches)
     require_count("seed", seed, least=0)
     diagnose.choose_symptoms(select, ignore)
     limits = diagnose.overrides(thresholds)
@@ -158,11 +159,6 @@ def check_model(model: Any) -> None:
     require_tensorflow_backend()
     if not isinstance(model, keras.Model):
         raise UsageError(f"Expected a keras.Model. Received {type(model).__name__}.")
-
-
-def _check_counts(batch_size: int, num_batches: int) -> None:
-    for name, value in (("batch_size", batch_size), ("num_batches", num_batches)):
-        require_count(name, value)
 
 
 def build(model: keras.Model, batch: Batch, own_step: bool) -> None:

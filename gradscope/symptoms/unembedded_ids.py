@@ -81,7 +81,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     lead = beside.share - (rehearsal.share or 0.0)
     if lead < limits["lead_of_embedding"] or beside.gap_errors < limits["gap"]:
         return []
-    first = find_first(profile)
+    first = _find_first(profile)
     ids = tuple(layer.id for layer in first)
     return [
         Finding(
@@ -99,7 +99,7 @@ def examine(profile: Profile, limits: dict[str, float]) -> list[Finding] | Skipp
     ]
 
 
-def find_first(profile: Profile) -> list[LayerProfile]:
+def _find_first(profile: Profile) -> list[LayerProfile]:
     """The layers with weights that the inputs get to first."""
     measured = [layer for layer in profile.layers if layer.features is not None]
     weighted = [layer for layer in profile.layers if layer.weights]

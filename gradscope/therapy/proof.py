@@ -163,9 +163,9 @@ def _score(runs: RunCache, made: Sequence[Run]) -> float | None:
 
 
 def _is_proof(runs: RunCache, trial: Trial, part: int) -> bool:
-    if trial.verdict != "improved" or not _is_above_chance(runs, trial):
+    if trial.verdict != "improved":
         return False
-    if not _is_worthwhile(runs, trial):
+    if not (_is_above_chance(runs, trial) and _is_worthwhile(runs, trial)):
         return False
     if part == WHOLE:
         return True
